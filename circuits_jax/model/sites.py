@@ -1,0 +1,113 @@
+"""The grammar of places in the network: the name, the width and the meaning of every site.
+
+A *site* is a named activation of shape [batch, tokens, width] that the forward pass shows to its tap.
+Names are those of the released code (FACTS "Forward order"): `"{layer}.attn.act_in"` and so on, and
+`"final_resid"`.  A *node* is one index at one of the eight node locations of a layer (METHOD section 4).
+"""
+
+import fnmatch
+from collections.abc import Collection, Iterable
+
+from circuits_jax.config import ConfigError, ModelConfig
+
+FINAL = "final_resid"
+# Locations of one layer in the order in which the forward pass reaches them.
+LOCATIONS = (
+    "resid_in",
+    "attn.act_in",
+    "attn.q",
+    "attn.k",
+    "attn.v",
+    "attn.y",
+    "attn.resid_delta",
+    "resid_mid",
+    "mlp.act_in",
+    "mlp.post_act",
+    "mlp.resid_delta",
+)
+NODE_LOCATIONS = (
+    "attn.act_in",
+    "attn.q",
+    "attn.k",
+    "attn.v",
+    "attn.resid_delta",
+    "mlp.act_in",
+    "mlp.post_act",
+    "mlp.resid_delta",
+)
+
+
+def width(config: ModelConfig, location: str) -> int:
+    """Entries in the last axis of `location` (a member of LOCATIONS, or FINAL).
+
+    Raises:
+      ConfigError: if there is no such location.
+    """
+    if location in ("resid_in", "resid_mid", "attn.resid_delta", "mlp.resid_delta", FINAL):
+        return config.d_model
+    if location in ("attn.act_in", "mlp.act_in"):
+        return config.d_read
+    if location in ("attn.q", "attn.k", "attn.v", "attn.y"):
+        return config.d_attn
+    if location == "mlp.post_act":
+        return config.neurons
+    raise ConfigError(f"unknown location {location!r}; a layer has {', '.join(LOCATIONS)}")
+
+
+def sites(config: ModelConfig) -> dict[str, int]:
+    """Every site's width, in forward order; allocates nothing."""
+    layers = _layer_sites(config, LOCATIONS)
+    return {**layers, FINAL: config.d_model}
+
+
+def node_sites(config: ModelConfig) -> dict[str, int]:
+    """The sites whose indices are nodes, and how many each has, in forward order."""
+    return _layer_sites(config, NODE_LOCATIONS)
+
+
+def parse(site: str) -> tuple[int, str]:
+    """`"3.mlp.post_act"` -> (3, "mlp.post_act").
+
+    Raises:
+      ConfigError: if `site` is not of that form.
+    """
+    layer, _, location = site.partition(".")
+    if not layer.isdigit() or location not in LOCATIONS:
+        choices = ", ".join(LOCATIONS)
+        raise ConfigError(f"unknown site {site!r}; a site is {{layer}}.{{location}} of {choices}")
+    return int(layer), location
+
+
+def select(config: ModelConfig, patterns: Iterable[str]) -> tuple[str, ...]:
+    """The sites that match any of the glob `patterns` (`"*"`, `"*.mlp.post_act"`), in forward order.
+
+    Raises:
+      ConfigError: if a pattern matches no site.
+    """
+    known = sites(config)
+    patterns = tuple(patterns)
+    for pattern in patterns:
+        if not fnmatch.filter(known, pattern):
+            raise ConfigError(f"no site matches {pattern!r}; this model has {_describe(config)}")
+    return tuple(site for site in known if any(fnmatch.fnmatchcase(site, p) for p in patterns))
+
+
+def check(config: ModelConfig, names: Collection[str]) -> None:
+    """Raises ConfigError if a name is not a site of this model."""
+    known = sites(config)
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"unknown site {name!r}; this model has {_describe(config)}")
+
+
+def _layer_sites(config: ModelConfig, locations: Iterable[str]) -> dict[str, int]:
+    locations = tuple(locations)
+    return {
+        f"{layer}.{location}": width(config, location)
+        for layer in range(config.n_layer)
+        for location in locations
+    }
+
+
+def _describe(config: ModelConfig) -> str:
+    return f"{{0..{config.n_layer - 1}}}.{{{', '.join(LOCATIONS)}}} and {FINAL}"

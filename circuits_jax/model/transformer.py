@@ -1,0 +1,261 @@
+"""The decoder: one forward pass, with a tap at every site.
+
+Letters in shape comments: B batch, T tokens, D d_model, A channels of all heads (heads * d_head),
+H heads, N neurons, V vocabulary.  METHOD section 2; exact numerics in FACTS.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from circuits_jax.config import ModelConfig
+from circuits_jax.model import sites
+from circuits_jax.model.abs_topk import abs_top_k
+from circuits_jax.model.taps import Tap
+
+Params = Mapping[str, Any]
+Records = dict[str, jax.Array]
+
+INIT_STD = 0.02
+RMS_EPS = float(jnp.finfo(jnp.float32).eps)  # also for bfloat16, which is normalised in float32
+LAYER_NORM_EPS = 1e-5
+
+
+class Seam:
+    """Where the outside meets the network: applies the tap and keeps the records asked for."""
+
+    def __init__(self, prefix: str, tap: Tap | None, wanted: Collection[str]):
+        self._prefix, self._tap, self._wanted = prefix, tap, wanted
+        self.records: Records = {}
+
+    def __call__(self, location: str, x: jax.Array) -> jax.Array:
+        site = self._prefix + location
+        if self._tap is not None:
+            x = self._tap(site, x)
+        if site in self._wanted:
+            self.records[site] = x
+        return x
+
+
+def attention_weights(
+    q: jax.Array, k: jax.Array, sink: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array | None]:
+    """Causal softmax attention, the sink sharing the denominator with value zero.
+
+    Args:
+      q, k: [B, H, T, d_head].
+      sink: [H] (or [1], shared) logits, unscaled, or None.
+
+    Returns:
+      (weights float32 [B, H, T query, T key], the sink's weight [B, H, T] or None).
+    """
+    scores = jnp.einsum("bhtd,bhsd->bhts", q, k, preferred_element_type=jnp.float32)
+    scores = scores * q.shape[-1] ** -0.5
+    length = scores.shape[-1]
+    causal = jnp.tril(jnp.ones((length, length), bool))
+    scores = jnp.where(causal, scores, jnp.finfo(jnp.float32).min)
+    if sink is None:
+        return jax.nn.softmax(scores, axis=-1), None
+    sink = jnp.asarray(sink, jnp.float32)[None, :, None, None]
+    top = jax.lax.stop_gradient(jnp.maximum(scores.max(-1, keepdims=True), sink))
+    weights = jnp.exp(scores - top)
+    sink_weight = jnp.exp(sink - top)
+    total = weights.sum(-1, keepdims=True) + sink_weight
+    return weights / total, (sink_weight / total)[..., 0]
+
+
+def split_heads(x: jax.Array, heads: int) -> jax.Array:
+    """[B, T, H * d_head] -> [B, H, T, d_head], the layout in which batched products run fastest."""
+    return x.reshape(*x.shape[:-1], heads, -1).swapaxes(-2, -3)
+
+
+class Attention(nn.Module):
+    """Multi-head causal attention on what the half reads: [B, T, d_read] -> [B, T, D]."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array, seam: Seam) -> jax.Array:
+        c = self.config
+        qkv = _linear(c, 3 * c.d_attn, "c_attn")(x)
+        q, k, v = jnp.split(qkv, 3, axis=-1)
+        # AbsTopK chooses among the channels of all heads together.
+        q = seam("attn.q", abs_top_k(q, c.kept_activations("attn_q", c.d_attn)))
+        k = seam("attn.k", abs_top_k(k, c.kept_activations("attn_k", c.d_attn)))
+        v = seam("attn.v", abs_top_k(v, c.kept_activations("attn_v", c.d_attn)))
+        sink = self.param("sink", nn.initializers.zeros, (c.heads,)) if c.attention_sink else None
+        q, k, v = (split_heads(a, c.heads) for a in (q, k, v))
+        weights, _ = attention_weights(q, k, sink)
+        y = jnp.einsum("bhts,bhsd->bhtd", weights.astype(v.dtype), v)
+        y = seam("attn.y", y.swapaxes(1, 2).reshape(*x.shape[:-1], c.d_attn))
+        return _linear(c, c.d_model, "c_proj", residual=True)(y)
+
+
+class MLP(nn.Module):
+    """Two linear layers and a nonlinearity: [B, T, d_read] -> [B, T, D]."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array, seam: Seam) -> jax.Array:
+        c = self.config
+        x = _activation(c.activation, _linear(c, c.neurons, "c_fc")(x))
+        x = seam("mlp.post_act", abs_top_k(x, c.kept_activations("mlp_neuron", c.neurons)))
+        return _linear(c, c.d_model, "c_proj", residual=True)(x)
+
+
+class Block(nn.Module):
+    """One layer: an attention half, then an MLP half, each added to the residual stream."""
+
+    config: ModelConfig
+    layer: int
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, positions: jax.Array | None, tap: Tap | None, wanted: Collection[str]
+    ) -> tuple[jax.Array, Records]:
+        c = self.config
+        seam = Seam(f"{self.layer}.", tap, wanted)
+        x = seam("resid_in", x)
+        read = self._read(x, positions, "1", "attn_in")
+        delta = Attention(c, name="attn")(seam("attn.act_in", read), seam)
+        x = self._write(x, seam("attn.resid_delta", self._sparse(delta, "attn_out")), "resid_post_attn")
+        x = seam("resid_mid", x)
+        read = self._read(x, positions, "2", "mlp_in")
+        delta = MLP(c, name="mlp")(seam("mlp.act_in", read), seam)
+        x = self._write(x, seam("mlp.resid_delta", self._sparse(delta, "mlp_out")), "resid_post_mlp")
+        return x, seam.records
+
+    def _read(self, x: jax.Array, positions: jax.Array | None, half: str, location: str) -> jax.Array:
+        """What a half reads: the normed residual stream, with normed positions joined to it."""
+        read = _norm(self.config, f"ln_{half}")(x)
+        if positions is not None:
+            features = _norm(self.config, f"ln_p{half}")(positions)
+            features = jnp.broadcast_to(features, (*x.shape[:-1], features.shape[-1]))
+            read = jnp.concatenate([read, features], axis=-1)
+        return self._sparse(read, location)
+
+    def _write(self, x: jax.Array, delta: jax.Array, location: str) -> jax.Array:
+        """Adds a half's output to the residual stream, then its nonlinearity and AbsTopK."""
+        x = _activation(self.config.residual_activation, x + delta)
+        return self._sparse(x, location)
+
+    def _sparse(self, x: jax.Array, location: str) -> jax.Array:
+        return abs_top_k(x, self.config.kept_activations(location, x.shape[-1]))
+
+
+class Transformer(nn.Module):
+    """A GPT-2-style decoder (METHOD section 2): `model.apply(params, tokens, tap=f, record=names)`."""
+
+    config: ModelConfig
+
+    @nn.nowrap
+    def apply(self, params: Params, *args: Any, **kwargs: Any) -> Any:
+        """Runs the forward pass; see `__call__` for the arguments after `params` (the bare tree)."""
+        variables = params if set(params) == {"params"} else {"params": params}
+        return super().apply(variables, *args, **kwargs)
+
+    @nn.compact
+    def __call__(
+        self,
+        tokens: jax.Array,
+        tap: Tap | None = None,
+        record: Collection[str] = (),
+        at: jax.Array | None = None,
+    ) -> tuple[jax.Array, Records]:
+        """Logits of the next token at every position.
+
+        Args:
+          tokens: int [B, T], T <= n_ctx.
+          tap: Called as `tap(site, x) -> x` at every site, in forward order; what it returns is
+            recorded and flows on.
+          record: Names of the sites to return (`sites.select` expands patterns).
+          at: int [B]; when given, only the logits at that position of each row are computed.
+
+        Returns:
+          (logits float32 [B, T, V], or [B, V] with `at`; {site: [B, T, width]}).
+
+        Raises:
+          ConfigError: if a name in `record` is not a site of this model.
+          ValueError: if T is larger than n_ctx.
+        """
+        c = self.config
+        sites.check(c, record)
+        if tokens.shape[-1] > c.n_ctx:
+            raise ValueError(f"a prompt of {tokens.shape[-1]} tokens is longer than the context, {c.n_ctx}")
+        wte = nn.Embed(c.vocab_size, c.d_model, embedding_init=_normal(), dtype=c.dtype, name="wte")
+        x, positions = self._embed(wte, tokens)
+        records: Records = {}
+        for layer in range(c.n_layer):
+            x, recorded = Block(c, layer, name=f"h_{layer}")(x, positions, tap, record)
+            records |= recorded
+        seam = Seam("", tap, record)
+        x = seam(sites.FINAL, x)
+        if at is not None:
+            x = jnp.take_along_axis(x, at[:, None, None], axis=1)[:, 0]
+            tokens = jnp.take_along_axis(tokens, at[:, None], axis=1)[:, 0]
+        return self._unembed(wte, x, tokens), records | seam.records
+
+    def _embed(self, wte: nn.Embed, tokens: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """(the residual stream's start [B, T, D], concatenated position features [T, d_pos] or None)."""
+        c = self.config
+        x = wte(tokens)
+        if c.position == "none":
+            return x, None
+        size = c.d_model if c.position == "add" else c.d_pos
+        wpe = nn.Embed(c.n_ctx, size, embedding_init=_normal(), dtype=c.dtype, name="wpe")
+        positions = wpe(jnp.arange(tokens.shape[-1]))
+        return (x + positions, None) if c.position == "add" else (x, positions)
+
+    def _unembed(self, wte: nn.Embed, x: jax.Array, tokens: jax.Array) -> jax.Array:
+        """Logits [..., V] from the residual stream [..., D] and the current tokens [...]."""
+        c = self.config
+        x = _norm(c, "ln_f")(x)
+        if c.tied_unembed:
+            logits = wte.attend(x)
+        else:
+            logits = nn.Dense(
+                c.vocab_size, use_bias=False, dtype=c.dtype, kernel_init=_normal(), name="lm_head"
+            )(x)
+        logits = logits.astype(jnp.float32)
+        if c.logits_bias:
+            logits += self.param("logits_bias", nn.initializers.zeros, (c.vocab_size,))
+        if c.bigram:
+            table = self.param("bigram", nn.initializers.zeros, (c.vocab_size, c.vocab_size))
+            logits += jnp.take(table, tokens, axis=0)
+        return logits
+
+
+def init_params(config: ModelConfig, rng: jax.Array) -> Params:
+    """Fresh parameters: N(0, 0.02), residual projections N(0, 0.02 / sqrt(2 L)), biases 0, gains 1."""
+    return Transformer(config).init(rng, jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+def _normal(scale: float = 1.0) -> nn.initializers.Initializer:
+    return nn.initializers.normal(INIT_STD * scale)
+
+
+def _linear(c: ModelConfig, features: int, name: str, residual: bool = False) -> nn.Dense:
+    scale = (2 * c.n_layer) ** -0.5 if residual else 1.0
+    return nn.Dense(features, use_bias=c.bias, dtype=c.dtype, kernel_init=_normal(scale), name=name)
+
+
+def _norm(c: ModelConfig, name: str) -> nn.Module:
+    if c.norm == "rms":
+        return nn.RMSNorm(epsilon=RMS_EPS, dtype=c.dtype, name=name)
+    return nn.LayerNorm(
+        epsilon=LAYER_NORM_EPS, use_bias=c.norm_bias, use_fast_variance=False, dtype=c.dtype, name=name
+    )
+
+
+def _activation(name: str, x: jax.Array) -> jax.Array:
+    if name == "gelu":
+        return jax.nn.gelu(x, approximate=False)
+    if name == "relu":
+        return jax.nn.relu(x)
+    if name == "identity":
+        return x
+    raise ValueError(f"unknown activation {name!r}; choose gelu, relu or identity")

@@ -1,0 +1,40 @@
+"""Packaging of circuits_jax."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="circuits_jax",
+    version="0.1.0",
+    description="Train weight-sparse transformers on Python code and read the circuits inside them, in JAX",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["circuits_jax", "circuits_jax.*"]),
+    package_data={"circuits_jax": ["viewer/page/*"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "absl-py>=2.1",
+        "array_record>=0.8",
+        "chex>=0.1.90",
+        "flax>=0.12",
+        "grain>=0.2.15",
+        "jax>=0.9",
+        "ml_collections>=1.0",
+        "numpy>=2.0",
+        "optax>=0.2.6",
+        "orbax-checkpoint>=0.11.30",
+        "safetensors>=0.5",
+        "sentencepiece>=0.2.0",
+        "tensorflow-datasets>=4.9.9",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "dev": ["pytest>=8", "ruff>=0.8"],
+        "openai": ["tiktoken>=0.8"],
+        "tensorboard": ["tensorboardX>=2.6"],
+        "tpu": ["jax[tpu]>=0.9"],
+        "gpu": ["jax[cuda13]>=0.9"],
+    },
+)
