@@ -12,6 +12,8 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+from circuits_jax.errors import ConfigError
+
 T = TypeVar("T")
 
 NORMS = ("rms", "layer")
@@ -35,10 +37,6 @@ TOPK_LOCATIONS = (
     "resid_post_attn",
     "resid_post_mlp",
 )
-
-
-class ConfigError(ValueError):
-    """A setting that cannot be used; the message is one line for the user."""
 
 
 def check_choice(field: str, value: str, choices: Iterable[str]) -> None:

@@ -1,0 +1,45 @@
+"""Calibration of a two-way answer: d -> s d + b, fitted by L-BFGS (METHOD section 6, step 5).
+
+d is the two answers' logit difference *by pair role*, so that b moves all prompts towards answer A and
+cannot tell right from wrong.  s is kept positive: a circuit that answers backwards stays wrong.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from circuits_jax.tasks.metrics import loss_of_difference
+
+STEPS = 16
+
+
+def calibrate(difference: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Fits scale and shift on `difference`, float32 [N, 2].
+
+    Returns:
+      (scale, shift, the loss with them), scalars.
+    """
+    # Start at unit spread: the logits of a small circuit may be far too small or too large.
+    spread = jnp.maximum(jnp.std(difference), 1e-6)
+
+    def loss(fit: tuple[jax.Array, jax.Array]) -> jax.Array:
+        log_scale, shift = fit
+        return loss_of_difference(jnp.exp(log_scale) * difference / spread + shift)
+
+    solver = optax.lbfgs()
+    value_and_grad = optax.value_and_grad_from_state(loss)
+
+    def step(carry: tuple, _: None) -> tuple[tuple, None]:
+        fit, state = carry
+        value, grad = value_and_grad(fit, state=state)
+        updates, state = solver.update(grad, state, fit, value=value, grad=grad, value_fn=loss)
+        return (optax.apply_updates(fit, updates), state), None
+
+    start = (jnp.zeros(()), -jnp.mean(difference) / spread)
+    (fit, _), _ = jax.lax.scan(step, (start, solver.init(start)), length=STEPS)
+    return jnp.exp(fit[0]) / spread, fit[1], loss(fit)
+
+
+def calibrated_loss(difference: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
+    """Task loss of `scale * difference + shift`."""
+    return loss_of_difference(scale * difference + shift)

@@ -1,0 +1,169 @@
+"""Which nodes are joined to which: the edges of a circuit, and what lies on a path through it.
+
+Pure numpy on host copies of the parameters.  METHOD section 4 says what an edge is.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from circuits_jax.circuits.circuit import Edge, Entry, Node
+from circuits_jax.config import ModelConfig
+from circuits_jax.model import sites
+from circuits_jax.model.transformer import Params
+
+Masks = Mapping[str, np.ndarray]
+Flags = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Wiring:
+    """One weight matrix between two node sites: `matrix[i, j]` joins source i to target j."""
+
+    source: str
+    target: str
+    matrix: np.ndarray
+
+
+def wirings(config: ModelConfig, params: Params) -> Iterator[Wiring]:
+    """The weight matrices of the network that can hold edges, in forward order."""
+    for layer in range(config.n_layer):
+        block = params[f"h_{layer}"]
+        qkv = np.split(np.asarray(block["attn"]["c_attn"]["kernel"]), 3, axis=1)
+        for name, matrix in zip("qkv", qkv, strict=True):
+            yield Wiring(f"{layer}.attn.act_in", f"{layer}.attn.{name}", matrix)
+        out = np.asarray(block["attn"]["c_proj"]["kernel"])
+        yield Wiring(f"{layer}.attn.v", f"{layer}.attn.resid_delta", out)
+        up, down = (np.asarray(block["mlp"][name]["kernel"]) for name in ("c_fc", "c_proj"))
+        yield Wiring(f"{layer}.mlp.act_in", f"{layer}.mlp.post_act", up)
+        yield Wiring(f"{layer}.mlp.post_act", f"{layer}.mlp.resid_delta", down)
+
+
+def nodes_of(config: ModelConfig, masks: Masks) -> tuple[Node, ...]:
+    """The kept nodes in forward order."""
+    return tuple(
+        Node(site, int(index)) for site in sites.node_sites(config) for index in np.flatnonzero(masks[site])
+    )
+
+
+def edges_of(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> tuple[Edge, ...]:
+    """The nonzero weights between kept nodes."""
+    place = {node: i for i, node in enumerate(nodes)}
+    kept: dict[str, list[int]] = {}
+    for node in nodes:
+        kept.setdefault(node.site, []).append(node.index)
+    edges = []
+    for wiring in wirings(config, params):
+        sources, targets = kept.get(wiring.source, []), kept.get(wiring.target, [])
+        block = wiring.matrix[np.ix_(sources, targets)]
+        for i, j in np.argwhere(block != 0):
+            source, target = Node(wiring.source, sources[i]), Node(wiring.target, targets[j])
+            edges.append(Edge(place[source], place[target], float(block[i, j])))
+    return tuple(edges)
+
+
+def embedding_entries(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> tuple[Entry, ...]:
+    """Nonzero token embedding weights into channels that a kept node reads."""
+    read = _channels(nodes, "act_in", config.d_model)
+    return _entries(np.asarray(params["wte"]["embedding"]), read)
+
+
+def unembedding_entries(
+    config: ModelConfig, params: Params, nodes: tuple[Node, ...], answers: np.ndarray
+) -> tuple[Entry, ...]:
+    """Nonzero unembedding weights of the tokens `answers` from channels that a kept node writes."""
+    written = _channels(nodes, "resid_delta", config.d_model)
+    table = np.zeros((config.vocab_size, config.d_model), np.float32)
+    table[answers] = unembedding(config, params).T[answers]
+    return _entries(table, written)
+
+
+def unembedding(config: ModelConfig, params: Params) -> np.ndarray:
+    """The unembedding matrix [d_model, vocab], tied or not."""
+    if config.tied_unembed:
+        return np.asarray(params["wte"]["embedding"]).T
+    return np.asarray(params["lm_head"]["kernel"])
+
+
+def reached(config: ModelConfig, params: Params, masks: Masks) -> Flags:
+    """Per node site, the kept nodes that something in the prompt reaches; the others are bias-only.
+
+    With a sink, a head's query and key decide how much of a constant value passes, so such a v channel
+    passes information on although it holds none itself.
+    """
+    channel = (np.asarray(params["wte"]["embedding"]) != 0).any(axis=0)
+    if config.position == "add":
+        channel = channel | (np.asarray(params["wpe"]["embedding"]) != 0).any(axis=0)
+    live: Flags = {}
+    matrices = {(w.source, w.target): w.matrix for w in wirings(config, params)}
+    for layer in range(config.n_layer):
+        for half, inner in (("attn", ("q", "k", "v")), ("mlp", ("post_act",))):
+            read, write = f"{layer}.{half}.act_in", f"{layer}.{half}.resid_delta"
+            live[read] = _kept(masks, read) & _pad(channel, config.d_read)
+            for name in inner:
+                site = f"{layer}.{half}.{name}"
+                live[site] = _kept(masks, site) & _any_source(matrices[read, site], live[read])
+            out = f"{layer}.{half}.{inner[-1]}"
+            sends = live[out]
+            if half == "attn" and config.attention_sink:
+                gated = _by_head(config, live[f"{layer}.attn.q"] | live[f"{layer}.attn.k"])
+                sends = sends | (_kept(masks, out) & gated)
+            live[write] = _kept(masks, write) & _any_source(matrices[out, write], sends)
+            channel = channel | live[write]
+    return live
+
+
+def useful(config: ModelConfig, params: Params, masks: Masks, answers: np.ndarray) -> Flags:
+    """Per node site, the kept nodes from which a path leads to the logit of a token in `answers`.
+
+    A head's q and k count as leading to its kept v channels.
+    """
+    channel = (unembedding(config, params)[:, answers] != 0).any(axis=1)
+    leads: Flags = {}
+    matrices = {(w.source, w.target): w.matrix for w in wirings(config, params)}
+    for layer in reversed(range(config.n_layer)):
+        for half, inner in (("mlp", ("post_act",)), ("attn", ("q", "k", "v"))):
+            read, write = f"{layer}.{half}.act_in", f"{layer}.{half}.resid_delta"
+            out = f"{layer}.{half}.{inner[-1]}"
+            leads[write] = _kept(masks, write) & channel
+            leads[out] = _kept(masks, out) & _any_source(matrices[out, write].T, leads[write])
+            if half == "attn":
+                gated = _by_head(config, leads[out])
+                for name in ("q", "k"):
+                    leads[f"{layer}.attn.{name}"] = _kept(masks, f"{layer}.attn.{name}") & gated
+            targets = [
+                _any_source(matrices[read, f"{layer}.{half}.{n}"].T, leads[f"{layer}.{half}.{n}"])
+                for n in inner
+            ]
+            leads[read] = _kept(masks, read) & np.any(targets, axis=0)
+            channel = channel | leads[read][: config.d_model]
+    return leads
+
+
+def _kept(masks: Masks, site: str) -> np.ndarray:
+    return np.asarray(masks[site]) > 0
+
+
+def _pad(channel: np.ndarray, width: int) -> np.ndarray:
+    """Residual channels, then concatenated position channels, which are always live."""
+    return np.concatenate([channel, np.ones(width - len(channel), bool)])
+
+
+def _any_source(matrix: np.ndarray, sources: np.ndarray) -> np.ndarray:
+    return (matrix[sources] != 0).any(axis=0)
+
+
+def _by_head(config: ModelConfig, channels: np.ndarray) -> np.ndarray:
+    """True on every channel of a head that has any True channel."""
+    return np.repeat(channels.reshape(config.heads, config.d_head).any(axis=1), config.d_head)
+
+
+def _channels(nodes: tuple[Node, ...], location: str, limit: int) -> list[int]:
+    return sorted({n.index for n in nodes if n.site.endswith(location) and n.index < limit})
+
+
+def _entries(table: np.ndarray, channels: list[int]) -> tuple[Entry, ...]:
+    """Nonzeros of `table` [vocab, d_model] in the columns `channels`."""
+    found = np.argwhere(table[:, channels] != 0)
+    return tuple(Entry(int(t), channels[c], float(table[t, channels[c]])) for t, c in found)

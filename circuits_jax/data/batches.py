@@ -1,0 +1,151 @@
+"""Token lists -> windows, packed once -> batches that depend on the step alone.
+
+N windows, B rows of the global batch, T = n_ctx + 1 tokens of a window (inputs and targets overlap by n_ctx).
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+
+from circuits_jax.config import ConfigError
+from circuits_jax.data.files import write_aside
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """One split, cut into windows.
+
+    Attributes:
+      tokens: int32 [N, T], usually mapped from a file.
+      counts: What the windows were made of: `files`, `bytes` and `tokens` of code, and how many windows of
+        generated programs were mixed in: `generated` in all, `generated_distinct` different ones.
+    """
+
+    tokens: np.ndarray
+    counts: Mapping[str, int]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens the model reads of a window."""
+        return self.tokens.shape[1] - 1
+
+
+def pack(documents: Iterable[Sequence[int]], eot: int, n_ctx: int) -> np.ndarray:
+    """Joins documents, an `eot` after each, and cuts the row into windows.
+
+    Empty documents are left out; so is what remains at the end of the row.
+
+    Returns:
+      int32 [N, n_ctx + 1], in the order of `documents`; N may be 0.
+    """
+    parts = [
+        np.append(np.asarray(document, np.int32), np.int32(eot)) for document in documents if len(document)
+    ]
+    row = np.concatenate(parts) if parts else np.zeros(0, np.int32)
+    count = len(row) // (n_ctx + 1)
+    return row[: count * (n_ctx + 1)].reshape(count, n_ctx + 1)
+
+
+def mix(windows: np.ndarray, generated: np.ndarray, share: float) -> np.ndarray:
+    """Adds generated windows, as many as make up `share` of the result; too few are repeated in turn.
+
+    Args:
+      windows: int32 [N, T].
+      generated: int32 [M, T], M > 0.
+      share: Of the result's rows, in [0, 1), met to the nearest row.
+
+    Returns:
+      int32 [N + round(N share / (1 - share)), T], all of `windows` first.
+    """
+    count = round(len(windows) * share / (1 - share))
+    return np.concatenate([windows, generated[np.arange(count) % len(generated)]])
+
+
+def check_windows(windows: np.ndarray, split: str, n_ctx: int, tokens: int) -> None:
+    """Raises ConfigError if `split`, of `tokens` tokens, holds not a single window."""
+    if not len(windows):
+        raise ConfigError(
+            f"the {split} split holds {tokens} tokens, fewer than one window of model.n_ctx + 1 = "
+            f"{n_ctx + 1}; lower model.n_ctx or add files to data.roots"
+        )
+
+
+def save_windows(path: Path, windows: Windows) -> None:
+    """Writes `path`.npy and then `path`.json, which says that the former is complete."""
+    tokens = np.ascontiguousarray(windows.tokens, np.int32)
+    with write_aside(path.with_suffix(".npy")) as file:
+        np.save(file, tokens)
+    sidecar = {"shape": tokens.shape, "counts": dict(windows.counts)}
+    with write_aside(path.with_suffix(".json")) as file:
+        file.write(json.dumps(sidecar).encode())
+
+
+def load_windows(path: Path) -> Windows | None:
+    """Maps what `save_windows` wrote, or None if it is missing or damaged and so must be made again."""
+    try:
+        sidecar = json.loads(path.with_suffix(".json").read_bytes())
+        tokens = np.load(path.with_suffix(".npy"), mmap_mode="r")
+        counts, shape = sidecar["counts"], tuple(sidecar["shape"])
+    except (OSError, EOFError, ValueError, KeyError, TypeError):
+        return None
+    return Windows(tokens, counts) if tokens.shape == shape else None
+
+
+def windows_name(split: str, identity: Any) -> str:
+    """A file name that differs where `identity` (JSON values) does, so that no stale file is ever reused."""
+    return f"{split}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]}"
+
+
+def make_batches(
+    windows: Windows, batch_size: int, seed: int, process_index: int = 0, process_count: int = 1
+) -> grain.MapDataset:
+    """An endless, randomly accessible data set: element s is this process' rows of the batch of step s.
+
+    The windows are shuffled by `seed`, anew each epoch; a batch may span two epochs. The processes' rows,
+    joined in process order, are the rows a single process would see.
+
+    Args:
+      windows: N windows.
+      batch_size: Rows of the global batch.
+      seed: In [0, 2**32).
+      process_index: Which rows to read.
+      process_count: Processes that share a batch.
+
+    Returns:
+      A data set of int32 [batch_size / process_count, T].
+
+    Raises:
+      ConfigError: if the processes cannot share a batch evenly, or for a seed out of range.
+    """
+    if batch_size <= 0 or batch_size % process_count:
+        raise ConfigError(
+            f"train.batch_size is {batch_size}, which {process_count} processes cannot share evenly; "
+            f"make it a multiple of {process_count}"
+        )
+    if not 0 <= seed < 2**32:
+        raise ConfigError(f"the seed of the batches is {seed}; it must lie in [0, 2**32)")
+    rows = batch_size // process_count
+    mine = slice(process_index * rows, (process_index + 1) * rows)
+
+    def gather(indices: np.ndarray) -> np.ndarray:
+        return np.asarray(windows.tokens[indices[mine]])
+
+    return grain.MapDataset.range(len(windows)).shuffle(seed=seed).repeat().batch(batch_size).map(gather)
+
+
+def make_iterator(batches: grain.MapDataset) -> grain.DatasetIterator:
+    """An iterator with one thread reading ahead.
+
+    Its `get_state()` is plain JSON; `set_state` goes on with exactly the batch that would have come next.
+    """
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
+    return iter(batches.to_iter_dataset(options))

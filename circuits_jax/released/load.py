@@ -1,0 +1,157 @@
+"""Released checkpoints in: `load(path)` reads every layout they are published in."""
+
+import dataclasses
+from collections.abc import MutableMapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+
+from circuits_jax.config import ModelConfig
+from circuits_jax.errors import CheckpointError
+from circuits_jax.model.transformer import Transformer
+from circuits_jax.released.config import config_from_released
+from circuits_jax.released.files import listed, read_json
+from circuits_jax.released.remote import fetched, shard_names
+from circuits_jax.released.state_dict import LOGITS_BIAS, WRAPPER, Tree, params_from_state
+from circuits_jax.released.tokenizers import load_released_tokenizer
+from circuits_jax.released.torch_file import read_torch_file
+
+BUCKET_CONFIG, BUCKET_WEIGHTS = "beeg_config.json", "final_model.pt"
+HUB_CONFIG, HUB_WEIGHTS, HUB_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+PLAIN_WEIGHTS = "weights.safetensors"
+# The weights a folder may hold, the first that is there being read.
+WEIGHTS = (BUCKET_WEIGHTS, HUB_WEIGHTS, HUB_INDEX, PLAIN_WEIGHTS)
+_SAFETENSORS_ERRORS = (
+    safetensors.SafetensorError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Released:
+    """A checkpoint, ready to run: `released.model.apply(released.params, tokens)`.
+
+    Attributes:
+      config: The model's configuration.
+      model: The network.
+      params: Its parameters, float32 numpy arrays; `jax.device_put(params, shardings)` places them,
+        each device receiving its part only.
+      tokenizer: The tokenizer found beside the weights, or None.
+      raw_config: The configuration file as parsed.
+    """
+
+    config: ModelConfig
+    model: Transformer
+    params: Tree
+    tokenizer: Any
+    raw_config: dict[str, Any]
+
+
+def load(path: str | Path, strict: bool = True) -> Released:
+    """Loads a released checkpoint, or one exported in a released layout.
+
+    Args:
+      path: One of
+        * a folder with `beeg_config.json` and `final_model.pt` (the bucket layout), or with `config.json`
+          and `model.safetensors`, `model.safetensors.index.json` and its shards, or `weights.safetensors`;
+        * a single `.pt` or `.safetensors` file with its configuration beside it;
+        * `hf:owner/name` or `hf:owner/name@revision`, by huggingface_hub (cached; name a revision to pin it);
+        * `gs://...`, `https://...` or another URL of a folder or file, by fsspec, fetched anew each time.
+      strict: Whether unknown config keys, surplus tensors, and tied weights that differ are errors;
+        otherwise they are told in a warning.
+
+    Returns:
+      The checkpoint, its weights (float32, float16 or bfloat16 in the file) as float32.
+
+    Raises:
+      CheckpointError: whatever is wrong, in one line.
+    """
+    with fetched(path, WEIGHTS) as local:
+        weights = _find_weights(local)
+        config_path = _find_config(weights)
+        raw = read_json(config_path)
+        state = _read_state(weights)
+        try:
+            config = config_from_released(raw, LOGITS_BIAS in state, strict)
+        except CheckpointError as error:
+            raise CheckpointError(f"{config_path}: {error}") from error
+        try:
+            params = params_from_state(state, config, strict)
+        except CheckpointError as error:
+            raise CheckpointError(f"{weights}: {error}") from error
+        tokenizer = load_released_tokenizer(weights.parent, config.vocab_size)
+    return Released(config, Transformer(config), params, tokenizer, raw)
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """All tensors of a safetensors file.
+
+    Raises:
+      CheckpointError: if the file is empty, truncated or damaged.
+    """
+    if path.is_file() and path.stat().st_size == 0:
+        raise CheckpointError(f"{path} is empty (0 bytes); download or export it again")
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except _SAFETENSORS_ERRORS as error:
+        raise CheckpointError(
+            f"{path} is no readable safetensors file ({error}); download or export it again"
+        ) from error
+
+
+def _find_weights(path: Path) -> Path:
+    """The weights file that `path`, a folder or a file, stands for."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise CheckpointError(f"{path} is neither a folder nor a file")
+    for name in WEIGHTS:
+        if (path / name).is_file():
+            return path / name
+    raise CheckpointError(f"{path} holds no weights; expected one of {', '.join(WEIGHTS)}")
+
+
+def _find_config(weights: Path) -> Path:
+    """The configuration beside a weights file, that of its own layout first."""
+    names = (HUB_CONFIG, BUCKET_CONFIG)
+    if weights.suffix == ".pt":
+        names = names[::-1]
+    for name in names:
+        if (weights.parent / name).is_file():
+            return weights.parent / name
+    wanted = " or ".join(names)
+    raise CheckpointError(f"{weights.parent} holds no configuration beside {weights.name}; expected {wanted}")
+
+
+def _read_state(weights: Path) -> MutableMapping[str, np.ndarray]:
+    """The state dict in `weights`, under the released names."""
+    if weights.name.endswith(".index.json"):
+        state = _read_shards(weights)
+    elif weights.suffix == ".pt":
+        state = read_torch_file(weights)
+    elif weights.suffix == ".safetensors":
+        state = read_safetensors(weights)
+    else:
+        raise CheckpointError(f"{weights} is of an unknown kind; a checkpoint is a .pt or .safetensors file")
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise CheckpointError(f"{weights} holds no state dict of named tensors")
+    others = [name for name, value in state.items() if not isinstance(value, np.ndarray)]
+    if others or not state:
+        raise CheckpointError(f"{weights} holds no state dict: {listed(others) or 'it is empty'}")
+    wrapped = all(name.startswith(WRAPPER) for name in state)
+    return {name.removeprefix(WRAPPER): state.pop(name) for name in list(state)} if wrapped else state
+
+
+def _read_shards(index: Path) -> dict[str, np.ndarray]:
+    """The tensors of every shard that a `model.safetensors.index.json` names."""
+    state: dict[str, np.ndarray] = {}
+    for name in shard_names(index):
+        state |= read_safetensors(index.parent / name)
+    return state

@@ -1,0 +1,135 @@
+"""A compact format for sparse weights, told for readers in any language in `released/README.md`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from circuits_jax.config import ModelConfig, from_dict, to_dict
+from circuits_jax.data.files import write_aside
+from circuits_jax.data.tokenizer import Tokenizer
+from circuits_jax.errors import CheckpointError, ConfigError
+from circuits_jax.model.transformer import Transformer
+from circuits_jax.released.files import listed, read_json, write_json
+from circuits_jax.released.load import Released, read_safetensors
+from circuits_jax.released.state_dict import Tree, build_tree, layout, leaves
+from circuits_jax.released.tokenizers import load_released_tokenizer, save_released_tokenizer
+
+FORMAT, VERSION = "circuits_jax sparse weights", 1
+CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+_GAPS, _VALUES, _SHAPE = ".gaps", ".values", ".shape"
+_GAP_TYPES = (np.uint8, np.uint16, np.uint32, np.uint64)
+
+
+def save_sparse(
+    params: Mapping[str, Any], config: ModelConfig, folder: str | Path, tokenizer: Tokenizer | None = None
+) -> Path:
+    """Writes a model in the sparse format: what is not zero, and where it lies.
+
+    Args:
+      params: The parameter tree, float32.
+      config: Its configuration.
+      folder: Written into; each file is written aside, then renamed, the configuration last.
+      tokenizer: Written beside the model.
+
+    Returns:
+      The folder.
+
+    Raises:
+      CheckpointError: if the parameters do not fit `config`.
+    """
+    folder = Path(folder)
+    tensors: dict[str, np.ndarray] = {}
+    for tensor, value in leaves(params, config):
+        tensors |= encode(tensor.key, value)
+    folder.mkdir(parents=True, exist_ok=True)
+    with write_aside(folder / WEIGHTS) as file:
+        file.write(safetensors.numpy.save(tensors, metadata={"format": FORMAT, "version": str(VERSION)}))
+    save_released_tokenizer(tokenizer, folder)
+    write_json(folder / CONFIG, {"format": FORMAT, "version": VERSION, "model": to_dict(config)})
+    return folder
+
+
+def load_sparse(folder: str | Path) -> Released:
+    """Loads what `save_sparse` wrote, with bit-equal parameters.
+
+    Raises:
+      CheckpointError: if a file is missing or damaged, of another format or a later version, or does not
+        fit the configuration.
+    """
+    folder = Path(folder)
+    raw = read_json(folder / CONFIG)
+    if raw.get("format") != FORMAT or raw.get("version") != VERSION:
+        raise CheckpointError(
+            f"{folder / CONFIG} is of format {raw.get('format')!r}, version {raw.get('version')!r}; "
+            f"this library reads {FORMAT!r}, version {VERSION}"
+        )
+    try:
+        config = from_dict(ModelConfig, raw.get("model", {}), "model")
+    except (ConfigError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error}") from error
+    params = _read_params(folder / WEIGHTS, config)
+    tokenizer = load_released_tokenizer(folder, config.vocab_size)
+    return Released(config, Transformer(config), params, tokenizer, raw)
+
+
+def encode(name: str, tensor: np.ndarray) -> dict[str, np.ndarray]:
+    """The stored form of one float32 tensor, the smaller of dense and sparse.
+
+    Zero means all bits zero, so that a negative zero is kept as a value.
+    """
+    flat = np.ascontiguousarray(tensor).reshape(-1)
+    where = np.flatnonzero(flat.view(np.uint32))
+    gaps = np.diff(where, prepend=0)
+    kind = next(t for t in _GAP_TYPES if gaps.max(initial=0) <= np.iinfo(t).max)
+    if where.size * (flat.itemsize + np.dtype(kind).itemsize) >= flat.nbytes:
+        return {name: np.ascontiguousarray(tensor)}
+    shape = np.asarray(tensor.shape, np.uint64)
+    return {name + _SHAPE: shape, name + _GAPS: gaps.astype(kind), name + _VALUES: flat[where]}
+
+
+def decode(name: str, shape: tuple[int, ...], stored: dict[str, np.ndarray]) -> np.ndarray:
+    """The inverse of `encode`; takes what it reads out of `stored`.
+
+    Raises:
+      CheckpointError: if the tensor is missing, or of another type, size or shape.
+    """
+    if name in stored:
+        tensor = stored.pop(name)
+        if tensor.dtype != np.float32 or tensor.shape != shape:
+            raise CheckpointError(
+                f"{name} expected float32 {list(shape)}, found {tensor.dtype} {list(tensor.shape)}"
+            )
+        return tensor
+    found, gaps, values = (stored.pop(name + part, None) for part in (_SHAPE, _GAPS, _VALUES))
+    if found is None or gaps is None or values is None:
+        raise CheckpointError(f"{name} is missing")
+    if found.tolist() != list(shape):
+        raise CheckpointError(f"{name} expected shape {list(shape)}, found {found.tolist()}")
+    if values.dtype != np.float32 or gaps.dtype not in _GAP_TYPES or values.shape != (gaps.size,):
+        raise CheckpointError(f"{name} expected unsigned {_GAPS} and as many float32 {_VALUES}")
+    where = np.cumsum(gaps.reshape(-1), dtype=np.uint64)
+    size = int(np.prod(shape, dtype=np.int64))
+    # In increasing order, so that sums that wrapped around show.
+    if where.size and (where[-1] >= size or np.any(where[1:] <= where[:-1])):
+        raise CheckpointError(f"{name}: an index lies outside the {size} entries of {list(shape)}")
+    flat = np.zeros(size, np.float32)
+    flat[where] = values
+    return flat.reshape(shape)
+
+
+def _read_params(path: Path, config: ModelConfig) -> Tree:
+    stored = read_safetensors(path)
+    # Looked at first, so that a mistaken number, however large, is not gone through tensor by tensor.
+    if not any(name.startswith(f"h_{config.n_layer - 1}/") for name in stored):
+        raise CheckpointError(f"{path} has not the {config.n_layer} layers of its configuration")
+    try:
+        params = build_tree((t.path, decode(t.key, t.own_shape, stored)) for t in layout(config))
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if stored:
+        raise CheckpointError(f"{path} holds {listed(sorted(stored))}, which the configuration has not")
+    return params

@@ -1,0 +1,141 @@
+"""PyTorch's `.pt` files without PyTorch, and without running anything that they contain.
+
+A `.pt` file is an uncompressed zip archive: `<root>/data.pkl` is a pickle that describes containers
+and tensors, `<root>/data/<key>` are the tensors' storages, raw bytes.  `torch_pickle` interprets the
+pickle and refuses by name whatever is no container and no tensor.  This one path is used whether
+PyTorch is installed or not.
+"""
+
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from circuits_jax.errors import CheckpointError
+from circuits_jax.released.files import listed
+from circuits_jax.released.torch_pickle import Global, interpret
+
+STORAGES = {
+    "DoubleStorage": np.dtype(np.float64),
+    "FloatStorage": np.dtype(np.float32),
+    "HalfStorage": np.dtype(np.float16),
+    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16),
+    "LongStorage": np.dtype(np.int64),
+    "IntStorage": np.dtype(np.int32),
+    "ShortStorage": np.dtype(np.int16),
+    "CharStorage": np.dtype(np.int8),
+    "ByteStorage": np.dtype(np.uint8),
+    "BoolStorage": np.dtype(np.bool_),
+}
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickled magic number: PyTorch before 1.6
+_POINTER = b"version https://git-lfs"
+_ZIP = b"PK\x03\x04"
+# What zipfile raises for archives that are damaged or use what it does not support.
+_ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    OverflowError,
+)
+
+
+def read_torch_file(path: Path) -> Any:
+    """The content of a `.pt` file, tensors as numpy arrays (bfloat16 by ml_dtypes).
+
+    Args:
+      path: A file written by `torch.save` of PyTorch 1.6 or later.
+
+    Returns:
+      What was saved: containers (dict, list, tuple), str, int, float, bool, None and arrays.
+
+    Raises:
+      CheckpointError: if the file is empty, truncated, damaged, no zip archive, of the older format, or
+        asks for anything but containers and tensors.
+    """
+    _check_start(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _Reader(archive).read()
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except _ZIP_ERRORS as error:
+        raise CheckpointError(
+            f"{path} is damaged or truncated ({error}); download or export it again"
+        ) from error
+
+
+def _check_start(path: Path) -> None:
+    """Raises CheckpointError unless the file begins as a zip archive does."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_POINTER))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not start:
+        raise CheckpointError(f"{path} is empty (0 bytes); download or export it again")
+    if start.startswith(_LEGACY):
+        raise CheckpointError(f"{path} is in PyTorch's format before 1.6; torch.load and torch.save it again")
+    if start.startswith(_POINTER):
+        raise CheckpointError(f"{path} is a Git LFS pointer, not the file itself; run git lfs pull")
+    if not start.startswith(_ZIP):
+        raise CheckpointError(f"{path} is not a zip archive, so not a .pt file; download or export it again")
+
+
+class _Reader:
+    """One archive: its members, and the values its pickle describes."""
+
+    def __init__(self, archive: zipfile.ZipFile):
+        self._archive = archive
+        self._members = {info.filename: info for info in archive.infolist()}
+        pickles = [name for name in self._members if name.count("/") == 1 and name.endswith("/data.pkl")]
+        if len(pickles) != 1:
+            raise CheckpointError(f"the archive holds {len(pickles)} files <root>/data.pkl; it must hold one")
+        self._root = pickles[0].removesuffix("data.pkl")
+        outside = [n for n in self._members if not n.startswith(self._root) or ".." in n.split("/")]
+        if outside:
+            raise CheckpointError(f"archive members outside the folder {self._root}: {listed(outside)}")
+        self._storages: dict[str, np.ndarray] = {}
+
+    def read(self) -> Any:
+        order = self._root + "byteorder"
+        if order in self._members and self._member(order) != b"little":
+            raise CheckpointError("the archive is big-endian; save it again on a little-endian machine")
+        return interpret(self._member(self._root + "data.pkl"), self._storage)
+
+    def _member(self, name: str) -> bytes:
+        info = self._members.get(name)
+        if info is None:
+            raise CheckpointError(f"the archive lacks {name}")
+        if info.compress_type != zipfile.ZIP_STORED:
+            raise CheckpointError(f"{name} is compressed; PyTorch stores its members uncompressed")
+        return self._archive.read(info)
+
+    def _storage(self, reference: Any) -> np.ndarray:
+        """The flat array that a persistent id ("storage", type, key, location, count) names."""
+        match reference:
+            case ("storage", Global(name), str(key), str(), int(count)):
+                kind = name.removeprefix("torch ")
+            case _:
+                raise CheckpointError("the pickle refers to something outside that is no tensor storage")
+        if kind not in STORAGES:
+            raise CheckpointError(f"a storage is of type {kind}; known are {', '.join(STORAGES)}")
+        if key not in self._storages:
+            content = self._member(f"{self._root}data/{key}")
+            if len(content) % STORAGES[kind].itemsize:
+                raise CheckpointError(f"storage {key} has {len(content)} bytes, no whole number of {kind}")
+            self._storages[key] = np.frombuffer(content, STORAGES[kind])
+        storage = self._storages[key]
+        if storage.dtype != STORAGES[kind] or storage.size != count:
+            raise CheckpointError(
+                f"storage {key} has {storage.size} {storage.dtype}, not {count} {kind} entries"
+            )
+        return storage

@@ -1,0 +1,181 @@
+"""Keeping every tensor at its budget of nonzero entries (METHOD section 3).
+
+The maths first (`budget`, `rule_for`, `project_mask`), then `keep_largest`, which makes an optax
+transformation of it, the last of a chain: the training loop knows nothing of sparsity, and its state lies in
+the optimizer's, so that checkpoints and sharding come free.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array, lax
+
+from circuits_jax.sparsity.threshold import largest_mask, largest_mask_along
+
+if TYPE_CHECKING:
+    from circuits_jax.sparsity.schedules import L0Schedule
+
+MATRIX, EMBEDDING, BIAS, DENSE = "matrix", "embedding", "bias", "dense"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """How one parameter tensor is treated.
+
+    Attributes:
+      kind: MATRIX (always sparse), EMBEDDING and BIAS (sparse unless switched off), or DENSE (never sparse).
+      floor_axis: The axis along which the weights of one unit lie, where the floor applies; else None.
+    """
+
+    kind: str
+    floor_axis: int | None = None
+
+
+# First match wins.  Kernels are [in, out]: the incoming weights of a unit lie along axis 0 (q, k and v
+# channels in c_attn, neurons in c_fc), its outgoing weights along axis 1 (v channels, neurons in c_proj).
+_RULES: tuple[tuple[str, Rule], ...] = (
+    (r"h_\d+/attn/c_attn/kernel", Rule(MATRIX, floor_axis=0)),
+    (r"h_\d+/attn/c_proj/kernel", Rule(MATRIX, floor_axis=1)),
+    (r"h_\d+/mlp/c_fc/kernel", Rule(MATRIX, floor_axis=0)),
+    (r"h_\d+/mlp/c_proj/kernel", Rule(MATRIX, floor_axis=1)),
+    (r"(wte|wpe)/embedding|lm_head/kernel", Rule(EMBEDDING)),
+    (r"h_\d+/(attn|mlp)/(c_attn|c_fc|c_proj)/bias", Rule(BIAS)),
+    (r"(h_\d+/ln_p?[12]|ln_f)/bias", Rule(BIAS)),
+    (r"(h_\d+/ln_p?[12]|ln_f)/scale", Rule(DENSE)),
+    (r"h_\d+/attn/sink|bigram|logits_bias", Rule(DENSE)),
+)
+
+
+def rule_for(name: str) -> Rule:
+    """The rule of the parameter tensor `name`, as "h_0/attn/c_attn/kernel".
+
+    Raises:
+      ValueError: for a name that no rule knows.
+    """
+    for pattern, rule in _RULES:
+        if re.fullmatch(pattern, name):
+            return rule
+    raise ValueError(
+        f"no sparsity rule for parameter {name!r}; add it to circuits_jax.sparsity.projection._RULES"
+    )
+
+
+def parameter_name(path: tuple[Any, ...]) -> str:
+    """A JAX tree path as the name that `rule_for` takes."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def map_rules(function: Callable[..., Any], params: Any, *rest: Any) -> Any:
+    """Maps function(rule, leaf, *leaves of rest) over a parameter tree."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, *leaves: function(rule_for(parameter_name(path)), *leaves), params, *rest
+    )
+
+
+def budget(numel: int, fraction: float | Array) -> int | Array:
+    """max(1, floor(numel * fraction)), the entries that a tensor of `numel` entries keeps.
+
+    Args:
+      numel: Entries of the tensor, fewer than 2**31.
+      fraction: In (0, 1].  A Python float gives Python's floor of the product; a traced float32 gives the
+        floor of the exact product, with no rounding however large the tensor.
+
+    Returns:
+      int, or int32 scalar for an array.
+    """
+    if not isinstance(fraction, Array):
+        return max(1, math.floor(numel * fraction))
+    # fraction = m / 2**24 * 2**exponent; numel * m in 12-bit limbs, whose products fit 32 bits.
+    mantissa, exponent = jnp.frexp(fraction.astype(jnp.float32))
+    m = (mantissa * 2.0**24).astype(jnp.uint32)
+    m_high, m_low = m >> 12, m & 0xFFF
+    n_high, n_low = jnp.uint32(numel >> 12), jnp.uint32(numel & 0xFFF)
+    whole = n_high * m_high + ((n_high * m_low + n_low * m_high + ((n_low * m_low) >> 12)) >> 12)
+    kept = (whole >> jnp.clip(-exponent, 0, 31).astype(jnp.uint32)).astype(jnp.int32)
+    return jnp.where(fraction >= 1, numel, jnp.maximum(kept, 1))
+
+
+def project_mask(w: Array, k: Array | int, floor_axis: int | None = None, j: int = 0) -> Array:
+    """Marks the entries of w that stay: the k of largest magnitude, and at least j of every unit.
+
+    The j largest of each unit come first, then the largest of the rest until k are marked: exactly
+    max(k, what the floor needs), deterministic, ties by flat index (METHOD section 3 "Floor j").
+
+    Args:
+      w: Float array.
+      k: int32 scalar budget, may be traced.
+      floor_axis: The axis along which one unit's weights lie; None for no floor.
+      j: Entries each unit keeps at least; all of them where it has fewer.
+
+    Returns:
+      bool array of w's shape.
+    """
+    if floor_axis is None or j == 0:
+        return largest_mask(w, k)
+    protected = largest_mask_along(w, j, floor_axis)
+    needed = w.size // w.shape[floor_axis] * min(j, w.shape[floor_axis])
+    return largest_mask(w, jnp.maximum(k, needed), first=protected)
+
+
+class KeepLargestState(NamedTuple):
+    """State of `keep_largest`: updates made so far, int32."""
+
+    step: Array
+
+
+def keep_largest(
+    schedule: "L0Schedule",
+    floor: int = 0,
+    sparse_biases: bool = True,
+    sparse_embeddings: bool = True,
+) -> optax.GradientTransformation:
+    """Sets all but the largest entries of every sparse tensor to exact zero; the last of a chain.
+
+    With p a tensor and u its update, the entries of largest |p + u| keep u and the others get -p, so that
+    p + u is 0.  Nothing but the weights is touched: a zeroed weight comes back when it grows large enough.
+    The n-th update (from 1) uses schedule(n), traced, so that one compilation serves the whole anneal.
+
+    Args:
+      schedule: Step -> fraction and budget.
+      floor: j, the entries that no neuron and no attention channel falls below.
+      sparse_biases: Whether biases are projected.
+      sparse_embeddings: Whether token and position embeddings and the unembedding are projected.
+
+    Returns:
+      An optax.GradientTransformation whose `update` needs `params`.
+
+    Raises:
+      ValueError: from `update`, for a parameter that no rule knows or without `params`.
+    """
+    sparse_kinds = [MATRIX] + [BIAS] * sparse_biases + [EMBEDDING] * sparse_embeddings
+
+    def init(params: Any) -> KeepLargestState:
+        map_rules(lambda rule, leaf: None, params)  # An unknown name fails here, before any work.
+        return KeepLargestState(step=jnp.zeros((), jnp.int32))
+
+    def update(updates: Any, state: KeepLargestState, params: Any = None) -> tuple[Any, KeepLargestState]:
+        if params is None:
+            raise ValueError("keep_largest needs the parameters: call update(updates, state, params)")
+        step = optax.safe_increment(state.step)
+
+        def project(rule: Rule, p: Array, u: Array) -> Array:
+            if rule.kind not in sparse_kinds:
+                return u
+            new = (p + u).astype(p.dtype)
+            keep = project_mask(new, schedule.budget(step, p.size), rule.floor_axis, floor)
+            return jnp.where(keep, u, -p.astype(u.dtype))
+
+        # An update narrower than its parameter could not hold -p exactly.
+        updates = jax.tree.map(lambda p, u: u.astype(jnp.promote_types(p.dtype, u.dtype)), params, updates)
+        if schedule.target < 1:
+            thinned = schedule(step) < 1
+            updates = lax.cond(thinned, lambda u: map_rules(project, params, u), lambda u: u, updates)
+        return updates, KeepLargestState(step)
+
+    return optax.GradientTransformation(init, update)

@@ -1,0 +1,172 @@
+"""How sparse a network is: nonzeros per tensor, dead units, churn; as a table and as metrics.
+
+"L0" is the share of nonzero entries of the tensors that can be sparse: matrices, embeddings and biases.
+The tensors that never are (norm gains, sinks, bigram table, logits bias) are listed, but not counted in it.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from circuits_jax.sparsity.projection import BIAS, DENSE, EMBEDDING, MATRIX, parameter_name, rule_for
+
+UNIT_KINDS = ("q", "k", "v", "neuron")
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorSparsity:
+    """Nonzero entries of one parameter tensor; `kind` as in `projection.Rule`."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    entries: int
+    nonzeros: int
+
+    @property
+    def fraction(self) -> float:
+        """Share of entries that are not zero."""
+        return self.nonzeros / self.entries
+
+
+@dataclasses.dataclass(frozen=True)
+class DeadUnits:
+    """Weight-dead units of one kind (one of UNIT_KINDS) in one layer; see `dead_units`."""
+
+    layer: int
+    kind: str
+    units: int
+    dead: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SparsitySummary:
+    """What `summarize_sparsity` found; `str()` of it is a table.
+
+    Attributes:
+      tensors: Every parameter tensor, in tree order.
+      units: Dead units, by layer and kind.
+    """
+
+    tensors: tuple[TensorSparsity, ...]
+    units: tuple[DeadUnits, ...]
+
+    def fraction(self, *kinds: str) -> float:
+        """Share of nonzeros over the tensors of `kinds`; all kinds that can be sparse by default."""
+        chosen = [t for t in self.tensors if t.kind in (kinds or (MATRIX, EMBEDDING, BIAS))]
+        return sum(t.nonzeros for t in chosen) / sum(t.entries for t in chosen)
+
+    @property
+    def total(self) -> float:
+        """L0 over matrices, embeddings and biases."""
+        return self.fraction()
+
+    @property
+    def without_embeddings(self) -> float:
+        """L0 over matrices and biases."""
+        return self.fraction(MATRIX, BIAS)
+
+    def __str__(self) -> str:
+        width = max(len(t.name) for t in self.tensors)
+        row = f"{{:{width}}}  {{:9}}  {{:>13}}  {{:>11}}  {{:>11}}  {{:>7}}".format
+        lines = [row("tensor", "kind", "shape", "entries", "nonzero", "L0")]
+        for t in self.tensors:
+            shape = " x ".join(map(str, t.shape))
+            lines.append(row(t.name, t.kind, shape, f"{t.entries:,}", f"{t.nonzeros:,}", f"{t.fraction:.4f}"))
+        lines.append(f"L0 in all {self.total:.4f}, without embeddings {self.without_embeddings:.4f}")
+        for kind in UNIT_KINDS:
+            alike = [u for u in self.units if u.kind == kind]
+            layers = ", ".join(str(u.dead) for u in alike)
+            lines.append(
+                f"dead {kind + ('s' if kind == 'neuron' else ' channels'):10}"
+                f"  {sum(u.dead for u in alike)} of {sum(u.units for u in alike)} (by layer: {layers})"
+            )
+        return "\n".join(lines)
+
+
+def summarize_sparsity(params: Any) -> SparsitySummary:
+    """Counts nonzeros and dead units of a parameter tree, sharded or not.
+
+    Raises:
+      ValueError: for a parameter that no rule knows.
+    """
+    nonzeros, dead = jax.device_get(_measure(params))
+    tensors = tuple(
+        TensorSparsity(name, rule_for(name).kind, leaf.shape, leaf.size, int(nonzeros[name]))
+        for name, leaf in _named(params).items()
+    )
+    units = tuple(
+        DeadUnits(layer, kind, mask.size, int(mask.sum())) for (layer, kind), mask in sorted(dead.items())
+    )
+    return SparsitySummary(tensors, units)
+
+
+def sparsity_metrics(params: Any) -> dict[str, Array]:
+    """Scalars for the training log; traceable.
+
+    Returns:
+      "l0" and "l0_without_embeddings" (float32 shares), "dead_neurons" and "dead_channels" (int32 counts).
+    """
+    tensors = {name: (rule_for(name).kind, leaf) for name, leaf in _named(params).items()}
+
+    def fraction(*kinds: str) -> Array:
+        chosen = [leaf for kind, leaf in tensors.values() if kind in kinds]
+        found = sum(jnp.count_nonzero(leaf).astype(jnp.float32) for leaf in chosen)
+        return found / sum(leaf.size for leaf in chosen)
+
+    dead = {key: jnp.sum(mask, dtype=jnp.int32) for key, mask in dead_units(params).items()}
+    return {
+        "l0": fraction(MATRIX, EMBEDDING, BIAS),
+        "l0_without_embeddings": fraction(MATRIX, BIAS),
+        "dead_neurons": sum(count for (_, kind), count in dead.items() if kind == "neuron"),
+        "dead_channels": sum(count for (_, kind), count in dead.items() if kind != "neuron"),
+    }
+
+
+def dead_units(params: Any) -> dict[tuple[int, str], Array]:
+    """Which units are weight-dead: no incoming weights, or (v channels and neurons) no outgoing ones.
+
+    Biases do not count.  Traceable.
+
+    Returns:
+      {(layer, kind): bool [units]}, kind of UNIT_KINDS.
+    """
+    dead = {}
+    for layer in range(sum(name.startswith("h_") for name in params)):
+        attn, mlp = params[f"h_{layer}"]["attn"], params[f"h_{layer}"]["mlp"]
+        q, k, v = jnp.split(_all_zero(attn["c_attn"]["kernel"], axis=0), 3)
+        dead[layer, "q"], dead[layer, "k"] = q, k
+        dead[layer, "v"] = v | _all_zero(attn["c_proj"]["kernel"], axis=1)
+        no_input, no_output = _all_zero(mlp["c_fc"]["kernel"], 0), _all_zero(mlp["c_proj"]["kernel"], 1)
+        dead[layer, "neuron"] = no_input | no_output
+    return dead
+
+
+def support_churn(old_params: Any, new_params: Any) -> Array:
+    """Share of entries, of tensors that can be sparse, that became or ceased to be zero; traceable.
+
+    Returns:
+      float32 scalar.
+    """
+    old, new = _named(old_params), _named(new_params)
+    names = [name for name in old if rule_for(name).kind != DENSE]
+    changed = sum(jnp.sum((old[n] == 0) != (new[n] == 0), dtype=jnp.int32).astype(jnp.float32) for n in names)
+    return changed / sum(old[n].size for n in names)
+
+
+@jax.jit
+def _measure(params: Any) -> tuple[dict[str, Array], dict[tuple[int, str], Array]]:
+    """Nonzeros of every tensor, and the dead units."""
+    return {name: jnp.count_nonzero(leaf) for name, leaf in _named(params).items()}, dead_units(params)
+
+
+def _named(params: Any) -> dict[str, Array]:
+    """The leaves of a parameter tree by name, in tree order."""
+    return {parameter_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def _all_zero(kernel: Array, axis: int) -> Array:
+    return jnp.all(kernel == 0, axis=axis)

@@ -1,0 +1,18 @@
+"""Binary next-token tasks: pairs of prompts, their loss and accuracy."""
+
+from circuits_jax.tasks.files import get_task, load_task
+from circuits_jax.tasks.python_tasks import TASKS
+from circuits_jax.tasks.task import Pairs, Task, build_pairs
+from circuits_jax.tasks.template import TaskError, Template, skeleton
+
+__all__ = [
+    "TASKS",
+    "Pairs",
+    "Task",
+    "TaskError",
+    "Template",
+    "build_pairs",
+    "get_task",
+    "load_task",
+    "skeleton",
+]

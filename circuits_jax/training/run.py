@@ -1,0 +1,41 @@
+"""A finished, or at least checkpointed, run read back from its workdir."""
+
+import dataclasses
+from pathlib import Path
+
+from circuits_jax.config import Config
+from circuits_jax.data.tokenizer import Tokenizer, load_tokenizer
+from circuits_jax.model.transformer import Params, Transformer
+from circuits_jax.training.checkpoints import Checkpoints
+from circuits_jax.training.workdir import load_config
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What later experiments need of a training run.
+
+    Attributes:
+      config: The whole configuration.
+      model: Its Transformer.
+      params: The newest checkpoint's parameters, on the host.
+      tokenizer: The tokenizer it was trained with.
+    """
+
+    config: Config
+    model: Transformer
+    params: Params
+    tokenizer: Tokenizer
+
+
+def load_run(workdir: Path) -> Run:
+    """Reads the run in `workdir`.
+
+    Raises:
+      UserError: if there is no run, no checkpoint or no tokenizer, or one of them is damaged.
+    """
+    config = load_config(workdir)
+    checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
+    params = checkpoints.restore_params()
+    checkpoints.close()
+    tokenizer = load_tokenizer(workdir / "tokenizer.model")
+    return Run(config, Transformer(config.model), params, tokenizer)

@@ -1,0 +1,65 @@
+"""The folder of one run: made once, and never shared by two configurations."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from circuits_jax.config import Config, from_dict, to_dict
+from circuits_jax.errors import ConfigError, UserError
+
+# The parts of a configuration that decide what the trained parameters are.
+TRAINING_SECTIONS = ("model", "data", "sparsity", "optimizer", "train")
+
+
+def claim(workdir: Path, config: Config) -> None:
+    """Makes `workdir` and writes `config.json`, or checks that the one there is of the same training.
+
+    Raises:
+      UserError: if the folder cannot be written.
+      ConfigError: if it holds a run of another configuration; the first differences are named.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        differences = _differences(to_dict(load_config(workdir)), to_dict(config))
+        if differences:
+            raise ConfigError(
+                f"{workdir} holds a run of another configuration ({'; '.join(differences[:3])}); "
+                "choose another --workdir, or delete that one"
+            )
+    try:
+        write_json(path, to_dict(config))
+    except OSError as error:
+        raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
+
+
+def load_config(workdir: Path) -> Config:
+    """The configuration of the run in `workdir`.
+
+    Raises:
+      ConfigError: if there is none, or it cannot be read.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        raise ConfigError(f"{workdir} holds no run (no config.json); train one with experiments.pretrain")
+    try:
+        return from_dict(Config, json.loads(path.read_text()))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path} is not valid JSON ({error}); delete it to start the run anew") from error
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes `values` as JSON, aside and then renamed, so that no half file is ever left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".tmp")
+    aside.write_text(json.dumps(values, indent=1) + "\n")
+    os.replace(aside, path)
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    return [
+        f"{section}.{key} is {there[section].get(key)!r} there, {value!r} here"
+        for section in TRAINING_SECTIONS
+        for key, value in here[section].items()
+        if there[section].get(key) != value
+    ]

@@ -1,0 +1,106 @@
+// The training curve: losses on the left axis, L0 on a logarithmic right axis.
+
+const CHART = { width: 720, height: 300, left: 52, right: 58, top: 16, bottom: 42 };
+
+function trainingChart({ loss, validation_loss: validation, l0 }) {
+  const losses = [...loss, ...validation];
+  const every = [...losses, ...l0].filter(([, y]) => y !== null);
+  if (every.length < 2) return h("p", { class: "quiet" }, "No training curve was recorded.");
+  const steps = every.map(([x]) => x);
+  const x = linear(Math.min(...steps), Math.max(...steps), CHART.left, CHART.width - CHART.right);
+  const low = CHART.height - CHART.bottom;
+  const svg = s("svg", {
+    class: "chart", viewBox: `0 0 ${CHART.width} ${CHART.height}`, role: "img",
+    "aria-label": chartWords(loss, validation, l0),
+  });
+  svg.append(axisX(x, low));
+  if (losses.length) {
+    const y = leftScale(losses.map(([, v]) => v).filter((v) => v !== null), low);
+    svg.append(axisY(y, "left", "loss (nats)"), curveLine(loss, x, y, "loss"), curveLine(validation, x, y, "validation"));
+    if (validation.length <= 60) validation.forEach(([step, v]) => svg.append(s("circle", { class: "validation", cx: x(step), cy: y(v), r: 2.4 })));
+  }
+  const positive = l0.filter(([, v]) => v > 0);
+  if (positive.length) {
+    const y = logScale(positive.map(([, v]) => v), low);
+    svg.append(axisY(y, "right", "L0 (log)"), curveLine(positive, x, y, "l0"));
+  }
+  return h("figure", { class: "chart-box" }, svg, chartLegend({ loss, validation, l0: positive }));
+}
+
+function chartWords(loss, validation, l0) {
+  const last = (name, points) => (points.length ? `${name} ends at ${formatNumber(points.at(-1)[1])}` : null);
+  return ["Training curve", last("loss", loss), last("validation loss", validation), last("L0", l0)]
+    .filter(Boolean).join("; ");
+}
+
+function chartLegend({ loss, validation, l0 }) {
+  const entry = (kind, name, points) => points.length &&
+    h("span", {}, h("i", { class: "key " + kind }), `${name} `, h("b", {}, formatNumber(points.at(-1)[1])));
+  return h("figcaption", {}, [
+    entry("loss", "training loss", loss), entry("validation", "validation loss", validation), entry("l0", "L0", l0),
+  ].filter(Boolean));
+}
+
+/** A function from [from, to] to [start, end], with its ticks. */
+function linear(from, to, start, end) {
+  const size = to - from || 1;
+  const scale = (value) => round(start + ((value - from) / size) * (end - start));
+  scale.ticks = niceTicks(from, to);
+  return scale;
+}
+
+function niceTicks(from, to, count = 5) {
+  const raw = (to - from || 1) / count;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].find((m) => m * power >= raw) * power;
+  const ticks = [];
+  for (let i = Math.ceil(from / step); i * step <= to + step * 1e-9; i++) ticks.push(Number((i * step).toPrecision(12)));
+  return ticks;
+}
+
+/** Losses from just below the least to the highest; a few early peaks are not allowed to flatten the rest. */
+function leftScale(values, low) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const [least, most] = [sorted[0], sorted.at(-1)];
+  const pad = (most - least) * 0.06 || 0.1;
+  return linear(Math.max(0, least - pad), most + pad, low, CHART.top);
+}
+
+function logScale(values, low) {
+  const from = Math.log10(Math.min(...values)), to = Math.log10(Math.max(...values));
+  const line = linear(from - 0.08 * (to - from || 1), to + 0.08 * (to - from || 1), low, CHART.top);
+  const scale = (value) => line(Math.log10(value));
+  const decades = [];
+  for (let power = Math.floor(from) - 1; power <= Math.ceil(to); power++) {
+    for (const digit of [1, 2, 5]) decades.push(digit * 10 ** power);
+  }
+  const inside = decades.filter((v) => scale(v) <= low && scale(v) >= CHART.top);
+  scale.ticks = inside.map((v) => Number(v.toPrecision(3)));
+  return scale;
+}
+
+function axisX(x, low) {
+  const middle = (CHART.left + CHART.width - CHART.right) / 2;
+  return s("g", { class: "axis" },
+    s("line", { x1: CHART.left, x2: CHART.width - CHART.right, y1: low, y2: low }),
+    x.ticks.map((step) => s("text", { x: x(step), y: low + 16, "text-anchor": "middle" }, formatNumber(step))),
+    s("text", { class: "axis-name", x: middle, y: CHART.height - 6, "text-anchor": "middle" }, "step"));
+}
+
+function axisY(y, side, name) {
+  const left = side === "left";
+  const at = left ? CHART.left : CHART.width - CHART.right;
+  const edge = left ? 13 : CHART.width - 11;
+  const middle = (CHART.height - CHART.bottom + CHART.top) / 2;
+  return s("g", { class: "axis " + side },
+    y.ticks.map((value) => [
+      left ? s("line", { class: "grid", x1: at, x2: CHART.width - CHART.right, y1: y(value), y2: y(value) }) : null,
+      s("text", { x: left ? at - 8 : at + 8, y: y(value), dy: "0.32em", "text-anchor": left ? "end" : "start" }, formatCell(value)),
+    ]),
+    s("text", { class: "axis-name", transform: `translate(${edge} ${middle}) rotate(-90)`, "text-anchor": "middle" }, name));
+}
+
+function curveLine(points, x, y, kind) {
+  const known = points.filter(([, value]) => value !== null);
+  return s("polyline", { class: "curve " + kind, points: known.map(([step, value]) => `${x(step)},${y(value)}`).join(" ") });
+}

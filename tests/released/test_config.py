@@ -1,0 +1,76 @@
+"""`beeg_config.json` in and out."""
+
+import pytest
+
+from circuits_jax.config import ModelConfig
+from circuits_jax.errors import CheckpointError
+from circuits_jax.released.config import config_from_released, config_to_released
+from tests.released.models import VARIETY
+
+
+def test_defaults_are_the_released_ones():
+    config = config_from_released({})
+    assert (config.n_ctx, config.vocab_size, config.n_layer, config.d_model) == (1024, 50304, 12, 768)
+    assert (config.heads, config.d_head, config.neurons) == (12, 64, 3072)
+    assert (config.norm, config.activation, config.residual_activation) == ("layer", "gelu", "identity")
+    assert (config.bias, config.norm_bias, config.tied_unembed) == (True, True, True)
+    assert (config.position, config.attention_sink, config.bigram) == ("add", False, False)
+    assert config.activation_fraction is None
+    assert config.activation_locations == ("attn_in", "attn_out", "mlp_in", "mlp_out")
+
+
+@pytest.mark.parametrize("name", VARIETY)
+def test_round_trip(name):
+    config = VARIETY[name]
+    assert config_from_released(config_to_released(config), config.logits_bias) == config
+
+
+def test_n_mlp_is_d_mlp():
+    assert config_from_released({"n_mlp": 96}).neurons == 96
+    with pytest.raises(CheckpointError, match="d_mlp 64 and n_mlp 96 differ"):
+        config_from_released({"n_mlp": 96, "d_mlp": 64})
+
+
+def test_unknown_keys_are_named_together():
+    values = {"d_model": 48, "n_head": 4, "rotary": True, "alibi": 3}
+    with pytest.raises(CheckpointError, match="alibi, rotary"):
+        config_from_released(values)
+    with pytest.warns(UserWarning, match="alibi, rotary"):
+        assert config_from_released(values, strict=False).d_model == 48
+
+
+def test_keys_without_effect():
+    plain = config_from_released({})
+    values = {"dropout": 0.1, "flash": False, "grad_checkpointing": False, "learnable_bigram_table": True}
+    values |= {"tokenizer_name": "x", "use_tied_aux_matrix": False, "model_type": "circuitgpt"}
+    assert config_from_released(values) == plain
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"use_tied_aux_matrix": True}, "use_tied_aux_matrix"),
+        ({"n_layer": "2"}, "n_layer is '2'"),
+        ({"n_layer": True}, "n_layer is True"),
+        ({"n_layer": 0}, "n_layer is 0"),
+        ({"d_mlp": -4}, "d_mlp is -4"),
+        ({"d_pos_emb": 0}, "d_pos_emb is 0"),
+        ({"sink": None}, "sink is None"),
+        ({"afrac": 1.5}, "1.5"),
+        ({"afrac": float("nan")}, "nan"),
+        ({"afrac_loctypes": "attn_in,attn_why"}, "'attn_why'; choose one of attn_in"),
+        ({"activation_type": "swish"}, "activation_type is 'swish'; choose one of gelu, relu"),
+        ({"residual_activation_type": "gelu"}, "residual_activation_type is 'gelu'"),
+        ({"d_model": 10, "n_head": 4}, "n_head 4 does not divide"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(values, words):
+    with pytest.raises(CheckpointError, match=words) as error:
+        config_from_released(values)
+    assert "\n" not in str(error.value)
+
+
+def test_heads_the_released_code_would_not_build():
+    config = ModelConfig(d_model=10, d_head=3, n_head=4)
+    with pytest.raises(CheckpointError, match="4 heads at d_model 10"):
+        config_to_released(config)

@@ -1,0 +1,89 @@
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+from circuits_jax.sparsity.threshold import largest_mask, largest_mask_along, magnitude_bits
+from tests.sparsity import oracles
+
+RNG = np.random.default_rng(0)
+NORMAL = RNG.normal(size=(24, 16)).astype(np.float32)
+CASES = {
+    "normal": NORMAL,
+    "one axis": RNG.normal(size=77).astype(np.float32),
+    "three axes": RNG.normal(size=(3, 5, 7)).astype(np.float32),
+    "many ties": RNG.integers(-2, 3, size=(24, 16)).astype(np.float32),
+    "all equal": np.full((9, 7), -0.5, np.float32),
+    "zeros of both signs": np.where(RNG.random((9, 7)) < 0.5, 0.0, -0.0).astype(np.float32),
+    "mostly zero": (NORMAL * (RNG.random(NORMAL.shape) < 0.1)).astype(np.float32),
+    "heavy tails": (NORMAL**9).astype(np.float32),
+    "neighbouring floats": (1 + np.arange(64).reshape(8, 8) % 5 * 2.0**-23).astype(np.float32),
+    "subnormal": (RNG.integers(-9, 10, size=(8, 8)) * 1e-45).astype(np.float32),
+    "infinite": np.where(RNG.random((8, 8)) < 0.2, -np.inf, 3.0).astype(np.float32),
+    "bfloat16": NORMAL.astype(ml_dtypes.bfloat16),
+    "bfloat16 ties": RNG.integers(-2, 3, size=(12, 8)).astype(ml_dtypes.bfloat16),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_keeps_exactly_the_largest_for_every_traced_k(name):
+    x = CASES[name]
+    mask_of = jax.jit(lambda x, k: largest_mask(x, k))  # a new function has a cache of its own
+    counts = range(1, x.size + 1) if x.size < 100 else (1, 2, x.size // 32, x.size // 2, x.size - 1, x.size)
+    for k in counts:
+        mask = mask_of(x, jnp.int32(k))
+        assert mask.sum() == k
+        np.testing.assert_array_equal(mask, oracles.largest(x, k))
+    assert mask_of._cache_size() == 1
+
+
+def test_a_bad_distribution_for_interpolation_still_ends():
+    x = np.float32(2.0) ** -np.arange(120, dtype=np.float32).reshape(8, 15)
+    x[0, 0] = np.float32(3e38)
+    for k in (1, 2, 60, 119):
+        np.testing.assert_array_equal(largest_mask(x, k), oracles.largest(x, k))
+
+
+def test_nan_comes_first():
+    x = np.array([1.0, np.inf, np.nan, -2.0], np.float32)
+    x[3] = np.uint32(0xFFFFFFFF).view(np.float32)  # the NaN of the largest bit pattern
+    for k, expected in ((1, [3]), (2, [2, 3]), (3, [1, 2, 3])):
+        assert np.flatnonzero(largest_mask(jnp.asarray(x), k)).tolist() == expected
+
+
+def test_counts_stay_exact_beyond_float32_integers():
+    x = jnp.ones((4097, 4096), jnp.bfloat16)
+    mask = largest_mask(x, jnp.int32(x.size - 1))
+    assert not mask[-1, -1] and int(jnp.sum(mask, dtype=jnp.int32)) == x.size - 1
+
+
+def test_entries_named_first_come_before_all_others():
+    first = np.zeros(NORMAL.shape, bool)
+    first[3] = True
+    mask = np.asarray(largest_mask(NORMAL, 20, jnp.asarray(first)))
+    assert mask[3].all()
+    rest = np.delete(NORMAL, 3, axis=0)
+    np.testing.assert_array_equal(np.delete(mask, 3, axis=0), oracles.largest(rest, 4))
+
+
+def test_under_vmap():
+    x = np.stack([CASES["normal"], CASES["many ties"], CASES["mostly zero"]])
+    k = np.array([5, 100, 300])
+    masks = jax.vmap(largest_mask)(x, k)
+    np.testing.assert_array_equal(masks, [oracles.largest(*row) for row in zip(x, k, strict=True)])
+
+
+@pytest.mark.parametrize(
+    "name", ["normal", "many ties", "all equal", "mostly zero", "bfloat16", "three axes"]
+)
+@pytest.mark.parametrize("j", [0, 1, 3, 1000])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_largest_of_every_slice(name, j, axis):
+    mask = largest_mask_along(jnp.asarray(CASES[name]), j, axis)
+    np.testing.assert_array_equal(mask, oracles.largest_along(CASES[name], j, axis))
+
+
+def test_other_types_are_refused():
+    with pytest.raises(TypeError, match="int32"):
+        magnitude_bits(jnp.arange(3))

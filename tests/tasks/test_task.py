@@ -1,0 +1,149 @@
+"""`build_pairs`: padding, determinism, and one clear error for each thing that can go wrong."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+
+from circuits_jax.config import ConfigError
+from circuits_jax.tasks import TASKS, Task, TaskError, build_pairs, skeleton
+from tests.tasks.word_tokenizer import WordTokenizer
+
+QUOTE = TASKS["single_double_quote"]
+
+
+class LetterTokenizer(WordTokenizer):
+    """No word is one token."""
+
+    hash = "letters"
+
+    def encode(self, text):
+        return [ord(letter) for letter in text]
+
+
+class MergingTokenizer(WordTokenizer):
+    """A word and the quote after it are one token, so that prompts are no prefixes."""
+
+    def encode(self, text):
+        return WordTokenizer.encode(self, text.replace('"', "quote").replace("'", "mark"))
+
+
+def _task(*skeletons):
+    return Task("mine", "a test", {"train": skeletons, "heldout": skeletons})
+
+
+def test_padding_evens_out_lengths_before_the_fork():
+    task = _task(skeleton("$pad\n«a b c d e|a»\n$n0 = $d0\nif $n0", "« == 1:\n    pass|:\n    pass»\n"))
+    task = dataclasses.replace(task, python=False)
+    pairs = build_pairs(task, WordTokenizer(), "train", 20, 0, 64)
+    for (a, b), last in zip(pairs.texts, pairs.last, strict=True):
+        comment_a, comment_b = a.split("\n")[0], b.split("\n")[0]
+        assert len(comment_b.split()) == len(comment_a.split()) + 4
+        assert comment_b.startswith(comment_a + " ")
+        assert len(WordTokenizer().encode(a)) == len(WordTokenizer().encode(b)) == last + 1
+    tails = pairs.tokens[np.arange(20)[:, None], :, pairs.last[:, None] - np.arange(6)]
+    assert (tails[..., 0] == tails[..., 1]).all()
+
+
+def test_common_beginning_of_the_continuations_joins_the_prompt():
+    task = dataclasses.replace(
+        _task(skeleton("$n0 = $n1 + $n2 - $n3 * $n4\n«yes|no» = $n0", " or not «left|right»")), python=False
+    )
+    pairs = build_pairs(task, WordTokenizer(), "train", 4, 0, 64)
+    assert all(text.endswith(" or not") for pair in pairs.texts for text in pair)
+    assert set(pairs.continuations) == {(" left", " right")} or set(pairs.continuations) == {
+        ("left", "right")
+    }
+
+
+def test_same_seed_and_hash_same_pairs():
+    first = build_pairs(QUOTE, WordTokenizer(), "train", 50, 1, 64)
+    again = build_pairs(QUOTE, WordTokenizer(), "train", 50, 1, 64)
+    more = build_pairs(QUOTE, WordTokenizer(), "train", 80, 1, 64)
+    other_seed = build_pairs(QUOTE, WordTokenizer(), "train", 50, 2, 64)
+    other_hash = WordTokenizer()
+    other_hash.hash = "others"
+    assert first.texts == again.texts and np.array_equal(first.tokens, again.tokens)
+    assert more.texts[:50] == first.texts
+    assert first.texts != other_seed.texts
+    assert first.texts != build_pairs(QUOTE, other_hash, "train", 50, 1, 64).texts
+
+
+def test_pairs_are_the_same_on_every_machine():
+    tokenizer = WordTokenizer()
+    pairs = [build_pairs(task, tokenizer, "heldout", 20, 0, 128) for task in TASKS.values()]
+    assert (
+        hashlib.sha256(repr([found.texts for found in pairs]).encode()).hexdigest()[:16] == "1028437af7ba6c5a"
+    )
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_word_tokenizer_keeps_every_task(name):
+    assert build_pairs(TASKS[name], WordTokenizer(), "heldout", 64, 0, 128).survived == 1
+
+
+def test_templates_share_the_pairs_evenly():
+    pairs = build_pairs(TASKS["bracket_counting"], WordTokenizer(), "train", 400, 0, 64)
+    assert 80 <= sum("def " in a for a, _ in pairs.texts) <= 120  # one template of four
+
+
+def test_templates_without_words_are_left_out():
+    class NoFunctions(WordTokenizer):
+        def encode(self, text):
+            return WordTokenizer.encode(self, text) * (1 + (text.strip() in QUOTE.words["train"]["f"]))
+
+    pairs = build_pairs(QUOTE, NoFunctions(), "train", 90, 0, 64)
+    assert {a.split()[0] for a, _ in pairs.texts}.isdisjoint({"def", "import"})
+
+
+@pytest.mark.parametrize(
+    "message,build",
+    [
+        ("split is 'test'; choose one of train, heldout", lambda t: build_pairs(QUOTE, t, "test", 4, 0, 64)),
+        ("ask for 1 or more", lambda t: build_pairs(QUOTE, t, "train", 0, 0, 64)),
+        ("more than the context of 12", lambda t: build_pairs(QUOTE, t, "train", 4, 0, 12)),
+        ("single tokens", lambda t: build_pairs(QUOTE, LetterTokenizer(), "train", 4, 0, 64)),
+        (
+            "loses 100%.*not a prefix of prompt",
+            lambda t: build_pairs(QUOTE, MergingTokenizer(), "train", 4, 0, 64),
+        ),
+        (
+            "only 9 different train pairs.*not 10",
+            lambda t: build_pairs(
+                _task(skeleton("a = b\na = b\na = $d0«(|[»c", "«)|]»\n")), t, "train", 10, 0, 64
+            ),
+        ),
+        (
+            "differ in length",
+            lambda t: build_pairs(
+                _task(skeleton("$n0 = 1\n«$n1 = 2\n|»x = (1", "«)|,)»\n")), t, "train", 4, 0, 64
+            ),
+        ),
+        (
+            "not valid Python",
+            lambda t: build_pairs(_task(skeleton("$n0 = 1\n$n1 =«(|[»1", "«]|)»\n")), t, "train", 4, 0, 64),
+        ),
+        (
+            "do not end in the same token",
+            lambda t: build_pairs(
+                _task(skeleton("$n0 = 1\n$n1 = 1 +«(|[»", "«1)|2]»\n")), t, "train", 4, 0, 64
+            ),
+        ),
+        (
+            "fewer than 10",
+            lambda t: build_pairs(_task(skeleton("$n0 =«(|[»1", "«)|]»\n")), t, "train", 4, 0, 64),
+        ),
+        (
+            "do not differ",
+            lambda t: build_pairs(_task(skeleton("«a|b» = $n1 +", " 1\n")), t, "train", 4, 0, 64),
+        ),
+        ("kind z", lambda t: build_pairs(_task(skeleton("$z0 = («1|2»", ")\n")), t, "train", 4, 0, 64)),
+        ("no slot", lambda t: _task(skeleton("$ = 1", ")\n"))),
+        ("no heldout template", lambda t: Task("mine", "", {"train": QUOTE.templates["train"]})),
+    ],
+)
+def test_clear_errors(message, build):
+    with pytest.raises(TaskError, match=message) as caught:
+        build(WordTokenizer())
+    assert isinstance(caught.value, ConfigError) and "\n" not in str(caught.value)
