@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_dict, config_flags
 
 from circuits_jax.config import Config, from_dict
@@ -61,6 +61,7 @@ def run(main: Callable[[], None]) -> None:
     def guarded(argv: list[str]) -> None:
         if len(argv) > 1:
             raise app.UsageError(f"unexpected argument {argv[1]!r}; settings are given as --flag=value")
+        logging.set_verbosity(logging.ERROR)  # libraries report every file and backend they try
         _set_up_cpu(_CPU_DEVICES.value or min(os.cpu_count() or 1, 8))
         try:
             main()

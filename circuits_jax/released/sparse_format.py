@@ -114,7 +114,7 @@ def decode(name: str, shape: tuple[int, ...], stored: dict[str, np.ndarray]) -> 
     where = np.cumsum(gaps.reshape(-1), dtype=np.uint64)
     size = int(np.prod(shape, dtype=np.int64))
     # In increasing order, so that sums that wrapped around show.
-    if where.size and (where[-1] >= size or np.any(where[1:] <= where[:-1])):
+    if where.size and (where[-1] >= size or np.any(where[1:] < where[:-1])):
         raise CheckpointError(f"{name}: an index lies outside the {size} entries of {list(shape)}")
     flat = np.zeros(size, np.float32)
     flat[where] = values

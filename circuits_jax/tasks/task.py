@@ -64,8 +64,8 @@ class Pairs:
       last: int32 [N], position of the last prompt token (the same in both prompts).
       answers: int32 [N, 2], right token of A and of B; each is the other's wrong one.
       texts: N times (prompt A, prompt B).
-      continuations: N times the right continuation of each.
       survived: Share of the pairs drawn that the tokenizer's rules kept.
+      continuations: N times the right continuation of A and of B, for display.
     """
 
     task: str
@@ -74,8 +74,8 @@ class Pairs:
     last: np.ndarray
     answers: np.ndarray
     texts: list[tuple[str, str]]
-    continuations: list[tuple[str, str]]
     survived: float
+    continuations: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _pack(name: str, split: str, kept: list[_Encoded], survived: float, eot: int
         tokens[row, :, : lengths[row]] = pair.prompts
     answers = np.array([pair.answers for pair in kept], np.int32)
     texts, continuations = [pair.texts for pair in kept], [pair.continuations for pair in kept]
-    return Pairs(name, split, tokens, lengths - 1, answers, texts, continuations, survived)
+    return Pairs(name, split, tokens, lengths - 1, answers, texts, survived, continuations)
 
 
 def _draws(task: Task, tokenizer: Tokenizer, split: str, seed: int) -> Iterator[Filled]:

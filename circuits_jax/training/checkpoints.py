@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 
 from circuits_jax.errors import CheckpointError
@@ -55,17 +54,6 @@ class Checkpoints:
         except READ_ERRORS as error:
             raise CheckpointError(self._explain(step, error)) from error
         return restored.state, restored.data
-
-    def restore_params(self) -> Any:
-        """The newest parameters alone, as host arrays in the structure they were saved in."""
-        step = self.latest
-        if step is None:
-            raise CheckpointError(f"no checkpoint in {self._folder}; train first (experiments.pretrain)")
-        try:
-            state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))
-        except READ_ERRORS as error:
-            raise CheckpointError(self._explain(step, error)) from error
-        return jax.tree.map(jax.device_get, state.state["params"])
 
     def close(self) -> None:
         """Waits for unfinished writes."""

@@ -3,10 +3,14 @@
 import dataclasses
 from pathlib import Path
 
+import jax
+
 from circuits_jax.config import Config
 from circuits_jax.data.tokenizer import Tokenizer, load_tokenizer
 from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.training.checkpoints import Checkpoints
+from circuits_jax.training.optimizer import make_optimizer
+from circuits_jax.training.state import make_init
 from circuits_jax.training.workdir import load_config
 
 
@@ -35,7 +39,12 @@ def load_run(workdir: Path) -> Run:
     """
     config = load_config(workdir)
     checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
-    params = checkpoints.restore_params()
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever devices it was saved from
+    like = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
+        jax.eval_shape(make_init(config, make_optimizer(config))),
+    )
+    state, _ = checkpoints.restore(like)
     checkpoints.close()
     tokenizer = load_tokenizer(workdir / "tokenizer.model")
-    return Run(config, Transformer(config.model), params, tokenizer)
+    return Run(config, Transformer(config.model), jax.device_get(state.params), tokenizer)

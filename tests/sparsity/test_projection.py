@@ -79,14 +79,13 @@ def test_an_unknown_parameter_is_named():
 
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("j", [1, 3, 100])
-@pytest.mark.parametrize("values", ["normal", "ties", "few units hold all"])
+@pytest.mark.parametrize("values", ["normal", "ties, and few units hold all"])
 def test_floor_against_a_greedy_oracle(axis, j, values):
     w = RNG.normal(size=(12, 10)).astype(np.float32)
-    if values == "ties":
+    if values != "normal":
         w = RNG.integers(-2, 3, size=w.shape).astype(np.float32)
-    if values == "few units hold all":
-        w[3:] *= 1e-3
-        w[:, 3:] *= 1e-3
+        w[3:] /= 16
+        w[:, 3:] /= 16
     mask_of = jax.jit(lambda w, k: project_mask(w, k, axis, j))
     units, fan = w.size // w.shape[axis], min(j, w.shape[axis])
     for k in (1, 5, 12, 40, 119, 120):
@@ -108,10 +107,10 @@ def test_a_floor_that_does_not_bind_changes_nothing():
 
 
 def params_and_updates(dtype=jnp.float32, update_dtype=jnp.float32):
-    shapes = jax.eval_shape(lambda: init_params(ModelConfig(**TINY, position="add"), jax.random.key(0)))
-    params = jax.tree.map(lambda p: jnp.asarray(RNG.normal(size=p.shape), dtype), shapes)
-    updates = jax.tree.map(lambda p: jnp.asarray(0.1 * RNG.normal(size=p.shape), update_dtype), params)
-    return params, updates
+    params, updates = oracles.random_tree(RNG), oracles.random_tree(RNG, 0.1)
+    return jax.tree.map(lambda p: jnp.asarray(p, dtype), params), jax.tree.map(
+        lambda u: jnp.asarray(u, update_dtype), updates
+    )
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -141,7 +140,7 @@ def test_kept_entries_move_and_the_others_are_exactly_zero(dtype, update_dtype):
 @pytest.mark.parametrize(("biases", "embeddings"), [(False, True), (True, False)])
 def test_biases_and_embeddings_can_stay_dense(biases, embeddings):
     params, updates = params_and_updates()
-    transformation = keep_largest(L0Schedule(0.1), 0, biases, embeddings)
+    transformation = keep_largest(L0Schedule(0.2), 0, biases, embeddings)
     new_updates, _ = transformation.update(updates, transformation.init(params), params)
     for name, leaf in named(new_updates).items():
         kept_whole = rule_for(name).kind == projection.DENSE
@@ -163,9 +162,9 @@ def test_one_compilation_for_a_whole_anneal():
     for _ in range(8):
         params, state = step(params, state)
         nonzeros.append(int(jnp.count_nonzero(params["wte"]["embedding"])))
-    # The n-th update uses schedule(n): 1, 1, then 0.05 + 0.95 (1 - p), of 24 x 16 entries.
+    # The n-th update uses schedule(n): 1, 1, then 0.05 + 0.95 (1 - p), of 12 x 8 entries.
     fractions = [1, 1, 0.7625, 0.525, 0.2875, 0.05, 0.05, 0.05]
-    assert nonzeros == [int(384 * fraction + 1e-3) for fraction in fractions]
+    assert nonzeros == [int(96 * fraction + 1e-3) for fraction in fractions]
     assert step._cache_size() == 1
     assert int(state.step) == 8
 

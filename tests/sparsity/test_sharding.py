@@ -9,7 +9,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from circuits_jax.sparsity.projection import project_mask
 from tests.sparsity import oracles
 
-SHARDINGS = [("a", None), (None, "a"), ("a", "b"), (None, ("a", "b"))]
+SHARDINGS = [("a", None), (None, ("a", "b")), ("a", "b")]
 # Whatever moves entries of a tensor between devices, or could only work on all of it at once.
 MOVES_WEIGHTS = re.compile(
     r"all-gather|all-to-all|collective-permute|collective-broadcast|\bsort\(|topk", re.I

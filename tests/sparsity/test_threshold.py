@@ -74,9 +74,7 @@ def test_under_vmap():
     np.testing.assert_array_equal(masks, [oracles.largest(*row) for row in zip(x, k, strict=True)])
 
 
-@pytest.mark.parametrize(
-    "name", ["normal", "many ties", "all equal", "mostly zero", "bfloat16", "three axes"]
-)
+@pytest.mark.parametrize("name", ["many ties", "mostly zero", "bfloat16", "three axes"])
 @pytest.mark.parametrize("j", [0, 1, 3, 1000])
 @pytest.mark.parametrize("axis", [0, 1])
 def test_largest_of_every_slice(name, j, axis):

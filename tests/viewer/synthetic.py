@@ -62,8 +62,9 @@ def grow_nodes(config: ModelConfig, params: Params, answers: np.ndarray, count: 
     last = f"{config.n_layer - 1}.mlp.resid_delta"
     queue = [Node(last, int(channel)) for channel in np.argsort(-weights)[:6]]
     kept: dict[Node, None] = {}
+    rng = np.random.default_rng(0)
     while queue and len(kept) < count:
-        node = queue.pop(0)
+        node = queue.pop(rng.integers(len(queue)))  # neither deep nor broad first
         if node not in kept:
             kept[node] = None
             queue += _sources(config, matrices, node)

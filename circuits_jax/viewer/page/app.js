@@ -1,7 +1,7 @@
 // The page itself.  What is shown is in the address: #task=<circuit>&node=<vertex>.
 
 const page = JSON.parse(document.getElementById("data").textContent);
-const view = { circuit: null, graph: null, svg: null };
+const view = { circuit: null, graph: null, svg: null, scroller: null };
 
 function addressOf(circuit, id) {
   const parts = new URLSearchParams({ task: circuit.key });
@@ -37,24 +37,42 @@ function showCircuit(circuit) {
   replaceContent(document.getElementById("circuit"),
     h("div", { class: "circuit-head" }, h("h2", {}, circuit.task), circuit.description ? h("p", {}, circuit.description) : null),
     metricsTable(circuit),
+    h("p", { class: "quiet" }, calibrationNote(circuit)),
     h("div", { class: "work" },
-      h("div", { class: "graph-card" }, legend(graph), scroller),
+      h("div", { class: "graph-card" }, legend(graph, scroller), scroller),
       h("aside", { id: "pane", class: "pane", "aria-label": "Selected node", "aria-live": "polite" })));
-  Object.assign(view, { circuit, graph, svg });
+  Object.assign(view, { circuit, graph, svg, scroller });
 }
 
-function legend(graph) {
+function calibrationNote({ calibration, ablation }) {
+  const [scale, shift] = calibration.map((value) => formatNumber(value));
+  const held = { mean: "their corpus mean", zero: "zero" }[ablation] ?? ablation;
+  return `Calibration: the answers\u2019 logit difference \u00d7 ${scale}, shifted by ${shift}. ` +
+    `Nodes outside the circuit are held at ${held}.`;
+}
+
+/** Shows a graph wider than its card either at a readable size, to be scrolled, or whole. */
+function fitButton(scroller) {
+  const button = h("button", { type: "button", "aria-pressed": "false", hidden: true, onclick: () => {
+    const fitted = scroller.classList.toggle("fitted");
+    button.setAttribute("aria-pressed", String(fitted));
+  } }, "fit to width");
+  new ResizeObserver(() => {
+    button.hidden = !scroller.classList.contains("fitted") && scroller.scrollWidth <= scroller.clientWidth;
+  }).observe(scroller);
+  return button;
+}
+
+function legend(graph, scroller) {
   const sample = (kind) => s("svg", { viewBox: "0 0 26 10", width: 26, height: 10, "aria-hidden": "true" },
     s("line", { class: kind, x1: 1, x2: 25, y1: 5, y2: 5, "stroke-width": 2.5 }));
   const mark = (kind) => s("svg", { viewBox: "0 0 14 14", width: 14, height: 14, "aria-hidden": "true" },
     s("g", { class: "vertex node " + kind }, s("circle", { class: "mark", cx: 7, cy: 7, r: NODE_RADIUS })));
-  const calibration = graph.circuit.calibration.map((value) => formatNumber(value));
   return h("p", { class: "legend" },
     h("span", {}, sample("link positive"), "positive"), h("span", {}, sample("link negative"), "negative"),
     h("span", {}, sample("rail"), "residual channel"), h("span", {}, mark("bias-only"), "bias only"),
     graph.hiddenAnswers ? h("span", {}, `${graph.hiddenAnswers} more answer tokens not drawn`) : null,
-    h("span", { title: "Calibrated logit difference = scale \u00d7 difference + shift" },
-      `calibration \u00d7 ${calibration[0]}, shift ${calibration[1]}`));
+    fitButton(scroller));
 }
 
 function showRun() {
@@ -78,12 +96,13 @@ function update() {
     showTabs(circuit);
     showCircuit(circuit);
   }
-  const known = view.graph.vertices.has(id) ? id : null;
+  const known = view.graph.vertices.get(id)?.selectable ? id : null;
   showSelection(view.graph, view.svg, known);
   const pane = document.getElementById("pane");
   replaceContent(pane, paneContent(view.graph, known, (other) => addressOf(circuit, other)));
   pane.classList.toggle("open", known !== null);
   pane.scrollTop = 0;
+  if (known !== null) reveal(view.graph.vertices.get(known), view.scroller, pane);
 }
 
 showRun();

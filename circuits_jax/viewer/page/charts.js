@@ -1,6 +1,6 @@
 // The training curve: losses on the left axis, L0 on a logarithmic right axis.
 
-const CHART = { width: 720, height: 300, left: 52, right: 58, top: 16, bottom: 42 };
+const CHART = { width: 720, height: 300, left: 52, right: 66, top: 16, bottom: 42 };
 
 function trainingChart({ loss, validation_loss: validation, l0 }) {
   const losses = [...loss, ...validation];
@@ -95,7 +95,7 @@ function axisY(y, side, name) {
   return s("g", { class: "axis " + side },
     y.ticks.map((value) => [
       left ? s("line", { class: "grid", x1: at, x2: CHART.width - CHART.right, y1: y(value), y2: y(value) }) : null,
-      s("text", { x: left ? at - 8 : at + 8, y: y(value), dy: "0.32em", "text-anchor": left ? "end" : "start" }, formatCell(value)),
+      s("text", { x: left ? at - 8 : at + 8, y: y(value), dy: "0.32em", "text-anchor": left ? "end" : "start" }, String(value)),
     ]),
     s("text", { class: "axis-name", transform: `translate(${edge} ${middle}) rotate(-90)`, "text-anchor": "middle" }, name));
 }

@@ -1,6 +1,7 @@
 // The graph as SVG.  Drawing is done once per circuit; selecting only changes classes (select.js).
 
 const NODE_RADIUS = 5.5;
+const BAND = { above: 38, below: 18 };
 const WIDTHS = { min: 0.7, max: 4.6 };
 
 /** Draws `graph`, laid out as `layout`: an SVG element whose vertices and links know their elements. */
@@ -18,6 +19,7 @@ function drawGraph(graph, layout) {
     s("g", { class: "rails" }, drawRails(graph)),
     s("g", { class: "heads" }, layout.boxes.map(drawHead)),
     s("g", { class: "links" }, graph.links.filter((l) => l.kind !== "rail").map((l) => drawLink(l, strongest))),
+    s("g", { class: "head-names" }, layout.boxes.map(drawHeadName)),
     s("g", { class: "words" }, all.filter((v) => v.kind === "words").map(drawWords)),
     s("g", { class: "answers" }, all.filter((v) => v.kind === "answer").map(drawAnswer)),
     s("g", { class: "nodes" }, all.filter((v) => v.kind === "node").map(drawNode)),
@@ -36,7 +38,7 @@ function strongestOf(graph) {
 function drawBands(graph, { rowY, width }) {
   return halves(graph).map(({ rows, attention }) => {
     const ys = rows.map((row) => rowY.get(row));
-    const top = Math.min(...ys) - 21, bottom = Math.max(...ys) + 21;
+    const top = Math.min(...ys) - BAND.above, bottom = Math.max(...ys) + BAND.below;
     return s("rect", {
       class: attention ? "band attention" : "band", x: 0, y: top, width, height: bottom - top, rx: 6,
     });
@@ -55,10 +57,10 @@ function halves(graph) {
 function drawRowLabels(graph, { rowY, height }) {
   const name = (row) => LOCATION_NAMES[LOCATIONS[(row - 1) % LOCATIONS.length]];
   const label = (y, text, kind = "row-label") => s("text", { class: kind, x: 10, y, dy: "0.32em" }, text);
-  const labels = [s("rect", { class: "label-back", x: 0, y: 0, width: 74, height })];
+  const labels = [s("rect", { class: "label-back", x: 0, y: 0, width: 84, height })];
   for (const { layer, attention, rows } of halves(graph)) {
     const ys = rows.map((row) => rowY.get(row));
-    labels.push(label(Math.min(...ys) - 30, `${layer} ${attention ? "attention" : "MLP"}`, "half-label"));
+    labels.push(label(Math.min(...ys) - BAND.above + 13, `${layer} ${attention ? "attention" : "MLP"}`, "half-label"));
     for (const row of rows) labels.push(label(rowY.get(row), name(row)));
   }
   if (rowY.has(graph.answerRow)) labels.push(label(rowY.get(graph.answerRow), "answers", "half-label"));
@@ -86,10 +88,12 @@ function drawRails(graph) {
 
 function drawHead(box) {
   const { left, right, top, bottom, hub } = box;
-  hub.element = s("g", { class: "head" },
-    s("rect", { x: left, y: top, width: right - left, height: bottom - top, rx: 9 }),
-    s("text", { x: left + 6, y: top - 4 }, `head ${box.head}`));
+  hub.element = s("rect", { class: "head", x: left, y: top, width: right - left, height: bottom - top, rx: 9 });
   return hub.element;
+}
+
+function drawHeadName({ left, right, top, head }) {
+  return s("text", { x: (left + right) / 2, y: top - 5, "text-anchor": "middle" }, `head ${head}`);
 }
 
 function drawLink(link, strongest) {
@@ -100,7 +104,8 @@ function drawLink(link, strongest) {
     style.class += weight < 0 ? " negative" : " positive";
     style["stroke-width"] = (WIDTHS.min + (WIDTHS.max - WIDTHS.min) * share).toFixed(2);
   }
-  link.element = s("path", { ...style, d: curve(source, target) });
+  const name = weight === null ? null : s("title", {}, `${source.name} to ${target.name}: ${formatSigned(weight)}`);
+  link.element = s("path", { ...style, d: curve(source, target) }, name);
   return link.element;
 }
 
@@ -114,7 +119,7 @@ function drawNode(vertex) {
   const shape = vertex.channel === null
     ? s("circle", { class: "mark", r })
     : s("rect", { class: "mark", x: -r, y: -r + 1, width: 2 * r, height: 2 * r - 2, rx: 2.5 });
-  const description = `${vertex.name}, ${LOCATION_LONG[vertex.location]}` + (vertex.biasOnly ? ", bias only" : "");
+  const description = `${vertex.name}, ${vertex.about}` + (vertex.biasOnly ? ", bias only" : "");
   return makeButton(vertex, "node" + (vertex.biasOnly ? " bias-only" : ""), description,
     s("circle", { class: "halo", r: 10 }), shape);
 }
@@ -149,5 +154,6 @@ function makeButton(vertex, kind, description, ...content) {
     class: `vertex ${kind}`, transform: `translate(${vertex.x} ${vertex.y})`, role: "button", tabindex: -1,
     "aria-label": description, "aria-pressed": "false", "data-id": vertex.id,
   }, content);
+  vertex.selectable = true;
   return vertex.element;
 }

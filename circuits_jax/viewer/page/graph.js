@@ -75,6 +75,7 @@ function addNodes(graph) {
     addVertex(graph, nodeId(circuit, place), {
       kind: "node", place, site, index, layer, location, biasOnly, row: rowOf(layer, location),
       name: site + "." + index,
+      about: residual && index >= circuit.model.d_model ? "position feature" : LOCATION_LONG[location],
       channel: residual ? index : null,
       writes: location.endsWith("resid_delta"),
       head: inHead ? Math.floor(index / circuit.model.d_head) : null,
@@ -89,7 +90,7 @@ function addHeads(graph) {
   for (const members of groupBy(inHeads, (v) => v.layer * 1e6 + v.head).values()) {
     const { layer, head } = members[0];
     const hub = addVertex(graph, `${layer}.attn.head.${head}`, {
-      kind: "hub", layer, head, name: `layer ${layer}, head ${head}`, row: rowOf(layer, "attn.v") - 0.5,
+      kind: "hub", layer, head, about: "attention pattern", name: `layer ${layer}, head ${head}`, row: rowOf(layer, "attn.v") - 0.5,
     });
     graph.heads.push({ layer, head, hub, members });
     for (const node of members) {
@@ -105,7 +106,7 @@ function addWords(graph) {
     const tokens = top.map(([token, weight]) => ({ text: pieces[token], weight }));
     addVertex(graph, "embedding." + channel, {
       kind: "words", channel: Number(channel), row: 0, writes: true, tokens, count,
-      name: `token embedding, channel ${channel}`,
+      name: `token embedding, channel ${channel}`, about: `${count} tokens have a weight here`,
     });
   }
 }
@@ -121,6 +122,7 @@ function addAnswers(graph) {
     const text = evidence.pieces[token];
     addVertex(graph, "answer." + token, {
       kind: "answer", row: graph.answerRow, token, text, name: `answer ${tokenAlone(text)}`,
+      about: "logit of an answer token",
     });
     for (const [, channel, weight] of entries) {
       const id = "final." + channel;

@@ -150,8 +150,9 @@ function finish(graph) {
   });
   const all = [...graph.vertices.values()];
   const boxes = graph.heads.map((head) => ({ ...head, ...headSpan(head) }));
-  const left = Math.min(...all.map((v) => v.x - 12), ...boxes.map((box) => box.left));
-  const right = Math.max(...all.map((v) => v.x + (v.kind === "answer" ? 40 : 12)), ...boxes.map((box) => box.right));
+  const reach = (v) => (v.kind === "answer" ? 40 : 12);
+  const left = all.length ? Math.min(...all.map((v) => v.x - reach(v)), ...boxes.map((box) => box.left)) : 0;
+  const right = all.length ? Math.max(...all.map((v) => v.x + reach(v)), ...boxes.map((box) => box.right)) : 0;
   const foot = graph.rows.has(0) ? 130 : 24;
   const move = margin.left - left;
   const y = (row) => margin.top + up - heights.get(row);
@@ -173,7 +174,7 @@ function round(x) {
 function gapBetween(graph, below, above) {
   const side = (v) => v.kind !== "node" || v.channel !== null;
   const residual = (row) => graph.rows.get(row).every(side) && row !== graph.answerRow;
-  if (residual(below) && residual(above)) return below === 0 ? 40 : 44;
+  if (residual(below) && residual(above)) return below === 0 ? 40 : 60;
   const place = (row) => (row - 1) % LOCATIONS.length;
   const bothInHeads = above < graph.finalRow && [1, 2].includes(place(below)) && [2, 3].includes(place(above));
   if (bothInHeads) return place(above) === 3 ? 40 : 26;

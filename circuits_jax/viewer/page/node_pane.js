@@ -5,10 +5,10 @@ function paneContent(graph, id, href) {
   const vertex = graph.vertices.get(id);
   if (!vertex) return emptyPane(graph);
   const close = h("a", { class: "close", href: href(null), "aria-label": "Clear the selection" }, "\u00d7");
-  if (vertex.kind !== "node") return [close, paneHead(vertex, kindName(vertex)), endSections(graph, vertex, href)];
+  if (vertex.kind !== "node") return [close, paneHead(vertex, vertex.about), endSections(graph, vertex, href)];
   return [
     close,
-    paneHead(vertex, `${LOCATION_LONG[vertex.location]}, layer ${vertex.layer}` +
+    paneHead(vertex, `${vertex.about}, layer ${vertex.layer}` +
       (vertex.head === null ? "" : `, head ${vertex.head}`)),
     statistics(graph, vertex),
     linkSections(graph, vertex, href),
@@ -36,11 +36,6 @@ function paneHead(vertex, about) {
     vertex.biasOnly ? h("p", { class: "quiet" }, "Nothing in the prompt reaches this node within the circuit: it is a constant there.") : null);
 }
 
-function kindName(vertex) {
-  return { words: `${formatNumber(vertex.count)} tokens have a weight here`, answer: "logit of an answer token",
-    final: "read by the unembedding", hub: "attention pattern" }[vertex.kind];
-}
-
 function statistics(graph, vertex) {
   const { nodes, corpus } = graph.circuit.evidence;
   const { mean, std, min, max, active } = nodes[vertex.place];
@@ -63,12 +58,13 @@ function linkSections(graph, vertex, href) {
     linkList("To", vertex.outs.flatMap((link) => ends(link, "target")), href));
 }
 
-/** The vertices at the far end of a link: through a head's hub, those behind it. */
+/** What is at the far end of a link, seen through heads' hubs and channels' ends. */
 function ends(link, end) {
   const vertex = link[end];
-  if (vertex.kind === "hub") {
-    const beyond = end === "source" ? vertex.ins : vertex.outs;
-    return beyond.map((next) => ({ vertex: next[end], weight: null, kind: "head" }));
+  const beyond = end === "source" ? vertex.ins : vertex.outs;
+  if (vertex.kind === "hub") return beyond.map((next) => ({ vertex: next[end], weight: null, kind: "head" }));
+  if (vertex.kind === "final") {
+    return beyond.map((next) => ({ vertex: next[end], weight: next.weight ?? link.weight, kind: "logit" }));
   }
   return [{ vertex, weight: link.weight, kind: link.kind }];
 }
@@ -97,11 +93,8 @@ function endSections(graph, vertex, href) {
         h("li", { class: weight < 0 ? "negative" : "positive" },
           h("bdi", { class: "mono" }, tokenAlone(text)), h("span", { class: "weight" }, formatSigned(weight))))))
     : null;
-  const through = (item) => (item.vertex.kind === "final"
-    ? item.vertex.ins.map((rail) => ({ vertex: rail.source, weight: item.weight, kind: "logit" })) : [item]);
-  const into = vertex.ins.flatMap((link) => ends(link, "source")).flatMap(through);
-  return [table, vertex.kind === "answer" ? linkList("From", into, href)
-    : linkList("To", vertex.outs.flatMap((link) => ends(link, "target")), href)];
+  const [title, links, end] = vertex.kind === "answer" ? ["From", vertex.ins, "source"] : ["To", vertex.outs, "target"];
+  return [table, linkList(title, links.flatMap((link) => ends(link, end)), href)];
 }
 
 function promptSection(graph, vertex) {

@@ -6,24 +6,26 @@ function showSelection(graph, svg, id) {
   const paths = chosen && pathsThrough(chosen);
   svg.classList.toggle("selecting", Boolean(chosen));
   const lit = (element, on) => element && element.classList.toggle("lit", Boolean(on));
-  for (const vertex of graph.vertices.values()) {
-    const here = vertex === chosen;
-    lit(vertex.element, paths && (paths.below.has(vertex) || paths.above.has(vertex)));
-    if (!vertex.element || vertex.kind === "hub") continue;
-    vertex.element.classList.toggle("selected", here);
-    vertex.element.setAttribute("aria-pressed", String(here));
+  const onWay = (vertex) => paths && (paths.below.has(vertex) || paths.above.has(vertex));
+  for (const vertex of buttons(graph)) {
+    lit(vertex.element, onWay(vertex));
+    vertex.element.classList.toggle("selected", vertex === chosen);
+    vertex.element.setAttribute("aria-pressed", String(vertex === chosen));
   }
+  for (const { hub, members } of graph.heads) lit(hub.element, members.some(onWay));
   for (const link of graph.links) lit(link.element, paths && onPath(paths, link));
   for (const { element, links } of graph.railPieces) lit(element, paths && links.some((l) => onPath(paths, l)));
-  for (const box of graph.heads) lit(box.hub.element, paths && box.members.some((v) => v === chosen || paths.below.has(v) || paths.above.has(v)));
   setTabStop(graph, chosen || firstVertex(graph));
 }
 
 /** Of all vertices exactly one can be reached by Tab; the arrow keys move on from there. */
 function setTabStop(graph, vertex) {
-  for (const other of graph.vertices.values()) {
-    if (other.element && other.kind !== "hub") other.element.setAttribute("tabindex", other === vertex ? 0 : -1);
-  }
+  for (const other of buttons(graph)) other.element.setAttribute("tabindex", other === vertex ? 0 : -1);
+}
+
+/** The vertices that can be selected. */
+function buttons(graph) {
+  return [...graph.vertices.values()].filter((v) => v.selectable);
 }
 
 function firstVertex(graph) {
@@ -32,7 +34,7 @@ function firstVertex(graph) {
 
 /** Rows of vertices, bottom row first, each from left to right. */
 function focusable(graph) {
-  const rows = [...graph.rows].sort((a, b) => a[0] - b[0]).map(([, row]) => row.filter((v) => v.element));
+  const rows = [...graph.rows].sort((a, b) => a[0] - b[0]).map(([, row]) => row.filter((v) => v.selectable));
   return rows.filter((row) => row.length).map((row) => [...row].sort(byKeys((v) => v.x)));
 }
 
@@ -70,12 +72,25 @@ function listen(graph, svg, tip, select) {
   });
 }
 
+/** Scrolls until `vertex` is seen in the graph's card and, vertically, clear of what covers the window's foot. */
+function reveal(vertex, scroller, pane) {
+  const mark = vertex.element.querySelector(".mark").getBoundingClientRect();
+  const card = scroller.getBoundingClientRect();
+  if (mark.left < card.left + 90 || mark.right > card.right - 10) {
+    scroller.scrollLeft += mark.left - card.left - card.width / 2;
+  }
+  const below = pane.getBoundingClientRect();
+  const covers = below.left < card.right && below.top < innerHeight;
+  const foot = covers ? below.top : innerHeight;
+  if (mark.top < 10 || mark.bottom > foot - 10) scrollBy(0, mark.top - foot / 2);
+}
+
 /** A small label beside `vertex`, within the window. */
 function showTip(tip, vertex) {
   tip.hidden = !vertex || !vertex.element;
   if (tip.hidden) return;
-  const about = vertex.kind === "node" ? LOCATION_LONG[vertex.location] : `${vertex.ins.length + vertex.outs.length} links`;
-  replaceContent(tip, h("strong", {}, vertex.name), h("span", {}, vertex.biasOnly ? about + ", bias only" : about));
+  replaceContent(tip, h("strong", {}, vertex.name),
+    h("span", {}, vertex.biasOnly ? vertex.about + ", bias only" : vertex.about));
   const mark = vertex.element.querySelector(".mark").getBoundingClientRect();
   const x = Math.min(Math.max(8, mark.left + mark.width / 2 - tip.offsetWidth / 2), innerWidth - tip.offsetWidth - 8);
   const above = mark.top - tip.offsetHeight - 8;

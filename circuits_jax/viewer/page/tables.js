@@ -9,11 +9,11 @@ const FULL = "full/";
 
 /** A scrollable table: `head` and `rows` are arrays of cells (text, numbers or elements). */
 function makeTable(head, rows, groups = null) {
-  const cell = (tag) => (content, i) => {
-    const number = typeof content === "number" || content === null || content === undefined;
-    const shown = content instanceof Node ? content : formatCell(content);
-    return h(tag, { class: number && tag === "td" ? "number" : null, scope: tag === "th" ? "col" : null }, shown);
-  };
+  const empty = (content) => content === null || content === undefined;
+  const numeric = head.map((_, i) => rows.every((row) => empty(row[i]) || typeof row[i] === "number"));
+  const cell = (tag) => (content, i) => h(tag,
+    { class: numeric[i] ? "number" : null, scope: tag === "th" ? "col" : null },
+    content instanceof Node ? content : formatCell(content));
   return h("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": "Table" }, h("table", {},
     h("thead", {}, groups, h("tr", {}, head.map(cell("th")))),
     h("tbody", {}, rows.map((row) => h("tr", {}, row.map(cell("td")))))));

@@ -1,0 +1,119 @@
+"""A network under construction: weights set one by one, and a list of the nodes and edges they make.
+
+Channels, heads and neurons are given out in random order, so that no part of a planted circuit sits where
+ties favour it.
+"""
+
+from collections.abc import Iterable
+
+import jax
+import numpy as np
+
+from circuits_jax.circuits.circuit import Node
+from circuits_jax.config import ModelConfig
+from circuits_jax.model.sites import parse
+from circuits_jax.model.transformer import init_params
+
+Half = str  # "attn" or "mlp"
+_QKV = ("attn.q", "attn.k", "attn.v")
+
+
+class Draft:
+    """Parameters that start at zero (norm gains at one), and the circuit wired into them so far.
+
+    Attributes:
+      config: The network's shape.
+      params: The parameter tree, of writable float32 arrays.
+      edges: (source node, target node) of every weight that `reads` and `writes` set.
+      channels: Residual channels given out, by name.
+      free_channels: The others.
+      free_heads, free_neurons: Per layer, what is not given out.
+    """
+
+    def __init__(self, config: ModelConfig, rng: np.random.Generator):
+        self.config = config
+        shapes = jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
+        self.params = jax.tree_util.tree_map_with_path(_blank, shapes)
+        self.edges: list[tuple[Node, Node]] = []
+        self.channels: dict[str, int] = {}
+        self.free_channels = rng.permutation(config.d_model).tolist()
+        self.free_heads = [rng.permutation(config.heads).tolist() for _ in range(config.n_layer)]
+        self.free_neurons = [rng.permutation(config.neurons).tolist() for _ in range(config.n_layer)]
+        self._within_head = rng.permutation(config.d_head).tolist()
+
+    def channel(self, name: str) -> int:
+        """The residual channel called `name`, given out at first use."""
+        if name not in self.channels:
+            self.channels[name] = self.free_channels.pop()
+        return self.channels[name]
+
+    def neuron(self, layer: int) -> Node:
+        """A free neuron."""
+        return Node(f"{layer}.mlp.post_act", self.free_neurons[layer].pop())
+
+    def head(self, layer: int, sink: float) -> tuple[Node, Node, Node]:
+        """The query and key channels that meet, and a value channel, of a free head with that sink logit."""
+        head = self.free_heads[layer].pop()
+        self.block(layer, "attn")["sink"][head] = sink
+        shared, value = (head * self.config.d_head + i for i in self._within_head[:2])
+        indices = (shared, shared, value)
+        q, k, v = (Node(f"{layer}.{name}", i) for name, i in zip(_QKV, indices, strict=True))
+        return q, k, v
+
+    def embed(self, token: int, **values: float) -> None:
+        """Sets entries of a token's embedding, by channel name."""
+        for name, value in values.items():
+            self.params["wte"]["embedding"][token, self.channel(name)] = value
+
+    def unembed(self, token: int, **weights: float) -> None:
+        """Sets a token's unembedding weights, by channel name."""
+        for name, weight in weights.items():
+            self.params["lm_head"]["kernel"][self.channel(name), token] = weight
+
+    def reads(self, unit: Node, bias: float = 0.0, **weights: float) -> None:
+        """Wires a q, k or v channel or a neuron to the channels it reads, by name."""
+        layer, half = _half(unit)
+        kernel, biases, column = self.inputs(unit)
+        biases[column] = bias
+        for name, weight in weights.items():
+            kernel[self.channel(name), column] = weight
+            self.edges.append((Node(f"{layer}.{half}.act_in", self.channel(name)), unit))
+
+    def writes(self, unit: Node, bias: float = 0.0, **weights: float) -> None:
+        """Wires a v channel or a neuron to the channels it writes, by name; `bias` goes to each of them."""
+        layer, half = _half(unit)
+        out = self.block(layer, half)["c_proj"]
+        for name, weight in weights.items():
+            out["kernel"][unit.index, self.channel(name)] = weight
+            out["bias"][self.channel(name)] = bias
+            self.edges.append((unit, Node(f"{layer}.{half}.resid_delta", self.channel(name))))
+
+    def inputs(self, unit: Node) -> tuple[np.ndarray, np.ndarray, int]:
+        """(kernel [d_read, n], bias [n], the column) that make a q, k or v channel or a neuron."""
+        layer, half = _half(unit)
+        part = self.block(layer, half)["c_fc" if half == "mlp" else "c_attn"]
+        location = parse(unit.site)[1]
+        offset = _QKV.index(location) * self.config.d_attn if location in _QKV else 0
+        return part["kernel"], part["bias"], offset + unit.index
+
+    def block(self, layer: int, half: Half) -> dict:
+        """The parameters of one half of a layer."""
+        return self.params[f"h_{layer}"][half]
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Both ends of all edges, sorted."""
+        return tuple(sorted(set(_ends(self.edges))))
+
+
+def _ends(edges: Iterable[tuple[Node, Node]]) -> Iterable[Node]:
+    return (node for edge in edges for node in edge)
+
+
+def _half(unit: Node) -> tuple[int, Half]:
+    layer, location = parse(unit.site)
+    return layer, location.partition(".")[0]
+
+
+def _blank(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    fill = np.ones if path[-1].key == "scale" else np.zeros
+    return fill(leaf.shape, np.float32)

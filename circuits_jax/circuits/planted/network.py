@@ -1,0 +1,148 @@
+"""A planted network with its task and its truth, and how a recovered circuit compares with it."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from circuits_jax.circuits.circuit import Node
+from circuits_jax.circuits.planted.designs import DESIGNS, Design
+from circuits_jax.circuits.planted.distractors import bury
+from circuits_jax.circuits.planted.draft import Draft
+from circuits_jax.config import ModelConfig, check_choice
+from circuits_jax.model.transformer import Params
+from circuits_jax.tasks.task import Pairs
+
+CONFIG = ModelConfig(n_layer=2, d_model=64, n_ctx=16, vocab_size=64, d_head=16, bigram=False)
+EOT = 0
+BALLAST = 6.0  # the embedding entry that all tokens share: it holds the residual norm nearly constant
+ANSWER_GAIN = 1.5
+CORPUS_BATCHES, CORPUS_ROWS = 4, 64
+
+NodePair = tuple[Node, Node]
+
+
+@dataclasses.dataclass(frozen=True)
+class Planted:
+    """A network whose circuit for one task is known.
+
+    Attributes:
+      name: Of the circuit: quotes, brackets or binding.
+      config, params: The network, of float32 numpy arrays.
+      nodes, edges: The circuit, sorted.
+      train, heldout: The task's pairs; the two splits' words differ.
+      corpus: int32 [batches, rows, n_ctx], windows of packed prompts, for mean activations.
+    """
+
+    name: str
+    config: ModelConfig
+    params: Params
+    nodes: tuple[Node, ...]
+    edges: tuple[NodePair, ...]
+    train: Pairs
+    heldout: Pairs
+    corpus: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Shares of what was found that is planted (precision), and of what is planted that was found (recall)."""
+
+    node_precision: float
+    node_recall: float
+    edge_precision: float
+    edge_recall: float
+
+
+def plant(name: str, seed: int, train_pairs: int = 512, heldout_pairs: int = 256) -> Planted:
+    """Wires the circuit `name` into a network whose other weights, and whose layout, depend on `seed`.
+
+    Raises:
+      ConfigError: if there is no such circuit.
+    """
+    check_choice("planted circuit", name, DESIGNS)
+    design = DESIGNS[name]
+    rng = np.random.default_rng(seed)
+    ids = _vocabulary(design)
+    draft = Draft(CONFIG, rng)
+    _wire(draft, design, ids)
+    twins = [[ids[token] for token in group] for group in design.twins]
+    bury(draft, twins, [ids[token] for token in design.answers], rng)
+    words = [token for token in ids if token.startswith("word")]
+    halves = words[::2], words[1::2]
+    return Planted(
+        name=name,
+        config=CONFIG,
+        params=draft.params,
+        nodes=draft.nodes(),
+        edges=tuple(sorted(draft.edges)),
+        train=_pairs(design, ids, "train", halves[0], train_pairs, rng),
+        heldout=_pairs(design, ids, "heldout", halves[1], heldout_pairs, rng),
+        corpus=_corpus(design, ids, words, rng),
+    )
+
+
+def score(planted: Planted, nodes: Iterable[Node], edges: Iterable[NodePair]) -> Score:
+    """Compares a found circuit with the planted one."""
+    node_scores = _precision_recall(set(nodes), set(planted.nodes))
+    return Score(*node_scores, *_precision_recall(set(edges), set(planted.edges)))
+
+
+def _precision_recall(found: set, truth: set) -> tuple[float, float]:
+    shared = len(found & truth)
+    return shared / max(len(found), 1), shared / max(len(truth), 1)
+
+
+def _vocabulary(design: Design) -> dict[str, int]:
+    """Token -> id: end of text, the answers and the design's tokens, then words."""
+    special = dict.fromkeys(["<eot>", *design.tokens, *design.answers])
+    words = [f"word{i}" for i in range(CONFIG.vocab_size - len(special))]
+    return {token: i for i, token in enumerate([*special, *words])}
+
+
+def _wire(draft: Draft, design: Design, ids: dict[str, int]) -> None:
+    for token, i in ids.items():
+        draft.embed(i, ballast=BALLAST, **design.tokens.get(token, {}))
+    design.wire(draft)
+    for token, sign in zip(design.answers, (1, -1), strict=True):
+        draft.unembed(ids[token], answer=sign * ANSWER_GAIN)
+
+
+def _pairs(
+    design: Design,
+    ids: dict[str, int],
+    split: str,
+    words: Sequence[str],
+    count: int,
+    rng: np.random.Generator,
+) -> Pairs:
+    tokens = np.full((count, 2, CONFIG.n_ctx), EOT, np.int32)
+    last = np.zeros(count, np.int32)
+    texts = []
+    for i in range(count):
+        prompts = design.prompts(rng, words)
+        for role, prompt in enumerate(prompts):
+            tokens[i, role, : len(prompt)] = [ids[token] for token in prompt]
+        last[i] = len(prompts[0]) - 1
+        texts.append((" ".join(prompts[0]), " ".join(prompts[1])))
+    answers = np.array([ids[token] for token in design.answers], np.int32)
+    return Pairs(
+        task=design.name,
+        split=split,
+        tokens=tokens,
+        last=last,
+        answers=np.tile(answers, (count, 1)),
+        texts=texts,
+        continuations=[design.answers] * count,
+        survived=1.0,
+    )
+
+
+def _corpus(design: Design, ids: dict[str, int], words: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+    """Prompts of both roles, each with its end of text, packed and cut into windows."""
+    stream: list[int] = []
+    size = CORPUS_BATCHES * CORPUS_ROWS * CONFIG.n_ctx
+    while len(stream) < size:
+        prompt = design.prompts(rng, words)[rng.integers(2)]
+        stream += [*(ids[token] for token in prompt), EOT]
+    return np.array(stream[:size], np.int32).reshape(CORPUS_BATCHES, CORPUS_ROWS, CONFIG.n_ctx)

@@ -1,0 +1,85 @@
+"""AbsTopK against a stable sort in numpy."""
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from circuits_jax.model.abs_topk import abs_top_k
+
+run = jax.jit(abs_top_k, static_argnums=1)
+
+
+def oracle(x, k):
+    """The k largest magnitudes of each row; a stable sort puts the lowest index first among equals."""
+    order = np.argsort(-np.abs(x.astype(np.float64)), axis=-1, kind="stable")[..., :k]
+    kept = np.zeros_like(x)
+    np.put_along_axis(kept, order, np.take_along_axis(x, order, -1), -1)
+    return kept
+
+
+def rows(kind, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(3, 5, 33)).astype(np.float32)
+    if kind == "ties":
+        x = rng.integers(-3, 4, size=x.shape).astype(np.float32)
+    elif kind == "constant":
+        x = np.where(rng.random(x.shape) < 0.5, np.float32(-0.7), np.float32(0.7))
+    elif kind == "extremes":
+        x = (x * 10.0 ** rng.integers(-37, 38, size=x.shape)).astype(np.float32)
+    elif kind == "zeros":
+        x = np.where(rng.random(x.shape) < 0.1, x, np.float32(0))
+    elif kind == "neighbours":  # one unit in the last place apart
+        x = (np.float32(1).view(np.int32) + rng.integers(0, 20, size=x.shape, dtype=np.int32)).view(np.float32)
+    return x
+
+
+@pytest.mark.parametrize("k", [0, 1, 8, 32, 33, 40])
+@pytest.mark.parametrize("kind", ["normal", "ties", "constant", "extremes", "zeros", "neighbours"])
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_it_keeps_what_a_stable_sort_keeps(kind, k, dtype):
+    x = rows(kind).astype(dtype)
+    kept = np.asarray(run(x, k))
+    assert kept.dtype == dtype
+    np.testing.assert_array_equal(kept, oracle(x, min(k, 33)))
+
+
+def test_exactly_k_are_kept_of_equal_magnitudes_the_first_ones():
+    x = jnp.array([[2.0, -1.0, 1.0, -1.0, 1.0, 0.5]])
+    np.testing.assert_array_equal(run(x, 3), [[2.0, -1.0, 1.0, 0, 0, 0]])
+    np.testing.assert_array_equal(run(jnp.full((64,), -3.0), 5), [-3.0] * 5 + [0.0] * 59)
+
+
+def test_none_keeps_everything():
+    x = rows("normal")
+    np.testing.assert_array_equal(abs_top_k(jnp.asarray(x), None), x)
+
+
+@pytest.mark.parametrize("kind", ["normal", "ties"])
+@pytest.mark.parametrize("k", [0, 5, 33])
+def test_the_gradient_passes_through_kept_entries_only(kind, k):
+    x = rows(kind)
+    weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    gradient = jax.jit(jax.grad(lambda x: jnp.sum(abs_top_k(x, k) * weights)))(x)
+    order = np.argsort(-np.abs(x), axis=-1, kind="stable")[..., :k]
+    kept = np.zeros(x.shape, bool)
+    np.put_along_axis(kept, order, True, -1)
+    np.testing.assert_array_equal(gradient, np.where(kept, weights, 0))
+
+
+def test_rows_do_not_touch_each_other_under_vmap():
+    x = np.concatenate([rows("normal"), rows("ties")])
+    mapped = jax.jit(jax.vmap(jax.vmap(lambda row: abs_top_k(row, 7))))(x)
+    np.testing.assert_array_equal(mapped, oracle(x, 7))
+    across = jax.jit(jax.vmap(lambda x: abs_top_k(x, 7), in_axes=1, out_axes=1))(x)
+    np.testing.assert_array_equal(across, oracle(x, 7))
+
+
+@pytest.mark.parametrize("spec", [PartitionSpec("data"), PartitionSpec(None, "data")], ids=["rows", "width"])
+def test_eight_devices_agree_with_one(spec):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    x = np.random.default_rng(0).integers(-9, 10, size=(16, 32)).astype(np.float32)
+    placed = jax.device_put(x, NamedSharding(mesh, spec))
+    np.testing.assert_array_equal(run(placed, 8), oracle(x, 8))

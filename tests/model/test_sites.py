@@ -1,0 +1,87 @@
+"""The names of places: what the forward pass shows its tap is exactly what the grammar says."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from circuits_jax.config import ConfigError, ModelConfig
+from circuits_jax.model import sites
+from circuits_jax.model.transformer import Transformer, init_params
+
+CONFIG = ModelConfig(
+    n_layer=11, d_model=8, d_head=4, n_head=3, d_mlp=10, n_ctx=4, vocab_size=9, position="concat", d_pos=2
+)
+
+
+def test_the_forward_pass_meets_every_site_once_in_order_and_in_its_width():
+    seen = []
+
+    def tap(site, x):
+        seen.append((site, x.shape))
+        return x
+
+    def forward():
+        params = init_params(CONFIG, jax.random.key(0))
+        return Transformer(CONFIG).apply(params, jnp.zeros((2, 3), jnp.int32), tap=tap)
+
+    jax.eval_shape(forward)
+    assert seen == [(site, (2, 3, width)) for site, width in sites.sites(CONFIG).items()]
+
+
+def test_released_names_and_widths():
+    half = {"resid_in": 8, "attn.act_in": 10, "attn.q": 12, "attn.k": 12, "attn.v": 12, "attn.y": 12}
+    half |= {"attn.resid_delta": 8, "resid_mid": 8, "mlp.act_in": 10, "mlp.post_act": 10}
+    half |= {"mlp.resid_delta": 8}
+    expected = {f"{layer}.{name}": width for layer in range(11) for name, width in half.items()}
+    assert sites.sites(CONFIG) == expected | {"final_resid": 8}
+
+
+def test_there_are_eleven_d_model_nodes_a_layer():
+    config = ModelConfig(n_layer=3, d_model=32, d_head=16)
+    nodes = sites.node_sites(config)
+    assert sum(nodes.values()) == 3 * 11 * 32
+    assert len(nodes) == 3 * 8 and set(nodes) < set(sites.sites(config))
+    assert not any("resid_in" in site or "resid_mid" in site or site.endswith(".y") for site in nodes)
+
+
+@pytest.mark.parametrize("site", [site for site in sites.sites(CONFIG) if site != "final_resid"])
+def test_parse_takes_a_name_apart(site):
+    layer, location = sites.parse(site)
+    assert f"{layer}.{location}" == site
+
+
+@pytest.mark.parametrize(
+    "site", ["", "3", "x.attn.q", "-1.attn.q", "0.attn", "0.attn.z", "attn.q", "final_resid", "0.0.attn.q"]
+)
+def test_parse_refuses_other_names(site):
+    with pytest.raises(ConfigError, match=r"unknown site.*attn\.q.*mlp\.post_act"):
+        sites.parse(site)
+
+
+def test_select_expands_patterns_in_forward_order():
+    assert sites.select(CONFIG, ("*.mlp.post_act", "0.attn.q")) == (
+        "0.attn.q",
+        *(f"{layer}.mlp.post_act" for layer in range(11)),
+    )
+    assert sites.select(CONFIG, ("*",)) == tuple(sites.sites(CONFIG))
+    assert sites.select(CONFIG, (p for p in ("final_resid",))) == ("final_resid",)
+    assert sites.select(CONFIG, ()) == ()
+
+
+@pytest.mark.parametrize("pattern", ["11.attn.q", "*.attn.z", "0.ATTN.q"])
+def test_select_refuses_what_matches_nothing(pattern):
+    with pytest.raises(ConfigError) as caught:
+        sites.select(CONFIG, ("*.attn.q", pattern))
+    message = str(caught.value)
+    assert repr(pattern) in message and "0..10" in message and "final_resid" in message
+
+
+def test_check_names_the_site_and_the_choices():
+    sites.check(CONFIG, tuple(sites.sites(CONFIG)))
+    with pytest.raises(ConfigError, match=r"'11\.attn\.q'.*\{0\.\.10\}.*mlp\.post_act.*final_resid"):
+        sites.check(CONFIG, ("0.attn.q", "11.attn.q"))
+
+
+def test_an_unknown_location_has_no_width():
+    with pytest.raises(ConfigError, match=r"attn\.z.*attn\.q"):
+        sites.width(CONFIG, "attn.z")
