@@ -268,6 +268,8 @@ class TrainConfig:
       steps: Optimizer steps.
       batch_size: Windows of n_ctx + 1 tokens a step, over all devices.
       seed: Seed of the initial parameters.
+      bigram_prior: Strength, in tokens, of the unigram prior of a bigram table that starts from the
+        corpus' counts; None starts it at zeros, as the paper does.
       log_every: Steps between rows of metrics.jsonl.
       eval_every: Steps between validation losses.
       eval_batches: Validation batches read each time.
@@ -278,6 +280,7 @@ class TrainConfig:
     steps: int = 2000
     batch_size: int = 16
     seed: int = 0
+    bigram_prior: float | None = None
     log_every: int = 10
     eval_every: int = 250
     eval_batches: int = 8
@@ -286,8 +289,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            if field.name != "seed":
-                check_positive(f"train.{field.name}", getattr(self, field.name))
+            value = getattr(self, field.name)
+            if field.name != "seed" and value is not None:
+                check_positive(f"train.{field.name}", value)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,22 +1,29 @@
 """What every experiment needs: flags to configuration, devices, and errors a person can read."""
 
-import dataclasses
 import os
 import sys
-import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import jax
 from absl import app, flags, logging
-from ml_collections import ConfigDict, config_dict, config_flags
+from ml_collections import config_flags
+from tqdm import tqdm
 
 from circuits_jax.config import Config, from_dict
 from circuits_jax.errors import UserError
-from circuits_jax.training.workdir import write_json
+from circuits_jax.files import write_json
+
+T = TypeVar("T")
 
 CONFIGS = Path(__file__).parent / "configs"
+_CONFIG = config_flags.DEFINE_config_file(
+    "config",
+    str(CONFIGS / "quickstart.py"),
+    "Configuration file; --config.section.key=value overrides single values.",
+)
+_WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Folder that holds everything of one run.")
 _CPU_DEVICES = flags.DEFINE_integer(
     "cpu_devices",
     0,
@@ -26,33 +33,18 @@ _CPU_DEVICES = flags.DEFINE_integer(
 )
 
 
-def config_flag(default: str) -> flags.FlagHolder:
-    """Defines --config=FILE.py, with --config.section.key=value to override single values."""
-    return config_flags.DEFINE_config_file("config", str(CONFIGS / default), "Configuration file.")
-
-
-def to_config_dict(config: Any) -> ConfigDict:
-    """A dataclass as a ConfigDict, so that flags can set its values; None becomes a typed placeholder."""
-    hints = typing.get_type_hints(type(config))
-    values = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            value = to_config_dict(value)
-        elif value is None:
-            kind = next(t for t in typing.get_args(hints[field.name]) if t is not type(None))
-            value = config_dict.placeholder(kind)
-        values[field.name] = value
-    return ConfigDict(values)
-
-
-def read_config(values: ConfigDict) -> Config:
-    """The checked configuration that flags and file gave.
+def read_config() -> Config:
+    """The checked configuration that file and flags gave.
 
     Raises:
       ConfigError: for an unknown key or a value that cannot be used.
     """
-    return from_dict(Config, values.to_dict())
+    return from_dict(Config, _CONFIG.value.to_dict())
+
+
+def workdir() -> Path:
+    """The folder of the run."""
+    return Path(_WORKDIR.value)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -92,6 +84,11 @@ def report(
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def progress(items: Sequence[T], what: str) -> Iterable[T]:
+    """`items` with a progress bar, on process 0."""
+    return tqdm(items, desc=what, disable=jax.process_index() != 0)
 
 
 def _show(value: str | float) -> str:

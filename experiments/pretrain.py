@@ -19,8 +19,6 @@ from circuits_jax.training.state import TrainState
 from circuits_jax.training.workdir import claim
 from experiments import common
 
-_CONFIG = common.config_flag("quickstart.py")
-_WORKDIR = flags.DEFINE_string("workdir", "runs/pretrain", "Folder of the run.")
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write TensorBoard summaries too.")
 
 
@@ -44,7 +42,7 @@ def prepare_corpus(config: Config, workdir: Path) -> Corpus:
 
 def main() -> None:
     """The command."""
-    state, _ = pretrain(common.read_config(_CONFIG.value), Path(_WORKDIR.value), _TENSORBOARD.value)
+    state, _ = pretrain(common.read_config(), common.workdir(), _TENSORBOARD.value)
     print(summarize_sparsity(state.params))
 
 

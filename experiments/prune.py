@@ -11,7 +11,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 
 from circuits_jax.circuits.ablation import Means, reference_activations
 from circuits_jax.circuits.assemble import make_circuit
@@ -26,9 +25,6 @@ from circuits_jax.training.mesh import data_mesh
 from circuits_jax.training.run import Run, load_run
 from experiments import common
 from experiments.pretrain import prepare_corpus
-
-_CONFIG = common.config_flag("quickstart.py")
-_WORKDIR = flags.DEFINE_string("workdir", "runs/pretrain", "Folder of a trained run.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +116,8 @@ def _finished(folder: Path, prune: PruneConfig, identity: str) -> Circuit | None
 
 def main() -> None:
     """The command."""
-    workdir = Path(_WORKDIR.value)
-    prune = common.read_config(_CONFIG.value).prune
+    workdir = common.workdir()
+    prune = common.read_config().prune
     run = load_run(workdir)
     rows = table(prune_tasks(run, prepare_corpus(run.config, workdir), prune, workdir))
     common.report(rows, workdir / "prune.json")

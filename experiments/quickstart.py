@@ -6,10 +6,8 @@ A second call with the same workdir reuses what is finished and goes on with the
 """
 
 import time
-from pathlib import Path
 
 import jax
-from absl import flags
 
 from circuits_jax.model.transformer import Transformer
 from circuits_jax.sparsity.report import summarize_sparsity
@@ -20,14 +18,11 @@ from experiments.pretrain import pretrain
 from experiments.prune import prune_tasks, table
 from experiments.view import write_page
 
-_CONFIG = common.config_flag("quickstart.py")
-_WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Folder of the run.")
-
 
 def main() -> None:
     """The command."""
     began = time.perf_counter()
-    config, workdir = common.read_config(_CONFIG.value), Path(_WORKDIR.value)
+    config, workdir = common.read_config(), common.workdir()
     state, corpus = pretrain(config, workdir)
     run = Run(config, Transformer(config.model), jax.device_get(state.params), corpus.tokenizer)
     outcomes = prune_tasks(run, corpus, config.prune, workdir)

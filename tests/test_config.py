@@ -105,7 +105,9 @@ def test_derived_widths():
     assert (config.heads, config.d_attn, config.neurons, config.d_read) == (4, 64, 7, 40)
 
 
-@pytest.mark.parametrize(("fraction", "width", "kept"), [(0.29, 100, 28), (0.3, 40, 12), (0.25, 3, 0), (1, 7, 7)])
+@pytest.mark.parametrize(
+    ("fraction", "width", "kept"), [(0.29, 100, 28), (0.3, 40, 12), (0.25, 3, 0), (1, 7, 7)]
+)
 def test_kept_activations_are_truncated_as_released(fraction, width, kept):
     config = ModelConfig(activation_fraction=fraction, activation_locations=("mlp_in",))
     assert config.kept_activations("mlp_in", width) == kept
@@ -169,7 +171,9 @@ def test_a_wrong_type_is_named_with_the_right_one(values, words):
 
 
 def test_an_int_serves_as_a_float_and_none_where_it_may():
-    config = from_dict(Config, {"sparsity": {"target": 1}, "model": {"n_head": None, "activation_fraction": 1}})
+    config = from_dict(
+        Config, {"sparsity": {"target": 1}, "model": {"n_head": None, "activation_fraction": 1}}
+    )
     assert type(config.sparsity.target) is float and type(config.model.activation_fraction) is float
     assert config.model.n_head is None
 

@@ -7,7 +7,6 @@ A circuit saves to a folder of two files, `circuit.json` (a versioned manifest) 
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from circuits_jax.errors import CircuitError
+from circuits_jax.files import write_aside, write_json
 
 FORMAT = "circuits_jax.circuit"
 VERSION = 1
@@ -102,7 +102,6 @@ class Circuit:
 
     def save(self, folder: Path) -> None:
         """Writes the two files, each aside and then renamed; the manifest, last, names the other's hash."""
-        folder.mkdir(parents=True, exist_ok=True)
         tensors = save_tensors(self._tensors())
         manifest = {
             "format": FORMAT,
@@ -118,8 +117,9 @@ class Circuit:
             "provenance": dict(self.provenance),
             "tensors": {"file": TENSORS, "sha256": hashlib.sha256(tensors).hexdigest()},
         }
-        _replace(folder / TENSORS, tensors)
-        _replace(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+        with write_aside(folder / TENSORS) as file:
+            file.write(tensors)
+        write_json(folder / MANIFEST, manifest)
 
     def check_model(self, model_hash: str, tokenizer_hash: str) -> None:
         """Raises CircuitError unless the circuit was cut from this model, with this tokenizer."""
@@ -207,9 +207,3 @@ def _read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
 def _rows(kind: type, arrays: Mapping[str, np.ndarray], name: str) -> tuple[Any, ...]:
     ends, weights = arrays[f"{name}/ends"].tolist(), arrays[f"{name}/weights"].tolist()
     return tuple(kind(*pair, weight) for pair, weight in zip(ends, weights, strict=True))
-
-
-def _replace(path: Path, content: bytes) -> None:
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_bytes(content)
-    os.replace(aside, path)

@@ -13,8 +13,8 @@ from typing import Any
 import grain
 import numpy as np
 
-from circuits_jax.config import ConfigError
-from circuits_jax.data.files import write_aside
+from circuits_jax.errors import ConfigError
+from circuits_jax.files import write_aside
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from circuits_jax.config import ConfigError, DataConfig
+from circuits_jax.config import DataConfig
 from circuits_jax.data import batches, python_source
-from circuits_jax.data.files import write_aside
 from circuits_jax.data.tokenizer import Tokenizer, load_tokenizer, train_sentencepiece
+from circuits_jax.errors import ConfigError
+from circuits_jax.files import write_aside
 
 # Texts of one threaded call to the tokenizer.
 GROUP = 64

@@ -20,9 +20,9 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from circuits_jax.config import ConfigError
 from circuits_jax.data.program_grammar import ENGLISH, Writer
 from circuits_jax.data.words import HELDOUT_WORDS
+from circuits_jax.errors import ConfigError
 
 MIN_WORDS = 50
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)

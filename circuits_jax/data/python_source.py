@@ -15,7 +15,8 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 
-from circuits_jax.config import ConfigError, DataConfig
+from circuits_jax.config import DataConfig
+from circuits_jax.errors import ConfigError
 
 SPLITS = ("train", "validation")
 

@@ -16,8 +16,8 @@ import sentencepiece
 from google.protobuf.message import DecodeError
 from sentencepiece import sentencepiece_model_pb2
 
-from circuits_jax.config import ConfigError
-from circuits_jax.data.files import write_aside
+from circuits_jax.errors import ConfigError
+from circuits_jax.files import write_aside
 
 EOT = "<|endoftext|>"
 SPACE = "\u2581"  # what SentencePiece writes for a space, and so cannot itself stand in a text

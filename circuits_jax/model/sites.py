@@ -8,7 +8,8 @@ Names are those of the released code (FACTS "Forward order"): `"{layer}.attn.act
 import fnmatch
 from collections.abc import Collection, Iterable
 
-from circuits_jax.config import ConfigError, ModelConfig
+from circuits_jax.config import ModelConfig
+from circuits_jax.errors import ConfigError
 
 FINAL = "final_resid"
 # Locations of one layer in the order in which the forward pass reaches them.

@@ -7,10 +7,9 @@ from typing import Any
 import safetensors.numpy
 
 from circuits_jax.config import ModelConfig, check_choice
-from circuits_jax.data.files import write_aside
 from circuits_jax.data.tokenizer import Tokenizer
+from circuits_jax.files import write_aside, write_json
 from circuits_jax.released.config import config_to_released
-from circuits_jax.released.files import write_json
 from circuits_jax.released.load import BUCKET_CONFIG, BUCKET_WEIGHTS, HUB_CONFIG, HUB_WEIGHTS
 from circuits_jax.released.state_dict import WRAPPER, state_from_params
 from circuits_jax.released.tokenizers import save_released_tokenizer

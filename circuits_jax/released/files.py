@@ -1,11 +1,10 @@
-"""Small files read and written, with the one error of this package."""
+"""Small files read, with the one error of this package."""
 
 import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from circuits_jax.data.files import write_aside
 from circuits_jax.errors import CheckpointError
 
 _LISTED = 6
@@ -47,9 +46,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds a JSON {type(values).__name__}; it must hold an object")
     return values
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Writes `values` to `path`, aside first."""
-    with write_aside(path) as file:
-        file.write(json.dumps(values, indent=1).encode() + b"\n")

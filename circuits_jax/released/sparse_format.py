@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from circuits_jax.config import ModelConfig, from_dict, to_dict
-from circuits_jax.data.files import write_aside
 from circuits_jax.data.tokenizer import Tokenizer
 from circuits_jax.errors import CheckpointError, ConfigError
+from circuits_jax.files import write_aside, write_json
 from circuits_jax.model.transformer import Transformer
-from circuits_jax.released.files import listed, read_json, write_json
+from circuits_jax.released.files import listed, read_json
 from circuits_jax.released.load import Released, read_safetensors
 from circuits_jax.released.state_dict import Tree, build_tree, layout, leaves
 from circuits_jax.released.tokenizers import load_released_tokenizer, save_released_tokenizer
@@ -114,7 +113,7 @@ def decode(name: str, shape: tuple[int, ...], stored: dict[str, np.ndarray]) -> 
     where = np.cumsum(gaps.reshape(-1), dtype=np.uint64)
     size = int(np.prod(shape, dtype=np.int64))
     # In increasing order, so that sums that wrapped around show.
-    if where.size and (where[-1] >= size or np.any(where[1:] < where[:-1])):
+    if where.size and (where[-1] >= size or np.any(where[1:] <= where[:-1])):
         raise CheckpointError(f"{name}: an index lies outside the {size} entries of {list(shape)}")
     flat = np.zeros(size, np.float32)
     flat[where] = values

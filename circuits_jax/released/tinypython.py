@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from circuits_jax.data.files import write_aside
 from circuits_jax.errors import CheckpointError
+from circuits_jax.files import write_aside
 from circuits_jax.released.files import read_bytes, read_json
 
 ENCODER = "encoder.json"

@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from circuits_jax.data.files import write_aside
 from circuits_jax.errors import CheckpointError
+from circuits_jax.files import write_aside
 from circuits_jax.released.torch_file import STORAGES
 
 _ALIGNMENT = 64  # of each storage in the file, so that it can be mapped into memory

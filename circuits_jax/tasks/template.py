@@ -15,15 +15,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from circuits_jax.config import ConfigError
 from circuits_jax.data.tokenizer import Tokenizer
+from circuits_jax.errors import TaskError
 
 _FORK = re.compile(r"«([^«|»]*)\|([^«|»]*)»")
 _PAD = "\0"  # stands for $pad in a filled template: no source text holds it
-
-
-class TaskError(ConfigError):
-    """A task that cannot be used as asked; the message is one line for the user."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from circuits_jax.config import Config
 from circuits_jax.data.batches import make_batches, make_iterator
+from circuits_jax.data.bigram import bigram_logits
 from circuits_jax.data.corpus import Corpus
 from circuits_jax.errors import TrainingError
 from circuits_jax.model.transformer import Params, Transformer
@@ -35,7 +36,7 @@ class Trainer:
         optimizer = make_optimizer(config)
         rate = learning_rate_schedule(config.optimizer, config.sparsity, train.steps)
         step = make_train_step(model, optimizer, rate, train.log_every)
-        self._init = jax.jit(make_init(config, optimizer), out_shardings=whole)
+        self._init = jax.jit(make_init(config, optimizer, _bigram(config, corpus)), out_shardings=whole)
         self.step = jax.jit(
             step, in_shardings=(whole, self._rows), out_shardings=(whole, whole), donate_argnums=0
         )
@@ -140,3 +141,10 @@ class Trainer:
         train = self.config.train
         since = (step - 1) // train.log_every * train.log_every
         return (step - max(first, since)) * train.batch_size * self.config.model.n_ctx
+
+
+def _bigram(config: Config, corpus: Corpus) -> np.ndarray | None:
+    """The table the run starts from, if it is to start from counts."""
+    if config.train.bigram_prior is None or not config.model.bigram:
+        return None
+    return bigram_logits(corpus.train.tokens, config.model.vocab_size, config.train.bigram_prior)

@@ -2,13 +2,13 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from circuits_jax.errors import UserError
+from circuits_jax.files import write_aside
 
 
 class MetricsWriter:
@@ -18,9 +18,8 @@ class MetricsWriter:
         """Cuts the file back to `restored_step`, so that a resumed run goes on where its state is."""
         self._path = workdir / "metrics.jsonl"
         rows = [row for row in read_metrics(workdir) if row["step"] <= restored_step]
-        aside = self._path.with_suffix(".tmp")
-        aside.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        os.replace(aside, self._path)
+        with write_aside(self._path) as file:
+            file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
         self._file = self._path.open("a", buffering=1)
         self._board = _summary_writer(workdir) if tensorboard else None
 

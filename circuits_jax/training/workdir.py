@@ -1,12 +1,12 @@
 """The folder of one run: made once, and never shared by two configurations."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from circuits_jax.config import Config, from_dict, to_dict
 from circuits_jax.errors import ConfigError, UserError
+from circuits_jax.files import write_json
 
 # The parts of a configuration that decide what the trained parameters are.
 TRAINING_SECTIONS = ("model", "data", "sparsity", "optimizer", "train")
@@ -46,14 +46,6 @@ def load_config(workdir: Path) -> Config:
         return from_dict(Config, json.loads(path.read_text()))
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path} is not valid JSON ({error}); delete it to start the run anew") from error
-
-
-def write_json(path: Path, values: Any) -> None:
-    """Writes `values` as JSON, aside and then renamed, so that no half file is ever left."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".tmp")
-    aside.write_text(json.dumps(values, indent=1) + "\n")
-    os.replace(aside, path)
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:

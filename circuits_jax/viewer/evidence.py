@@ -69,11 +69,11 @@ def gather_evidence(
       options: How much to show.
 
     Returns:
-      A JSON-able dict: `pieces` {token id as a string: text}; `corpus` {windows, tokens} read; `prompts`, a list of
-      {tokens: [A, B], answers: [of A, of B]}; `words` {channel as a string: {count, top: [[token, weight]]}};
-      and `nodes`, one per circuit node, in its order: {mean, std, min, max, active (share of corpus tokens
-      where it is not zero), contexts: {positive, negative}, prompts: [[values on A, values on B]]}, where a
-      context is {tokens, values, peak (its place in the context)}.  Values keep four significant digits.
+      A JSON-able dict: `pieces` {token id as a string: text}; `corpus` {windows, tokens} read; `prompts`, a
+      list of {tokens: [A, B], answers: [of A, of B]}; `words` {channel as a string: {count, top: [[token,
+      weight]]}}; and `nodes`, one per circuit node, in its order: {mean, std, min, max, active (share of
+      corpus tokens where it is not zero), contexts: {positive, negative}, prompts: [[values on A, values on
+      B]]}, where a context is {tokens, values, peak (its place in the context)}.  Four significant digits.
 
     Raises:
       CircuitError: if there are no windows, or a window or a prompt does not fit the circuit's model.
@@ -119,7 +119,7 @@ def _sample(windows: np.ndarray, count: int, config: ModelConfig) -> np.ndarray:
 
 
 def _prompt_rows(pairs: Pairs, count: int, config: ModelConfig, eot: int) -> np.ndarray:
-    """The first `count` pairs as rows A, B, A, B, ... of n_ctx tokens, so that they share the corpus' program."""
+    """The first `count` pairs as rows A, B, A, B, ... of n_ctx tokens: the shape that corpus rows have."""
     tokens = pairs.tokens[:count].reshape(-1, pairs.tokens.shape[-1])
     spare = config.n_ctx - tokens.shape[-1]
     if spare < 0:

@@ -16,8 +16,8 @@ import numpy as np
 
 from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.config import ModelConfig, from_dict
-from circuits_jax.data.files import write_aside
 from circuits_jax.errors import CircuitError
+from circuits_jax.files import write_aside
 from circuits_jax.tasks import TASKS
 from circuits_jax.viewer.evidence import Evidence
 
@@ -67,9 +67,7 @@ def build_report(
         "summary": dict(summary),
         "results": [dict(row) for row in results],
         "training": _training_curve(metrics),
-        "circuits": [
-            _circuit_data(key, *pair) for key, pair in zip(keys, circuits, strict=True)
-        ],
+        "circuits": [_circuit_data(key, *pair) for key, pair in zip(keys, circuits, strict=True)],
     }
     script = "\n".join(_page_file(name) for name in SCRIPTS)
     return _fill(

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from circuits_jax.config import Config
-from experiments.common import to_config_dict
+from experiments.configs import to_config_dict
 
 
 def get_config() -> ConfigDict:

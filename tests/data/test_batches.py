@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from circuits_jax.config import ConfigError
 from circuits_jax.data.batches import (
     Windows,
     check_windows,
@@ -18,6 +17,7 @@ from circuits_jax.data.batches import (
     save_windows,
     windows_name,
 )
+from circuits_jax.errors import ConfigError
 
 EOT = 99
 

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from circuits_jax.config import ConfigError, DataConfig
+from circuits_jax.config import DataConfig
 from circuits_jax.data import corpus as corpus_module
 from circuits_jax.data import python_source
 from circuits_jax.data.corpus import Corpus, prepare, read_texts
 from circuits_jax.data.tokenizer import train_sentencepiece
+from circuits_jax.errors import ConfigError
 
 from .conftest import FILES, program
 

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from circuits_jax.config import ConfigError
 from circuits_jax.data.generated_source import build_generated, corpus_words, generate_programs
 from circuits_jax.data.words import HELDOUT_WORDS, WORDS
+from circuits_jax.errors import ConfigError
 from circuits_jax.tasks import TASKS
 
 LETTERS = "abcdefghijklm"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from circuits_jax.config import ConfigError, DataConfig
+from circuits_jax.config import DataConfig
 from circuits_jax.data.tokenizer import EOT, load_tokenizer, train_sentencepiece
+from circuits_jax.errors import ConfigError
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
 TEXTS = [(STDLIB / name).read_bytes().decode() for name in ("textwrap.py", "shlex.py", "csv.py")]

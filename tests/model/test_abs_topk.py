@@ -32,7 +32,9 @@ def rows(kind, seed=0):
     elif kind == "zeros":
         x = np.where(rng.random(x.shape) < 0.1, x, np.float32(0))
     elif kind == "neighbours":  # one unit in the last place apart
-        x = (np.float32(1).view(np.int32) + rng.integers(0, 20, size=x.shape, dtype=np.int32)).view(np.float32)
+        x = (np.float32(1).view(np.int32) + rng.integers(0, 20, size=x.shape, dtype=np.int32)).view(
+            np.float32
+        )
     return x
 
 

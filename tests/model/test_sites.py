@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from circuits_jax.config import ConfigError, ModelConfig
+from circuits_jax.config import ModelConfig
+from circuits_jax.errors import ConfigError
 from circuits_jax.model import sites
 from circuits_jax.model.transformer import Transformer, init_params
 

@@ -1,6 +1,7 @@
 """The one forward pass against the numpy network, and the promises of its arguments."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -8,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from circuits_jax.config import TOPK_LOCATIONS, ConfigError, ModelConfig
-from circuits_jax.errors import UserError
+from circuits_jax.config import TOPK_LOCATIONS, ModelConfig
+from circuits_jax.errors import ConfigError, UserError
 from circuits_jax.model import sites
 from circuits_jax.model.transformer import Transformer, init_params
 from tests.model.reference import forward as reference
@@ -18,19 +19,22 @@ from tests.released.models import forward, random_params
 BASE = ModelConfig(n_layer=2, d_model=8, d_head=4, d_mlp=12, n_ctx=7, vocab_size=11)
 NORMS = ({"norm": "rms"}, {"norm": "layer"}, {"norm": "layer", "norm_bias": False})
 POSITIONS = ({"position": "none"}, {"position": "add"}, {"position": "concat", "d_pos": 3})
-SWITCHES = ("tied_unembed", "bias", "attention_sink", "bigram", "logits_bias")
+SWITCHES = ("tied_unembed", "bias", "attention_sink", "bigram")
+SHALLOW = dataclasses.replace(BASE, n_layer=1)
 # Between them every option, and every pair of a norm with a position.
 VARIETY = {
     "paper": BASE,
-    "dense": dataclasses.replace(BASE, activation_fraction=None, bias=False, bigram=False, n_head=3),
-    "add": dataclasses.replace(BASE, position="add", tied_unembed=True, attention_sink=False, logits_bias=True),
-    "concat": dataclasses.replace(BASE, position="concat", d_pos=3, activation="relu", d_head=2, n_head=5),
-    "layer": dataclasses.replace(BASE, norm="layer", activation_fraction=0.5, residual_activation="relu"),
+    "dense": dataclasses.replace(SHALLOW, activation_fraction=None, bias=False, bigram=False, n_head=3),
+    "add": dataclasses.replace(
+        SHALLOW, position="add", tied_unembed=True, attention_sink=False, logits_bias=True
+    ),
+    "concat": dataclasses.replace(SHALLOW, position="concat", d_pos=3, activation="relu", d_head=2, n_head=5),
+    "layer": dataclasses.replace(SHALLOW, norm="layer", activation_fraction=0.5, residual_activation="relu"),
     "layer_add": dataclasses.replace(
-        BASE, norm="layer", position="add", norm_bias=False, activation_locations=TOPK_LOCATIONS
+        SHALLOW, norm="layer", position="add", norm_bias=False, activation_locations=TOPK_LOCATIONS
     ),
     "layer_concat": dataclasses.replace(
-        BASE, norm="layer", position="concat", d_pos=2, tied_unembed=True, logits_bias=True, bias=False
+        SHALLOW, norm="layer", position="concat", d_pos=2, tied_unembed=True, logits_bias=True, bias=False
     ),
 }
 TOKENS = np.random.default_rng(3).integers(0, 11, size=(3, 6)).astype(np.int32)
@@ -53,7 +57,10 @@ def test_logits_and_every_activation_equal_the_numpy_network(name):
 def combinations():
     for norm, position in itertools.product(NORMS, POSITIONS):
         for values in itertools.product((False, True), repeat=len(SWITCHES)):
-            yield dataclasses.replace(BASE, **norm, **position, **dict(zip(SWITCHES, values, strict=True)))
+            switches = dict(zip(SWITCHES, values, strict=True)) | {"logits_bias": sum(values) % 2 == 0}
+            yield dataclasses.replace(
+                BASE, n_layer=1, activation_fraction=None, **norm, **position, **switches
+            )
 
 
 def expected_shapes(c):
@@ -90,13 +97,9 @@ def expected_shapes(c):
 
 def test_every_combination_has_its_parameters_and_traces():
     for config in combinations():
-
-        def run(config=config):
-            params = init_params(config, jax.random.key(0))
-            logits, _ = Transformer(config).apply(params, jnp.asarray(TOKENS))
-            return params, logits
-
-        params, logits = jax.eval_shape(run)
+        init = functools.partial(Transformer(config).init_with_output, jax.random.key(0), TOKENS)
+        (logits, _), variables = jax.eval_shape(init)
+        params = variables["params"]
         assert jax.tree.map(lambda leaf: leaf.shape, params) == expected_shapes(config), config
         assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
         assert logits.shape == (3, 6, 11) and logits.dtype == jnp.float32
@@ -140,7 +143,7 @@ def test_at_gives_the_logits_of_that_position(name):
     np.testing.assert_allclose(logits, np.asarray(full)[np.arange(3), at], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["paper", "add", "layer_concat"])
+@pytest.mark.parametrize("name", ["paper", "layer_concat"])
 def test_future_tokens_change_nothing(name):
     config = VARIETY[name]
     params, model = random_params(config, seed=4), Transformer(config)
@@ -179,15 +182,16 @@ def test_an_unknown_site_is_named(site):
 
 def test_a_prompt_longer_than_the_context_is_refused():
     tokens = np.zeros((1, 8), np.int32)
+    run = functools.partial(jax.eval_shape, Transformer(BASE).apply, random_params(BASE))
+    assert run(tokens[:, :7])[0].shape == (1, 7, 11)
     with pytest.raises(UserError, match=r"8 tokens.*context.*7"):
-        Transformer(BASE).apply(random_params(BASE), tokens)
-    assert Transformer(BASE).apply(random_params(BASE), tokens[:, :7])[0].shape == (1, 7, 11)
+        run(tokens)
 
 
 def test_both_forms_of_the_parameters_are_taken():
     params, model = random_params(BASE), Transformer(BASE)
-    first, _ = model.apply(params, TOKENS)
-    np.testing.assert_array_equal(first, model.apply({"params": params}, TOKENS)[0])
+    first, _ = forward(model, params, TOKENS)
+    np.testing.assert_allclose(first, forward(model, {"params": params}, TOKENS)[0], rtol=1e-5, atol=1e-5)
 
 
 def test_bfloat16_compute_gives_float32_logits_near_those_of_float32():
@@ -205,16 +209,16 @@ def test_bfloat16_compute_gives_float32_logits_near_those_of_float32():
 
 
 def test_jit_and_grad_work_with_a_tap_and_records():
-    model, params = Transformer(BASE), random_params(BASE, seed=6)
+    model, params = Transformer(SHALLOW), random_params(SHALLOW, seed=6)
 
     def objective(params, scale):
         logits, records = model.apply(
             params,
             TOKENS,
-            tap=lambda site, x: x * scale if site == "1.attn.v" else x,
-            record=("1.attn.v", "final_resid"),
+            tap=lambda site, x: x * scale if site == "0.attn.v" else x,
+            record=("0.attn.v", "final_resid"),
         )
-        return jnp.mean(logits**2) + jnp.mean(records["1.attn.v"] ** 2)
+        return jnp.mean(logits**2) + jnp.mean(records["0.attn.v"] ** 2)
 
     # Forward differences of the one real number: the gradient through tap and records is the true one.
     value = jax.jit(objective)

@@ -2,7 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from circuits_jax.config import ConfigError, OptimizerConfig, SparsityConfig
+from circuits_jax.config import OptimizerConfig, SparsityConfig
+from circuits_jax.errors import ConfigError
 from circuits_jax.sparsity.schedules import L0Schedule, l0_schedule, learning_rate_schedule
 
 

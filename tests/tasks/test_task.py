@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from circuits_jax.config import ConfigError
+from circuits_jax.errors import ConfigError
 from circuits_jax.tasks import TASKS, Task, TaskError, build_pairs, skeleton
 from tests.tasks.word_tokenizer import WordTokenizer
 

@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from circuits_jax.config import Config, ConfigError, OptimizerConfig, SparsityConfig, TrainConfig
+from circuits_jax.config import Config, OptimizerConfig, SparsityConfig, TrainConfig
+from circuits_jax.errors import ConfigError
 from circuits_jax.training.optimizer import gradient_rms, make_optimizer, normalize_rms
 from tests.sparsity.oracles import random_tree
 

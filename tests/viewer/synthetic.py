@@ -14,9 +14,57 @@ from circuits_jax.tasks.task import Pairs
 
 HOSTILE = ("</script>", "<img src=x onerror=alert(1)>", "\u2028", "\u202e", "&amp;", "\x0c", "{{data}}")
 PIECES = (
-    *('"', "'", "\n", " ", "(", ")", "[", "]", ":", ",", " =", ".", "    ", "\n    ", "def", " return", " if"),
-    *(" name", " value", "self", "print", " for", " in", " range", "items", "0", "1", "2", " open", "import", " os"),
-    *(" not", " None", " True", "class", " data", " line", "split", "join", "append", " +", " -", " ==", "x", "y"),
+    *(
+        '"',
+        "'",
+        "\n",
+        " ",
+        "(",
+        ")",
+        "[",
+        "]",
+        ":",
+        ",",
+        " =",
+        ".",
+        "    ",
+        "\n    ",
+        "def",
+        " return",
+        " if",
+    ),
+    *(
+        " name",
+        " value",
+        "self",
+        "print",
+        " for",
+        " in",
+        " range",
+        "items",
+        "0",
+        "1",
+        "2",
+        " open",
+        "import",
+        " os",
+    ),
+    *(
+        " not",
+        " None",
+        " True",
+        "class",
+        " data",
+        " line",
+        "split",
+        "join",
+        "append",
+        " +",
+        " -",
+        " ==",
+        "x",
+        "y",
+    ),
     *HOSTILE,
 )
 
@@ -50,7 +98,9 @@ def sparse_params(config: ModelConfig, keep: float = 1 / 16, seed: int = 0) -> P
         threshold = np.sort(np.abs(leaf).ravel())[int(leaf.size * (1 - keep))]
         return np.where(np.abs(leaf) >= threshold, leaf * 10, 0)
 
-    return jax.tree_util.tree_map_with_path(cut, init_params(config, jax.random.key(seed)))
+    return jax.tree_util.tree_map_with_path(
+        cut, jax.jit(init_params, static_argnums=0)(config, jax.random.key(seed))
+    )
 
 
 def grow_nodes(config: ModelConfig, params: Params, answers: np.ndarray, count: int) -> tuple[Node, ...]:
@@ -65,15 +115,16 @@ def grow_nodes(config: ModelConfig, params: Params, answers: np.ndarray, count: 
     rng = np.random.default_rng(0)
     while queue and len(kept) < count:
         node = queue.pop(rng.integers(len(queue)))  # neither deep nor broad first
-        if node not in kept:
-            kept[node] = None
-            queue += _sources(config, matrices, node)
+        for each in (node, *_partners(config, node)):
+            if each not in kept:
+                kept[each] = None
+                queue += _sources(config, matrices, each)
     order = list(sites.node_sites(config))
     return tuple(sorted(kept, key=lambda node: (order.index(node.site), node.index)))
 
 
 def _sources(config: ModelConfig, matrices: dict, node: Node) -> list[Node]:
-    """The strongest sources of `node`, the writes of its channel below it, the partners in its head."""
+    """The strongest sources of `node`, and the writes of its channel below it."""
     layer, location = sites.parse(node.site)
     found = []
     for source, matrix in matrices.get(node.site, []):
@@ -84,13 +135,19 @@ def _sources(config: ModelConfig, matrices: dict, node: Node) -> list[Node]:
             found.append(Node(f"{layer}.attn.resid_delta", node.index))
         if layer:
             found.append(Node(f"{layer - 1}.mlp.resid_delta", node.index))
-    if location == "attn.v":
-        first = node.index - node.index % config.d_head
-        found += [Node(f"{layer}.attn.{name}", first + node.index % 3) for name in "qk"]
     return found
 
 
-def make_circuit(config: ModelConfig, params: Params, count: int = 60, task: str = "single_double_quote") -> Circuit:
+def _partners(config: ModelConfig, node: Node) -> list[Node]:
+    """A query and a key channel of a value channel's head."""
+    layer, location = sites.parse(node.site)
+    first = node.index - node.index % config.d_head
+    return [Node(f"{layer}.attn.{name}", first + 1) for name in "qk" if location == "attn.v"]
+
+
+def make_circuit(
+    config: ModelConfig, params: Params, count: int = 60, task: str = "single_double_quote"
+) -> Circuit:
     answers = np.array([0, 1])
     nodes = grow_nodes(config, params, answers, count)
     rng = np.random.default_rng(1)
@@ -147,4 +204,6 @@ def make_pairs(config: ModelConfig, count: int = 5, length: int = 14, seed: int 
 
 
 def make_windows(config: ModelConfig, count: int = 40, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, config.vocab_size, (count, config.n_ctx + 1)).astype(np.int32)
+    return (
+        np.random.default_rng(seed).integers(0, config.vocab_size, (count, config.n_ctx + 1)).astype(np.int32)
+    )

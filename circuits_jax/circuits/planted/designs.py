@@ -87,14 +87,15 @@ def _wire_brackets(draft: Draft) -> None:
     draft.writes(v, depth=5)
     threshold = draft.neuron(1)
     draft.reads(threshold, bias=-9, depth=6.6)
-    draft.writes(threshold, bias=-1.5, answer=1.5)
+    draft.writes(threshold, bias=-1.5, answer=0.8)
 
 
 def _bracket_prompts(rng: np.random.Generator, words: Sequence[str]) -> Prompts:
     """A list that is two (A) or one (B) brackets deep at its end, some others being closed."""
-    length, closed = int(rng.integers(10, 14)), int(rng.integers(0, 3))
+    length, closed = int(rng.integers(12, 15)), int(rng.integers(0, 3))
     body = list(rng.choice(words, length))
-    places = sorted(rng.permutation(length - 1)[: 2 * closed + 2])
+    # Not among the first three tokens, of which one bracket would be a large share.
+    places = sorted(3 + rng.permutation(length - 4)[: 2 * closed + 2])
     for i, place in enumerate(places):
         body[place] = "[" if i < closed + 2 else "]"
     changed = int(rng.choice(places[: closed + 2]))

@@ -140,7 +140,7 @@ function inversions(links) {
 
 /** Heights: rows upward, the more links between two rows the further apart; then everything moved into view. */
 function finish(graph) {
-  const margin = { left: 96, right: 96, top: 34 };
+  const margin = { left: 96, right: graph.rows.has(0) ? 96 : 28, top: 34 }; // words slant to the right
   const used = [...graph.rows.keys()].sort((a, b) => a - b);
   const heights = new Map();
   let up = 0;

@@ -1,10 +1,11 @@
 """Files that are either whole or absent."""
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 @contextlib.contextmanager
@@ -18,3 +19,9 @@ def write_aside(path: Path) -> Iterator[BinaryIO]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes `values` as indented JSON, whole or not at all."""
+    with write_aside(path) as file:
+        file.write(json.dumps(values, indent=1).encode() + b"\n")

@@ -1,0 +1,72 @@
+"""Does pruning find circuits that are known?  Precision and recall on planted networks.
+
+    python -m experiments.planted --workdir=runs/planted --seeds=5
+
+Each seed is another network: other distractors, other pairs, another layout, other first masks.
+"""
+
+import dataclasses
+import time
+
+import numpy as np
+from absl import flags
+
+from circuits_jax.circuits import graph
+from circuits_jax.circuits.ablation import reference_activations
+from circuits_jax.circuits.planted import DESIGNS, plant, score
+from circuits_jax.circuits.prune import Pruner
+from circuits_jax.config import PruneConfig
+from circuits_jax.model.transformer import Transformer
+from circuits_jax.training.mesh import data_mesh
+from experiments import common
+
+_SEEDS = flags.DEFINE_integer("seeds", 5, "Networks of each circuit.", lower_bound=1)
+
+Row = dict[str, str | float]
+
+
+def recover(name: str, seed: int, prune: PruneConfig) -> Row:
+    """Prunes one planted network and scores what is left; `seconds` include compilation."""
+    planted = plant(name, seed, prune.train_pairs, prune.heldout_pairs)
+    model = Transformer(planted.config)
+    means = reference_activations(model, planted.params, planted.corpus, prune.ablation)
+    pruner = Pruner(model, planted.params, means, prune, data_mesh(prune.batch_pairs))
+    began = time.perf_counter()
+    pruned = pruner.prune(planted.train, planted.heldout, seed)
+    seconds = time.perf_counter() - began
+    nodes = graph.nodes_of(planted.config, pruned.masks)
+    edges = graph.edges_of(planted.config, planted.params, nodes)
+    scores = score(planted, nodes, [(nodes[edge.source], nodes[edge.target]) for edge in edges])
+    return {
+        "circuit": name,
+        "seed": seed,
+        "planted nodes": len(planted.nodes),
+        "planted edges": len(planted.edges),
+        "nodes": len(nodes),
+        "edges": len(edges),
+        **dataclasses.asdict(scores),
+        "heldout_loss": pruned.metrics["heldout/calibrated_loss"],
+        "seconds": round(seconds, 1),
+    }
+
+
+def summary(rows: list[Row]) -> Row:
+    """Mean and least of each score, per circuit."""
+    lines: Row = {}
+    for name in DESIGNS:
+        for what in ("node_precision", "node_recall", "edge_precision", "edge_recall", "seconds"):
+            values = [float(row[what]) for row in rows if row["circuit"] == name]
+            worst = max(values) if what == "seconds" else min(values)
+            lines[f"{name} {what}, mean and worst"] = f"{np.mean(values):.3f} {worst:.3f}"
+    return lines
+
+
+def main() -> None:
+    """The command."""
+    prune = common.read_config().prune
+    rows = [recover(name, seed, prune) for name in DESIGNS for seed in range(_SEEDS.value)]
+    common.report(rows, common.workdir() / "planted.json", summary(rows))
+
+
+if __name__ == "__main__":
+    common.run(main)

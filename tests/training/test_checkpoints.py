@@ -1,0 +1,174 @@
+"""Checkpoints: everything comes back bit for bit, and what is damaged is named."""
+
+import shutil
+
+import jax
+import pytest
+from jax.sharding import SingleDeviceSharding
+
+from circuits_jax.errors import CheckpointError
+from circuits_jax.training import mesh as meshes
+from circuits_jax.training.checkpoints import Checkpoints
+from tests.training.tiny import CONFIG, assert_equal, make_state, replace
+
+POSITION = {"next_index": 17, "nested": {"epoch": 2, "name": "ä"}}
+
+
+@pytest.fixture(scope="module")
+def states():
+    return {step: make_state(CONFIG, seed=step) for step in (4, 8, 12)}
+
+
+@pytest.fixture(scope="module")
+def saved(states, tmp_path_factory):
+    """A workdir with checkpoints 4 and 8."""
+    workdir = tmp_path_factory.mktemp("saved")
+    checkpoints = Checkpoints(workdir, keep=2)
+    for step in (4, 8):
+        checkpoints.save(step, states[step], POSITION | {"step": step})
+    checkpoints.close()
+    return workdir
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    """A copy of it, to be damaged."""
+    shutil.copytree(saved, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def restore(workdir, like):
+    checkpoints = Checkpoints(workdir, keep=2)
+    try:
+        return checkpoints.restore(like)
+    finally:
+        checkpoints.close()
+
+
+def folder(workdir, step):
+    return workdir / "checkpoints" / str(step)
+
+
+def test_the_whole_state_and_the_position_come_back_bit_for_bit(saved, states):
+    state, position = restore(saved, states[12])
+    assert position == POSITION | {"step": 8}
+    assert_equal(state, states[8])
+
+
+def test_shapes_alone_serve_to_restore_onto_a_mesh(saved, states):
+    whole = meshes.replicated(meshes.data_mesh(8))
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), states[8])
+    state, _ = restore(saved, like)
+    assert_equal(state, states[8])
+    assert {leaf.sharding for leaf in jax.tree.leaves(state)} == {whole}
+
+
+def test_what_was_saved_on_eight_devices_is_restored_on_one(states, tmp_path):
+    whole = meshes.replicated(meshes.data_mesh(8))
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(4, jax.device_put(states[4], whole), POSITION)
+    one = SingleDeviceSharding(jax.devices()[0])
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one), states[4])
+    state, _ = checkpoints.restore(like)
+    assert_equal(state, states[4])
+    checkpoints.close()
+
+
+def test_the_newest_ones_are_kept(copy, states):
+    checkpoints = Checkpoints(copy, keep=2)
+    assert checkpoints.latest == 8
+    checkpoints.save(12, states[12], POSITION)
+    assert checkpoints.latest == 12
+    checkpoints.close()
+    assert sorted(path.name for path in (copy / "checkpoints").iterdir()) == ["12", "8"]
+    assert_equal(restore(copy, states[4])[0], states[12])
+
+
+def test_a_step_is_saved_once(copy, states):
+    checkpoints = Checkpoints(copy, keep=2)
+    checkpoints.save(8, states[12], {})
+    checkpoints.close()
+    assert_equal(restore(copy, states[4])[0], states[8])
+
+
+def test_no_checkpoint_is_named_with_the_way_out(tmp_path, states):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.latest is None
+    with pytest.raises(CheckpointError, match=rf"{tmp_path}.*experiments\.pretrain"):
+        checkpoints.restore(states[4])
+    checkpoints.close()
+
+
+def test_a_checkpoint_that_was_being_written_when_killed_is_passed_over(copy, states):
+    shutil.copytree(folder(copy, 8), copy / "checkpoints" / "12.orbax-checkpoint-tmp-3")
+    assert_equal(restore(copy, states[4])[0], states[8])
+    assert sorted(path.name for path in (copy / "checkpoints").iterdir()) == ["4", "8"]
+
+
+def data_files(step_folder):
+    """Every file of a checkpoint but markers that are empty or that only orbax' bookkeeping reads."""
+    files = (path for path in step_folder.rglob("*") if path.is_file() and path.stat().st_size)
+    return sorted(files, key=lambda path: str(path))
+
+
+def refused(workdir, states, restart):
+    with pytest.raises(CheckpointError) as caught:
+        restore(workdir, states[4])
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in (str(folder(workdir, 8)), "delete that folder", restart):
+        assert word in message
+    return message
+
+
+@pytest.mark.parametrize("share", [0, 0.5])
+def test_files_cut_short_are_an_error_or_do_not_matter(saved, states, tmp_path, share):
+    """No file may be cut without either being noticed or leaving every value right."""
+    noticed = set()
+    for number, path in enumerate(data_files(folder(saved, 8))):
+        workdir = tmp_path / str(number)
+        shutil.copytree(saved, workdir)
+        target = workdir / path.relative_to(saved)
+        target.write_bytes(target.read_bytes()[: int(share * target.stat().st_size)])
+        try:
+            state, position = restore(workdir, states[4])
+        except CheckpointError as error:
+            noticed.add(path.name)
+            assert str(folder(workdir, 8)) in str(error) and "delete that folder" in str(error)
+            assert "\n" not in str(error)
+        else:
+            assert_equal(state, states[8])
+            assert position == POSITION | {"step": 8}
+    assert noticed
+
+
+def test_a_checkpoint_without_its_values_is_refused_and_the_older_one_serves(copy, states):
+    shutil.rmtree(folder(copy, 8) / "state")
+    refused(copy, states, "goes on from step 4")
+    shutil.rmtree(folder(copy, 8))
+    state, position = restore(copy, states[12])
+    assert_equal(state, states[4])
+    assert position["step"] == 4
+
+
+def test_the_only_checkpoint_damaged_means_a_new_start(copy, states):
+    shutil.rmtree(folder(copy, 4))
+    shutil.rmtree(folder(copy, 8) / "state")
+    refused(copy, states, "starts again")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"d_mlp": 96},
+        {"d_mlp": 32},
+        {"n_layer": 2},
+        {"tied_unembed": True},
+        {"bias": False},
+        {"vocab_size": 310},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_of_another_model_is_refused(saved, values):
+    with pytest.raises(CheckpointError, match=rf"{folder(saved, 8)}.*another\s+configuration"):
+        restore(saved, make_state(replace(CONFIG, "model", **values)))

@@ -1,0 +1,168 @@
+"""Whole runs: trained, stopped, resumed, gone wrong."""
+
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from circuits_jax.data.corpus import prepare
+from circuits_jax.errors import CheckpointError, ConfigError, TrainingError
+from circuits_jax.training.checkpoints import Checkpoints
+from circuits_jax.training.loop import Trainer
+from circuits_jax.training.mesh import data_mesh
+from circuits_jax.training.metrics import read_metrics
+from circuits_jax.training.run import load_run
+from circuits_jax.training.workdir import claim
+from tests.training.tiny import CONFIG, assert_equal, replace, write_programs
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A workdir with a tokenizer and windows, and its corpus."""
+    folder = tmp_path_factory.mktemp("base")
+    write_programs(folder / "tree")
+    config = replace(CONFIG, "data", roots=(str(folder / "tree"),))
+    corpus = prepare(config.data, config.model.vocab_size, config.model.n_ctx, folder / "run")
+    claim(folder / "run", config)
+    return config, corpus, folder / "run"
+
+
+@pytest.fixture
+def fresh(base, tmp_path):
+    """(configuration, corpus, a workdir of one's own)."""
+    config, corpus, workdir = base
+    shutil.copytree(workdir, tmp_path / "run")
+    return config, corpus, tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def whole(base, tmp_path_factory):
+    """An uninterrupted run: (workdir, its trainer, its last state)."""
+    config, corpus, workdir = base
+    own = tmp_path_factory.mktemp("whole") / "run"
+    shutil.copytree(workdir, own)
+    trainer = Trainer(config, corpus, own)
+    return own, trainer, trainer.run()
+
+
+def breaking(trainer, at, fault):
+    """Makes `trainer` take its steps as it does, but for step `at`, whose result goes through `fault`."""
+    step = trainer.step
+
+    def broken(state, batch):
+        number = int(state.step) + 1
+        state, metrics = step(state, batch)
+        return fault(state, metrics) if number == at else (state, metrics)
+
+    trainer.step = broken
+    return trainer
+
+
+def rows(workdir):
+    """metrics.jsonl without what depends on the clock."""
+    return [{k: v for k, v in row.items() if k != "tokens_per_second"} for row in read_metrics(workdir)]
+
+
+def saved_steps(workdir):
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir())
+
+
+def test_a_run_learns_and_ends_at_its_budget(whole, base):
+    workdir, trainer, state = whole
+    found = read_metrics(workdir)
+    assert [row["step"] for row in found] == [2, 4, 6, 8, 10, 12]
+    assert found[-1]["loss"] < found[0]["loss"] - 0.3
+    assert 0 < found[-1]["validation_loss"] < np.log(300)
+    assert int(state.step) == 12 and trainer.step._cache_size() == 1
+    kernel = np.asarray(state.params["h_0"]["mlp"]["c_proj"]["kernel"])
+    assert np.count_nonzero(kernel) == kernel.size // 8
+
+
+def test_every_figure_is_in_the_rows(whole):
+    found = read_metrics(whole[0])
+    always = {"step", "loss", "gradient_rms", "learning_rate", "support_churn", "l0", "l0_without_embeddings"}
+    always |= {"dead_neurons", "dead_channels", "tokens_per_second"}
+    sometimes = {"validation_loss", "never_active_neurons", "never_active_channels"}
+    for row in found:
+        evaluated = row["step"] % 4 == 0
+        assert set(row) == always | (sometimes if evaluated else set()), row["step"]
+        assert row["tokens_per_second"] > 0
+
+
+def test_the_newest_checkpoints_are_kept_and_hold_the_last_state(whole):
+    workdir, _, state = whole
+    assert saved_steps(workdir) == [8, 12]
+    run = load_run(workdir)
+    assert_equal(run.params, jax.device_get(state.params))
+    assert {type(leaf) for leaf in jax.tree.leaves(run.params)} == {np.ndarray}
+    assert run.config.train.steps == 12 and run.tokenizer.vocab_size == 300
+
+
+def test_a_finished_run_is_left_as_it_is(whole, base, tmp_path):
+    shutil.copytree(whole[0], tmp_path / "run")
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    trainer = breaking(
+        Trainer(base[0], base[1], tmp_path / "run"), 13, lambda *_: pytest.fail("a step too many")
+    )
+    assert_equal(trainer.run(), whole[2])
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(whole, fresh):
+    """Stopped by a loss that is not finite, with rows of metrics after its checkpoint."""
+    config, corpus, workdir = fresh
+    spoil = lambda state, metrics: (state, metrics | {"loss": np.float32(np.nan)})  # noqa: E731
+    with pytest.raises(TrainingError, match=r"loss is nan at step 7; checkpoint 4 is intact"):
+        breaking(Trainer(config, corpus, workdir), 7, spoil).run()
+    assert saved_steps(workdir) == [4]
+    assert [row["step"] for row in rows(workdir)] == [2, 4, 6]
+    state = Trainer(config, corpus, workdir).run()
+    assert_equal(state, whole[2])
+    assert rows(workdir) == rows(whole[0])
+    assert saved_steps(workdir) == [8, 12]
+
+
+def test_a_run_stopped_before_its_first_checkpoint_says_so_and_starts_again(whole, fresh):
+    config, corpus, workdir = fresh
+    spoil = lambda state, metrics: (state, metrics | {"loss": np.float32(np.inf)})  # noqa: E731
+    with pytest.raises(TrainingError, match=r"inf at step 3; there is no checkpoint yet"):
+        breaking(Trainer(config, corpus, workdir), 3, spoil).run()
+    assert saved_steps(workdir) == []
+    assert_equal(Trainer(config, corpus, workdir).run(), whole[2])
+    assert rows(workdir) == rows(whole[0])
+
+
+def test_parameters_that_are_not_finite_are_never_saved(fresh):
+    """The loss of a step is that of the parameters before it: a finite one may hide an update that is not."""
+    config, corpus, workdir = fresh
+
+    def overflow(state, metrics):
+        return state.replace(params=jax.tree.map(lambda x: x * np.float32(np.inf), state.params)), metrics
+
+    with pytest.raises(TrainingError, match=r"step [89]\b.*checkpoint 4 is intact"):
+        breaking(Trainer(config, corpus, workdir), 8, overflow).run()
+    assert saved_steps(workdir) == [4]
+    run = load_run(workdir)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.params))
+
+
+def test_a_damaged_newest_checkpoint_stops_a_resumed_run_and_the_way_out_works(whole, base, tmp_path):
+    config, corpus, _ = base
+    workdir = tmp_path / "run"
+    shutil.copytree(whole[0], workdir)
+    for path in (workdir / "checkpoints" / "12" / "state" / "ocdbt.process_0" / "d").iterdir():
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    before = (workdir / "metrics.jsonl").read_bytes()
+    with pytest.raises(CheckpointError, match=r"checkpoints/12 .*delete that folder.*step 8"):
+        Trainer(config, corpus, workdir).run()
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+    shutil.rmtree(workdir / "checkpoints" / "12")
+    assert_equal(Trainer(config, corpus, workdir).run(), whole[2])
+    assert rows(workdir) == rows(whole[0])
+
+
+def test_a_batch_that_the_devices_cannot_share_is_refused():
+    with pytest.raises(ConfigError, match=r"train\.batch_size is 12.*8 devices.*multiple of 8"):
+        data_mesh(12)
+    assert data_mesh(16).size == 8
