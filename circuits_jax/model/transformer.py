@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from circuits_jax.config import ModelConfig
+from circuits_jax.errors import ConfigError
 from circuits_jax.model import sites
 from circuits_jax.model.abs_topk import abs_top_k
 from circuits_jax.model.taps import Tap
@@ -179,13 +180,14 @@ class Transformer(nn.Module):
           (logits float32 [B, T, V], or [B, V] with `at`; {site: [B, T, width]}).
 
         Raises:
-          ConfigError: if a name in `record` is not a site of this model.
-          ValueError: if T is larger than n_ctx.
+          ConfigError: if a name in `record` is not a site of this model, or T is larger than n_ctx.
         """
         c = self.config
         sites.check(c, record)
         if tokens.shape[-1] > c.n_ctx:
-            raise ValueError(f"a prompt of {tokens.shape[-1]} tokens is longer than the context, {c.n_ctx}")
+            raise ConfigError(
+                f"a prompt of {tokens.shape[-1]} tokens is longer than the context of {c.n_ctx}; shorten it"
+            )
         wte = nn.Embed(c.vocab_size, c.d_model, embedding_init=_normal(), dtype=c.dtype, name="wte")
         x, positions = self._embed(wte, tokens)
         records: Records = {}
