@@ -92,8 +92,10 @@ class Pruner:
         seed = self.config.seed if seed is None else seed
         with tqdm(total=self.config.steps, desc=f"prune {train.task}", unit="step", mininterval=1) as bar:
             taus = self._fit(train_data, seed, bar)
-        kept = self._discretise(taus, train_data)
-        kept = self._drop_pathless(kept, train_data, np.unique(train.answers))
+        with tqdm(desc=f"shrink {train.task}", unit="probe", mininterval=1) as bar:
+            holds = functools.partial(self._holds, train_data, bar)
+            kept = self._discretise(taus, train_data, holds)
+            kept = self._drop_pathless(kept, np.unique(train.answers), holds)
         calibration, metrics = self._measure(kept, train_data, heldout_data, "")
         return Pruned(
             masks=kept,
@@ -145,14 +147,19 @@ class Pruner:
 
     # Step 4-5: the smallest set that holds the target, calibrated at every probe.
 
-    def _discretise(self, taus: masks.Taus, data: tuple) -> Masks:
+    def _discretise(self, taus: masks.Taus, data: tuple, holds: Callable[[Masks], bool]) -> Masks:
         """The first n nodes by tau, ties by attribution, for the smallest n found to hold the target."""
         active = {site: np.asarray(tau >= 0, np.float32) for site, tau in taus.items()}
-        order = self._order(taus, active, data)
-        pick = functools.partial(self._first, order)
-        return pick(
-            smallest(lambda n: self._loss(pick(n), data) <= self.config.target, _size(active), len(order))
-        )
+        pick = functools.partial(self._first, self._order(taus, active, data))
+        limit = sum(self._sites.values())
+        return pick(smallest(lambda n: holds(pick(n)), _size(active), limit))
+
+    def _holds(self, data: tuple, bar: tqdm, kept: Masks) -> bool:
+        """Whether the circuit `kept` holds the target, recalibrated; one probe."""
+        loss = float(self._calibrate(self._difference(self._params, kept, self._means, data))[2])
+        bar.update()
+        bar.set_postfix(loss=f"{loss:.3f}", nodes=_size(kept))
+        return loss <= self.config.target
 
     def _order(self, taus: masks.Taus, active: Masks, data: tuple) -> np.ndarray:
         """All nodes, as flat indices over the node sites, the most wanted first."""
@@ -176,13 +183,9 @@ class Pruner:
         cuts = np.cumsum(list(self._sites.values()))[:-1]
         return dict(zip(self._sites, np.split(flat, cuts), strict=True))
 
-    def _loss(self, kept: Masks, data: tuple) -> float:
-        """Calibrated loss of the circuit `kept`."""
-        return float(self._calibrate(self._difference(self._params, kept, self._means, data))[2])
-
     # Step 6: what lies on no path is tried without.
 
-    def _drop_pathless(self, kept: Masks, data: tuple, answers: np.ndarray) -> Masks:
+    def _drop_pathless(self, kept: Masks, answers: np.ndarray, holds: Callable[[Masks], bool]) -> Masks:
         config, params = self._model.config, jax.tree.map(np.asarray, self._params)
         while True:
             live = graph.reached(config, params, kept)
@@ -192,7 +195,7 @@ class Pruner:
                 for site in self._sites
                 for i in np.flatnonzero((kept[site] > 0) & ~(live[site] & leads[site]))
             ]
-            smaller = drop(kept, pathless, lambda trial: self._loss(trial, data) <= self.config.target)
+            smaller = drop(kept, pathless, holds)
             if _size(smaller) == _size(kept):
                 return kept
             kept = smaller

@@ -74,7 +74,7 @@ def test_adding_at_a_site_changes_what_is_downstream_and_only_that(site):
     delta = np.linspace(1, 2, WIDTHS[site], dtype=np.float32)
     plain, result = adding({}), adding({site: delta})
     np.testing.assert_allclose(plain["logits"], PLAIN["logits"], **CLOSE)
-    np.testing.assert_allclose(result[site], plain[site] + delta, rtol=1e-6)
+    np.testing.assert_allclose(result[site], plain[site] + delta, rtol=1e-6, atol=1e-6)
     found = changed(result, plain)
     assert found <= downstream(site)
     assert {site, "final_resid", "logits"} <= found

@@ -105,10 +105,18 @@ def test_a_checkpoint_that_was_being_written_when_killed_is_passed_over(copy, st
     assert sorted(path.name for path in (copy / "checkpoints").iterdir()) == ["4", "8"]
 
 
+def test_an_older_checkpoint_half_deleted_when_killed_does_not_matter(copy, states):
+    shutil.rmtree(folder(copy, 4) / "state")
+    assert_equal(restore(copy, states[4])[0], states[8])
+    checkpoints = Checkpoints(copy, keep=2)
+    checkpoints.save(12, states[12], POSITION)
+    checkpoints.close()
+    assert sorted(path.name for path in (copy / "checkpoints").iterdir()) == ["12", "8"]
+
+
 def data_files(step_folder):
-    """Every file of a checkpoint but markers that are empty or that only orbax' bookkeeping reads."""
-    files = (path for path in step_folder.rglob("*") if path.is_file() and path.stat().st_size)
-    return sorted(files, key=lambda path: str(path))
+    """Every file of a checkpoint that is not empty."""
+    return sorted(path for path in step_folder.rglob("*") if path.is_file() and path.stat().st_size)
 
 
 def refused(workdir, states, restart):

@@ -8,7 +8,6 @@ import pytest
 
 from circuits_jax.data.corpus import prepare
 from circuits_jax.errors import CheckpointError, ConfigError, TrainingError
-from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.loop import Trainer
 from circuits_jax.training.mesh import data_mesh
 from circuits_jax.training.metrics import read_metrics
