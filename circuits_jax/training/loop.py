@@ -28,7 +28,8 @@ class Trainer:
     """One run's compiled functions, data and files; `run` takes it to its last step."""
 
     def __init__(self, config: Config, corpus: Corpus, workdir: Path, tensorboard: bool = False):
-        self.config, self._workdir, self._tensorboard = config, workdir, tensorboard
+        self.config, self._corpus = config, corpus
+        self._workdir, self._tensorboard = workdir, tensorboard
         train = config.train
         mesh = meshes.data_mesh(train.batch_size)
         self._rows, whole = meshes.rows(mesh), meshes.replicated(mesh)
@@ -36,7 +37,7 @@ class Trainer:
         optimizer = make_optimizer(config)
         rate = learning_rate_schedule(config.optimizer, config.sparsity, train.steps)
         step = make_train_step(model, optimizer, rate, train.log_every)
-        self._init = jax.jit(make_init(config, optimizer, _bigram(config, corpus)), out_shardings=whole)
+        self._init = jax.jit(make_init(config, optimizer), out_shardings=whole)
         self.step = jax.jit(
             step, in_shardings=(whole, self._rows), out_shardings=(whole, whole), donate_argnums=0
         )
@@ -69,10 +70,10 @@ class Trainer:
         return state
 
     def _start(self) -> TrainState:
-        state = self._init()
-        if self._checkpoints.latest is not None:
-            state, position = self._checkpoints.restore(like=state)
-            self._batches.set_state(position)
+        if self._checkpoints.latest is None:
+            return self._init(_bigram(self.config, self._corpus))
+        state, position = self._checkpoints.restore(like=self._init())
+        self._batches.set_state(position)
         return state
 
     def _loop(self, state: TrainState, first: int, writer: MetricsWriter, bar: tqdm) -> TrainState:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from circuits_jax.config import Config
@@ -29,22 +28,17 @@ class TrainState:
     rng: jax.Array
 
 
-def make_init(
-    config: Config, optimizer: optax.GradientTransformation, bigram: np.ndarray | None = None
-) -> Callable[[], TrainState]:
-    """A function without arguments that makes the first state, to be jitted or shape-evaluated.
+def make_init(config: Config, optimizer: optax.GradientTransformation) -> Callable[..., TrainState]:
+    """The function that makes the first state, to be jitted or shape-evaluated.
 
-    Args:
-      config: Shapes and seed.
-      optimizer: Whose state is part of the run's.
-      bigram: float32 [V, V] that the bigram table starts from, instead of zeros.
+    It takes one optional argument: float32 [V, V] that the bigram table starts from, instead of zeros.
     """
 
-    def init() -> TrainState:
+    def init(bigram: jax.Array | None = None) -> TrainState:
         init_key, rng = jax.random.split(jax.random.PRNGKey(config.train.seed))
         params = init_params(config.model, init_key)
         if bigram is not None:
-            params = {**params, "bigram": jnp.asarray(bigram)}
+            params = {**params, "bigram": bigram}
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), rng)
 
     return init
