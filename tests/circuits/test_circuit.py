@@ -6,7 +6,16 @@ import sys
 import numpy as np
 import pytest
 
-from circuits_jax.circuits.circuit import MANIFEST, TENSORS, Calibration, Circuit, Edge, Entry, Node, load_circuit
+from circuits_jax.circuits.circuit import (
+    MANIFEST,
+    TENSORS,
+    Calibration,
+    Circuit,
+    Edge,
+    Entry,
+    Node,
+    load_circuit,
+)
 from circuits_jax.errors import CircuitError
 
 
@@ -144,7 +153,9 @@ def test_an_unknown_version(saved):
     fails(saved, MANIFEST, "99")
 
 
-@pytest.mark.parametrize("key", ["task", "nodes", "bias_only", "calibration", "model", "tensors", "provenance"])
+@pytest.mark.parametrize(
+    "key", ["task", "nodes", "bias_only", "calibration", "model", "tensors", "provenance"]
+)
 def test_a_manifest_that_lacks_something(saved, key):
     edit(saved, **{key: None})
     fails(saved, MANIFEST)
@@ -153,7 +164,10 @@ def test_a_manifest_that_lacks_something(saved, key):
 def test_a_circuit_belongs_to_its_model_and_tokenizer():
     circuit = example()
     circuit.check_model("a" * 64, "b" * 64)
-    for hashes, words in ((("c" * 64, "b" * 64), ("model", "aaaa", "cccc")), (("a" * 64, "d" * 64), ("tokenizer", "dddd"))):
+    for hashes, words in (
+        (("c" * 64, "b" * 64), ("model", "aaaa", "cccc")),
+        (("a" * 64, "d" * 64), ("tokenizer", "dddd")),
+    ):
         with pytest.raises(CircuitError) as caught:
             circuit.check_model(*hashes)
         assert "\n" not in str(caught.value)

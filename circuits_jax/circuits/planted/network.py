@@ -46,7 +46,7 @@ class Planted:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Shares of what was found that is planted (precision), and of what is planted that was found (recall)."""
+    """Precision: share of what was found that is planted.  Recall: share of what is planted that was found."""
 
     node_precision: float
     node_recall: float
@@ -138,7 +138,9 @@ def _pairs(
     )
 
 
-def _corpus(design: Design, ids: dict[str, int], words: Sequence[str], rng: np.random.Generator) -> np.ndarray:
+def _corpus(
+    design: Design, ids: dict[str, int], words: Sequence[str], rng: np.random.Generator
+) -> np.ndarray:
     """Prompts of both roles, each with its end of text, packed and cut into windows."""
     stream: list[int] = []
     size = CORPUS_BATCHES * CORPUS_ROWS * CONFIG.n_ctx
