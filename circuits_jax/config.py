@@ -6,12 +6,19 @@ checked once, here, when its dataclass is made; the error names the field, the v
 """
 
 import dataclasses
-import hashlib
 import json
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from circuits_jax.checks import (
+    check_choice,
+    check_decay,
+    check_fraction,
+    check_not_negative,
+    check_positive,
+    check_seed,
+)
 from circuits_jax.errors import ConfigError
 
 T = TypeVar("T")
@@ -39,24 +46,6 @@ TOPK_LOCATIONS = (
 )
 
 
-def check_choice(field: str, value: str, choices: Iterable[str]) -> None:
-    """Raises ConfigError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ConfigError(f"{field} is {value!r}; choose one of {', '.join(choices)}")
-
-
-def check_positive(field: str, value: float) -> None:
-    """Raises ConfigError unless `value` > 0."""
-    if not value > 0:
-        raise ConfigError(f"{field} is {value}; it must be greater than 0")
-
-
-def check_fraction(field: str, value: float) -> None:
-    """Raises ConfigError unless 0 < `value` <= 1."""
-    if not 0 < value <= 1:
-        raise ConfigError(f"{field} is {value}; a fraction must lie in (0, 1]")
-
-
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """The decoder's shape and options (METHOD section 2, FACTS "Config -> model").
@@ -81,7 +70,7 @@ class ModelConfig:
       attention_sink: Whether each head has a learned sink logit in its softmax.
       bigram: Whether a vocab x vocab table, row = current token, is added to the logits.
       logits_bias: Whether a bias over the vocabulary is added to the logits.
-      activation_fraction: AbsTopK keeps int(fraction * width) entries; None switches AbsTopK off.
+      activation_fraction: AbsTopK keeps int(fraction * width) entries; None, or 1, switches AbsTopK off.
       activation_locations: Where AbsTopK acts, of TOPK_LOCATIONS.
       dtype: Compute type of activations; parameters are always float32.
     """
@@ -124,10 +113,10 @@ class ModelConfig:
         check_choice("model.residual_activation", self.residual_activation, RESIDUAL_ACTIVATIONS)
         check_choice("model.position", self.position, POSITIONS)
         check_choice("model.dtype", self.dtype, DTYPES)
-        if (self.position == "concat") != (self.d_pos > 0):
+        if self.d_pos < 0 or (self.position == "concat") != (self.d_pos > 0):
             raise ConfigError(
                 f"model.d_pos is {self.d_pos} with model.position {self.position!r}; "
-                "d_pos is greater than 0 exactly when position is 'concat'"
+                "d_pos is greater than 0 when position is 'concat', and else 0"
             )
         if self.activation_fraction is not None:
             check_fraction("model.activation_fraction", self.activation_fraction)
@@ -182,6 +171,7 @@ class DataConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed("data.seed", self.seed)
         if not 0 < self.validation_fraction < 1:
             raise ConfigError(
                 f"data.validation_fraction is {self.validation_fraction}; it must lie between 0 and 1"
@@ -223,8 +213,7 @@ class SparsityConfig:
                 f"sparsity.anneal_start {self.anneal_start} and anneal_end {self.anneal_end} "
                 "must satisfy 0 <= start <= end <= 1"
             )
-        if self.floor < 0:
-            raise ConfigError(f"sparsity.floor is {self.floor}; it must be 0 or more")
+        check_not_negative("sparsity.floor", self.floor)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,6 +245,9 @@ class OptimizerConfig:
         check_positive("optimizer.eps", self.eps)
         check_positive("optimizer.gradient_rms", self.gradient_rms)
         check_choice("optimizer.gradient_mode", self.gradient_mode, GRADIENT_MODES)
+        check_decay("optimizer.b1", self.b1)
+        check_decay("optimizer.b2", self.b2)
+        check_not_negative("optimizer.weight_decay", self.weight_decay)
         if not 0 <= self.warmup < 1:
             raise ConfigError(f"optimizer.warmup is {self.warmup}; it must lie in [0, 1)")
 
@@ -292,6 +284,7 @@ class TrainConfig:
             value = getattr(self, field.name)
             if field.name != "seed" and value is not None:
                 check_positive(f"train.{field.name}", value)
+        check_seed("train.seed", self.seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,7 +300,9 @@ class PruneConfig:
       learning_rate, weight_decay, b2: AdamW's, the rate decaying linearly to 0.
       init_mean, init_std: Of the masks' parameters tau.
       temperature: Of the sigmoid whose derivative stands in for the step's.
-      target: Calibrated task loss the circuit must hold.
+      target: Calibrated task loss the circuit must hold on held-out pairs.
+      slack: Share of the target that is demanded of the training pairs during the search, so that pairs of
+        other words and templates hold the target too.
       ablation: What a removed node is held at: its corpus "mean", or "zero".
       mean_batches: Corpus batches the means are taken over.
       seed: Seed of tau and of the pairs' order.
@@ -326,6 +321,7 @@ class PruneConfig:
     init_std: float = 0.01
     temperature: float = 1.0
     target: float = 0.15
+    slack: float = 0.8
     ablation: str = "mean"
     mean_batches: int = 16
     seed: int = 0
@@ -335,7 +331,14 @@ class PruneConfig:
             check_positive(f"prune.{field}", getattr(self, field))
         for field in ("temperature", "target", "mean_batches"):
             check_positive(f"prune.{field}", getattr(self, field))
+        check_fraction("prune.slack", self.slack)
+        check_decay("prune.b2", self.b2)
+        for field in ("k_coef", "weight_decay", "init_std"):
+            check_not_negative(f"prune.{field}", getattr(self, field))
+        if not self.tasks:
+            raise ConfigError("prune.tasks is empty; name at least one task")
         check_choice("prune.ablation", self.ablation, ABLATIONS)
+        check_seed("prune.seed", self.seed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -361,6 +364,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") ->
     Raises:
       ConfigError: for unknown keys (all of them named, with the known ones) or a wrong type.
     """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where} is {values!r}; it must be a table of settings")
     hints = typing.get_type_hints(cls)
     unknown = [f"{where}.{key}" for key in values if key not in hints]
     if unknown:
@@ -373,7 +378,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value, where)
     if typing.get_origin(hint) is tuple:
-        return tuple(value)
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{where} is {value!r}; it must be a list")
+        (item, _) = typing.get_args(hint)
+        return tuple(_convert(item, each, f"{where}[{index}]") for index, each in enumerate(value))
     options = typing.get_args(hint) or (hint,)
     if value is None and type(None) in options:
         return None
@@ -383,8 +391,3 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         names = " or ".join(option.__name__ for option in options)
         raise ConfigError(f"{where} is {value!r}, of type {type(value).__name__}; it must be {names}")
     return value
-
-
-def fingerprint(config: Any) -> str:
-    """A short hash of a dataclass' values, equal for equal configurations."""
-    return hashlib.sha256(json.dumps(to_dict(config), sort_keys=True).encode()).hexdigest()[:16]

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import jax
 from absl import app, flags, logging
@@ -12,17 +12,12 @@ from ml_collections import config_flags
 from tqdm import tqdm
 
 from circuits_jax.config import Config, from_dict
-from circuits_jax.errors import UserError
+from circuits_jax.errors import ConfigError, UserError
 from circuits_jax.files import write_json
 
 T = TypeVar("T")
 
 CONFIGS = Path(__file__).parent / "configs"
-_CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    str(CONFIGS / "quickstart.py"),
-    "Configuration file; --config.section.key=value overrides single values.",
-)
 _WORKDIR = flags.DEFINE_string("workdir", "runs/quickstart", "Folder that holds everything of one run.")
 _CPU_DEVICES = flags.DEFINE_integer(
     "cpu_devices",
@@ -39,7 +34,11 @@ def read_config() -> Config:
     Raises:
       ConfigError: for an unknown key or a value that cannot be used.
     """
-    return from_dict(Config, _CONFIG.value.to_dict())
+    try:
+        values = flags.FLAGS.config.to_dict()
+    except OSError as error:  # raised when the flag is read, with a trace in the message
+        raise ConfigError("the file that --config names cannot be read; name one that exists") from error
+    return from_dict(Config, values)
 
 
 def workdir() -> Path:
@@ -50,18 +49,45 @@ def workdir() -> Path:
 def run(main: Callable[[], None]) -> None:
     """Parses the flags, sets up devices and runs `main`; a UserError is printed as one line, exit code 1."""
 
+    def parse(argv: list[str]) -> list[str]:
+        try:
+            _define_config()
+            rest = flags.FLAGS(argv)[1:]
+        except flags.Error as error:
+            _fail(str(error))
+        except (AttributeError, KeyError) as error:  # a path of --config.a.b.c that is not there
+            _fail(f"unknown config key {error}")
+        if rest:
+            _fail(f"unexpected argument {rest[0]!r}; settings are given as --flag=value")
+        return argv[:1]
+
     def guarded(argv: list[str]) -> None:
-        if len(argv) > 1:
-            raise app.UsageError(f"unexpected argument {argv[1]!r}; settings are given as --flag=value")
+        del argv
         logging.set_verbosity(logging.ERROR)  # libraries report every file and backend they try
         _set_up_cpu(_CPU_DEVICES.value or min(os.cpu_count() or 1, 8))
         try:
             main()
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
+            _fail(str(error))
 
-    app.run(guarded)
+    app.run(guarded, flags_parser=parse)
+
+
+def _define_config() -> None:
+    """Defines --config; unknown keys pass here, so that `from_dict` names them with the known ones."""
+    config_flags.DEFINE_config_file(
+        "config",
+        str(CONFIGS / "quickstart.py"),
+        "Configuration file; --config.section.key=value overrides single values.",
+        lock_config=False,
+        accept_new_attributes=True,
+    )
+
+
+def _fail(message: str) -> NoReturn:
+    """Prints `message` on one line and ends with exit code 1."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(1)
 
 
 def _set_up_cpu(devices: int) -> None:

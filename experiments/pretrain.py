@@ -16,7 +16,7 @@ from circuits_jax.data.generated_source import build_generated, corpus_words
 from circuits_jax.sparsity.report import summarize_sparsity
 from circuits_jax.training.loop import Trainer
 from circuits_jax.training.state import TrainState
-from circuits_jax.training.workdir import claim
+from circuits_jax.training.workdir import check, claim
 from experiments import common
 
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write TensorBoard summaries too.")
@@ -24,8 +24,9 @@ _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write TensorBoard summar
 
 def pretrain(config: Config, workdir: Path, tensorboard: bool = False) -> tuple[TrainState, Corpus]:
     """Prepares the corpus and trains to the last step, resuming what is there."""
-    claim(workdir, config)
+    check(workdir, config)
     corpus = prepare_corpus(config, workdir)
+    claim(workdir, config)  # only now: settings that the corpus refuses must not hold the folder
     return Trainer(config, corpus, workdir, tensorboard).run(), corpus
 
 

@@ -56,7 +56,8 @@ def prune_tasks(run: Run, corpus: Corpus, prune: PruneConfig, workdir: Path) -> 
             if circuit is None:
                 if pruner is None:
                     means = _means(run, params, corpus, prune)
-                    pruner = Pruner(run.model, params, means, prune, data_mesh(prune.batch_pairs))
+                    mesh = data_mesh(prune.batch_pairs, "prune.batch_pairs")
+                    pruner = Pruner(run.model, params, means, prune, mesh)
                 pruned = pruner.prune(train, heldout)
                 circuit = make_circuit(
                     pruned, run.config.model, params, means, prune, train, run.tokenizer.hash

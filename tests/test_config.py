@@ -22,7 +22,6 @@ from circuits_jax.config import (
     SparsityConfig,
     TrainConfig,
     check_choice,
-    fingerprint,
     from_dict,
     to_dict,
 )
@@ -121,7 +120,7 @@ def test_a_configuration_survives_json():
         model=ModelConfig(n_head=3, d_mlp=5, activation_fraction=None, activation_locations=("mlp_in",)),
         data=DataConfig(roots=("a", "b"), symbols=("'",)),
         sparsity=SparsityConfig(target=1 / 3),
-        prune=PruneConfig(tasks=()),
+        prune=PruneConfig(tasks=("with_as",)),
     )
     values = json.loads(json.dumps(to_dict(config)))
     assert from_dict(Config, values) == config
@@ -181,11 +180,6 @@ def test_an_int_serves_as_a_float_and_none_where_it_may():
 def test_configurations_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         ModelConfig().n_layer = 3  # type: ignore[misc]
-
-
-def test_equal_configurations_have_equal_fingerprints():
-    assert fingerprint(Config()) == fingerprint(from_dict(Config, to_dict(Config())))
-    assert fingerprint(Config()) != fingerprint(Config(train=TrainConfig(seed=1)))
 
 
 def test_check_choice_takes_any_iterable():

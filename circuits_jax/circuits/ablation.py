@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from circuits_jax.config import ABLATIONS, ModelConfig, check_choice
+from circuits_jax.checks import check_choice
+from circuits_jax.config import ABLATIONS, ModelConfig
 from circuits_jax.model import sites
 from circuits_jax.model.taps import Tap
 from circuits_jax.model.transformer import Params, Transformer

@@ -42,7 +42,7 @@ class Pruned:
       masks: {node site: float32 [width]} of 0 and 1.
       calibration: Fitted on the training pairs.
       metrics: Figures of circuit and full model on both splits.
-      met_target: Whether the calibrated training loss is at most the target.
+      met_target: Whether the calibrated held-out loss is at most the target.
       mediocre: Whether the full model itself misses the target on held-out pairs.
     """
 
@@ -101,7 +101,7 @@ class Pruner:
             masks=kept,
             calibration=calibration,
             metrics={**metrics, **full, "nodes": float(_size(kept))},
-            met_target=metrics["train/calibrated_loss"] <= self.config.target,
+            met_target=metrics["heldout/calibrated_loss"] <= self.config.target,
             mediocre=loss > self.config.target,
         )
 
@@ -159,7 +159,7 @@ class Pruner:
         loss = float(self._calibrate(self._difference(self._params, kept, self._means, data))[2])
         bar.update()
         bar.set_postfix(loss=f"{loss:.3f}", nodes=_size(kept))
-        return loss <= self.config.target
+        return loss <= self.config.target * self.config.slack
 
     def _order(self, taus: masks.Taus, active: Masks, data: tuple) -> np.ndarray:
         """All nodes, as flat indices over the node sites, the most wanted first."""
@@ -225,8 +225,8 @@ class Pruner:
 def smallest(holds: Callable[[int], bool], start: int, limit: int) -> int:
     """The smallest count found to hold, by a geometric scan and then bisection.
 
-    What holds is not monotone in the count, so the scan goes up from 1 in steps of a half more, to the first
-    that holds; bisection then searches between it and the one before.
+    What holds is not monotone in the count, so the scan doubles from 1 to the first that holds; bisection
+    then searches between it and the one before.
 
     Args:
       holds: Whether the first n nodes hold the target.
@@ -262,11 +262,11 @@ def drop(kept: Masks, nodes: list[tuple[str, int]], holds: Callable[[Masks], boo
 
 
 def _ladder(start: int, limit: int) -> list[int]:
-    """1, 2, 3, 5, 8, ... to `limit`, with `start` among them."""
+    """1, 2, 4, 8, ... to `limit`, with `start` among them."""
     counts, count = {min(max(start, 1), limit), limit}, 1
     while count < limit:
         counts.add(count)
-        count = max(count + 1, count * 3 // 2)
+        count *= 2
     return sorted(counts)
 
 

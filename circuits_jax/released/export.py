@@ -6,7 +6,8 @@ from typing import Any
 
 import safetensors.numpy
 
-from circuits_jax.config import ModelConfig, check_choice
+from circuits_jax.checks import check_choice
+from circuits_jax.config import ModelConfig
 from circuits_jax.data.tokenizer import Tokenizer
 from circuits_jax.files import write_aside, write_json
 from circuits_jax.released.config import config_to_released

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array
 
-from circuits_jax.config import ANNEALS, OptimizerConfig, SparsityConfig, check_choice
+from circuits_jax.checks import check_choice
+from circuits_jax.config import ANNEALS, OptimizerConfig, SparsityConfig
 from circuits_jax.sparsity.projection import budget
 
 

@@ -53,6 +53,11 @@ class Checkpoints:
             restored = self._manager.restore(step, args=items)
         except READ_ERRORS as error:
             raise CheckpointError(self._explain(step, error)) from error
+        except Exception as error:
+            if type(error) is not Exception:
+                raise
+            # Orbax raises the bare class, with the true error as cause, where a file of values is cut short.
+            raise CheckpointError(self._explain(step, error.__cause__ or error)) from error
         return restored.state, restored.data
 
     def close(self) -> None:

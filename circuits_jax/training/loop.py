@@ -79,7 +79,7 @@ class Trainer:
     def _loop(self, state: TrainState, first: int, writer: MetricsWriter, bar: tqdm) -> TrainState:
         train = self.config.train
         pending: tuple[int, Metrics] | None = None
-        clock = time.perf_counter()
+        since, clock = first, time.perf_counter()
         for step in range(first + 1, train.steps + 1):
             batch = jax.device_put(next(self._batches), self._rows)
             state, metrics = self.step(state, batch)
@@ -87,15 +87,19 @@ class Trainer:
                 self._check(*pending)
             pending = step, metrics
             bar.update()
-            if step % train.log_every == 0 or step == train.steps:
+            evaluated = step % train.eval_every == 0 or step == train.steps
+            if evaluated or step % train.log_every == 0:
                 self._check(step, metrics)
-                row = self._row(state, metrics)
-                row["tokens_per_second"] = self._tokens(step, first) / (time.perf_counter() - clock)
-                clock = time.perf_counter()
-                if step % train.eval_every == 0 or step == train.steps:
+                tokens = (step - since) * train.batch_size * self.config.model.n_ctx
+                speed = tokens / (time.perf_counter() - clock)
+                row = self._row(state, metrics) | {"tokens_per_second": speed}
+                if evaluated:
                     row |= self.evaluate(state.params)
                 writer.write(step, row)
-                bar.set_postfix(loss=f"{row['loss']:.3f}", l0=f"{row['l0']:.4f}")
+                bar.set_postfix(
+                    {"loss": f"{row['loss']:.3f}", "l0": f"{row['l0']:.4f}", "tokens/s": f"{speed:,.0f}"}
+                )
+                since, clock = step, time.perf_counter()  # evaluation is no training time
             if step % train.checkpoint_every == 0 or step == train.steps:
                 self._check(step, metrics)
                 self._checkpoints.save(step, state, self._batches.get_state())
@@ -125,23 +129,17 @@ class Trainer:
 
     def _check(self, step: int, metrics: Metrics) -> None:
         loss = float(metrics["loss"])
-        if not math.isfinite(loss):
+        if not (math.isfinite(loss) and metrics["finite"]):
+            what = f"the loss is {loss}" if not math.isfinite(loss) else "a parameter is no longer finite"
             last = self._checkpoints.latest
             kept = "there is no checkpoint yet" if last is None else f"checkpoint {last} is intact"
             raise TrainingError(
-                f"the loss is {loss} at step {step}; {kept}; try a lower optimizer.learning_rate "
-                "in a new workdir"
+                f"{what} at step {step}; {kept}; try a lower optimizer.learning_rate in a new workdir"
             )
 
     def _row(self, state: TrainState, metrics: Metrics) -> dict[str, float]:
         values = {**jax.device_get(metrics), **jax.device_get(self._sparsity(state.params))}
-        return {key: float(value) for key, value in values.items()}
-
-    def _tokens(self, step: int, first: int) -> int:
-        """Tokens since the last logged row."""
-        train = self.config.train
-        since = (step - 1) // train.log_every * train.log_every
-        return (step - max(first, since)) * train.batch_size * self.config.model.n_ctx
+        return {key: float(value) for key, value in values.items() if key != "finite"}
 
 
 def _bigram(config: Config, corpus: Corpus) -> np.ndarray | None:

@@ -8,17 +8,16 @@ from circuits_jax.errors import ConfigError
 DATA = "data"
 
 
-def data_mesh(batch_size: int) -> Mesh:
+def data_mesh(batch_size: int, field: str = "train.batch_size") -> Mesh:
     """All devices along one data axis.
 
     Raises:
-      ConfigError: if the devices do not divide `batch_size` rows.
+      ConfigError: if the devices do not divide `batch_size` rows, the setting `field`.
     """
     devices = jax.device_count()
     if batch_size % devices:
         raise ConfigError(
-            f"train.batch_size is {batch_size}, which {devices} devices do not divide; "
-            f"make it a multiple of {devices}"
+            f"{field} is {batch_size}, which {devices} devices do not divide; make it a multiple of {devices}"
         )
     return jax.make_mesh((devices,), (DATA,), axis_types=(AxisType.Auto,))
 

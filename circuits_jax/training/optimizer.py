@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from circuits_jax.config import GRADIENT_MODES, Config, check_choice
+from circuits_jax.checks import check_choice
+from circuits_jax.config import GRADIENT_MODES, Config
 from circuits_jax.sparsity.projection import EMBEDDING, MATRIX, keep_largest, map_rules
 from circuits_jax.sparsity.schedules import l0_schedule, learning_rate_schedule
 

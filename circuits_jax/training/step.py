@@ -59,6 +59,7 @@ def make_train_step(
             "gradient_rms": gradient_rms(grads),
             "learning_rate": jnp.asarray(learning_rate(state.step)),
             "support_churn": churn,
+            "finite": jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)])),
         }
         return state.replace(step=step, params=params, opt_state=opt_state), metrics
 

@@ -12,15 +12,14 @@ from circuits_jax.files import write_json
 TRAINING_SECTIONS = ("model", "data", "sparsity", "optimizer", "train")
 
 
-def claim(workdir: Path, config: Config) -> None:
-    """Makes `workdir` and writes `config.json`, or checks that the one there is of the same training.
+def check(workdir: Path, config: Config) -> None:
+    """Makes `workdir`, and checks that a run that is there is one of the same training.
 
     Raises:
-      UserError: if the folder cannot be written.
+      UserError: if the folder cannot be made.
       ConfigError: if it holds a run of another configuration; the first differences are named.
     """
-    path = workdir / "config.json"
-    if path.exists():
+    if (workdir / "config.json").exists():
         differences = _differences(to_dict(load_config(workdir)), to_dict(config))
         if differences:
             raise ConfigError(
@@ -28,7 +27,20 @@ def claim(workdir: Path, config: Config) -> None:
                 "choose another --workdir, or delete that one"
             )
     try:
-        write_json(path, to_dict(config))
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
+
+
+def claim(workdir: Path, config: Config) -> None:
+    """Writes `config.json`: from now on `workdir` is that training's and no other's.
+
+    Raises:
+      UserError, ConfigError: as `check` does.
+    """
+    check(workdir, config)
+    try:
+        write_json(workdir / "config.json", to_dict(config))
     except OSError as error:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
 
@@ -43,8 +55,8 @@ def load_config(workdir: Path) -> Config:
     if not path.exists():
         raise ConfigError(f"{workdir} holds no run (no config.json); train one with experiments.pretrain")
     try:
-        return from_dict(Config, json.loads(path.read_text()))
-    except json.JSONDecodeError as error:
+        return from_dict(Config, json.loads(path.read_bytes()), str(path))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid JSON ({error}); delete it to start the run anew") from error
 
 

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from circuits_jax.checks import check_positive
 from circuits_jax.circuits.circuit import Circuit, Entry, Node
-from circuits_jax.config import ModelConfig, check_positive, from_dict
+from circuits_jax.config import ModelConfig, from_dict
 from circuits_jax.data.tokenizer import Tokenizer
 from circuits_jax.errors import CircuitError
 from circuits_jax.model.transformer import Params, Transformer

@@ -161,6 +161,24 @@ def test_a_manifest_that_lacks_something(saved, key):
     fails(saved, MANIFEST)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tensors": 5},
+        {"tensors": {"file": 3, "sha256": "0"}},
+        {"nodes": [["0.mlp.act_in"]]},
+        {"nodes": [["0.mlp.act_in", 999]], "bias_only": [True]},
+        {"nodes": [["9.mlp.act_in", 1]], "bias_only": [True]},
+        {"bias_only": [True]},
+        {"calibration": {"scale": 1}},
+        {"model": "x"},
+    ],
+)
+def test_a_manifest_that_does_not_fit(saved, changes):
+    edit(saved, **changes)
+    fails(saved)
+
+
 def test_a_circuit_belongs_to_its_model_and_tokenizer():
     circuit = example()
     circuit.check_model("a" * 64, "b" * 64)

@@ -10,7 +10,7 @@ from circuits_jax.circuits.ablation import full_masks
 from circuits_jax.circuits.circuit import Entry, Node
 from circuits_jax.config import ModelConfig
 from circuits_jax.model.sites import node_sites
-from circuits_jax.model.taps import add
+from circuits_jax.model.taps import add, mix
 from circuits_jax.model.transformer import Transformer, init_params
 
 SMALL = ModelConfig(
@@ -112,6 +112,32 @@ def test_a_live_query_passes_on_through_a_constant_value_only_with_a_sink(sink):
     assert ("0.attn.q", 2) in reached and ("0.attn.v", 3) not in reached
     assert (("0.attn.resid_delta", 1) in reached) == sink
     assert flagged(graph.useful(config, params, masks, ANSWERS)) == set(nodes)
+
+
+@pytest.mark.parametrize("sink", [True, False])
+def test_a_live_query_passes_on_through_a_removed_value_only_with_a_sink(sink):
+    config = dataclasses.replace(SMALL, attention_sink=sink)
+    params = blank(config)
+    params["h_0"]["ln_1"]["scale"][:] = 1.0
+    params["wte"]["embedding"][3, 0] = params["wte"]["embedding"][1, 3] = 1.0
+    attn = params["h_0"]["attn"]
+    attn["c_attn"]["kernel"][0, 2] = 1.0  # q channel 2, of head 1
+    attn["c_proj"]["kernel"][3, 1] = 1.0  # from v channel 3, of head 1
+    params["lm_head"]["kernel"][1, 4] = 1.0
+    kept = {("0.attn.act_in", 0), ("0.attn.q", 2), ("0.attn.resid_delta", 1)}
+    masks = masks_of(config, kept)
+    means = {site: np.zeros(width, np.float32) for site, width in node_sites(config).items()}
+    means["0.attn.k"][2], means["0.attn.v"][3] = 3.0, 1.0
+    tokens = jnp.array([[3, 3], [1, 1]])
+    _, records = Transformer(config).apply(
+        params, tokens, tap=mix(masks, means), record=["0.attn.resid_delta"]
+    )
+    written = np.asarray(records["0.attn.resid_delta"])[:, 1, 1]
+    assert (abs(written[0] - written[1]) > 0.1) == sink  # what the forward pass says
+    reached = flagged(graph.reached(config, params, masks))
+    assert (("0.attn.resid_delta", 1) in reached) == sink
+    useful = flagged(graph.useful(config, params, masks, ANSWERS))
+    assert (useful == kept) == sink
 
 
 def test_queries_of_another_head_do_not_lead_to_a_value():

@@ -21,7 +21,7 @@ CONFIG = Config(
     data=DataConfig(validation_fraction=0.25),
     sparsity=SparsityConfig(target=1 / 8, anneal_start=0.0, anneal_end=0.5, floor=1),
     optimizer=OptimizerConfig(learning_rate=3e-2, warmup=0.0),
-    train=TrainConfig(steps=12, batch_size=8, log_every=2, eval_every=4, eval_batches=99, checkpoint_every=4),
+    train=TrainConfig(steps=12, batch_size=8, log_every=2, eval_every=3, eval_batches=99, checkpoint_every=4),
 )
 
 

@@ -21,7 +21,7 @@ ECHO_SHARE = 1 / 3
 FAN_IN = 4  # weights into a unit
 FAN_OUT = 2  # weights out of a unit
 EMBEDDED = 6  # distractor channels a token's embedding fills
-READ_SCALE, WRITE_SCALE, EMBED_SCALE, BIAS_SCALE = 0.8, 0.4, 0.7, 0.2
+READ_SCALE, WRITE_SCALE, EMBED_SCALE, BIAS_SCALE = 0.6, 0.25, 0.7, 0.2
 LOGIT_SCALE = 0.4
 
 

@@ -5,11 +5,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from circuits_jax.checks import check_choice
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.planted.designs import DESIGNS, Design
 from circuits_jax.circuits.planted.distractors import bury
 from circuits_jax.circuits.planted.draft import Draft
-from circuits_jax.config import ModelConfig, check_choice
+from circuits_jax.config import ModelConfig
 from circuits_jax.model.transformer import Params
 from circuits_jax.tasks.task import Pairs
 
@@ -46,7 +47,7 @@ class Planted:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Precision: share of what was found that is planted.  Recall: share of what is planted that was found."""
+    """Precision: share of the found that is planted.  Recall: share of the planted that was found."""
 
     node_precision: float
     node_recall: float
