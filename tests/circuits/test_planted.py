@@ -190,13 +190,18 @@ def test_an_unknown_circuit_is_refused_and_the_choices_named():
         plant("quote", 0)
 
 
+@functools.cache
+def pruner():
+    """A pruner of any of the networks: they share its compilations."""
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:1])
+    config = PruneConfig(steps=10, batch_pairs=16)
+    return Pruner(MODEL, network("quotes").params, means_of("quotes"), config, mesh)
+
+
 @names
 def test_pruning_recovers_the_circuit(name):
     planted = network(name)
-    config = PruneConfig(steps=10, batch_pairs=16)
-    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:1])
-    pruner = Pruner(MODEL, planted.params, means_of(name), config, mesh)
-    pruned = pruner.prune(planted.train, planted.heldout)
+    pruned = pruner().on(planted.params, means_of(name)).prune(planted.train, planted.heldout)
     nodes = graph.nodes_of(planted.config, pruned.masks)
     edges = graph.edges_of(planted.config, planted.params, nodes)
     found = score(planted, nodes, [(nodes[e.source], nodes[e.target]) for e in edges])
