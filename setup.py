@@ -31,7 +31,8 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "dev": ["pytest>=8", "ruff>=0.8"],
+        "dev": ["fsspec>=2024.6", "pytest>=8", "ruff>=0.8", "tiktoken>=0.8"],
+        "hub": ["fsspec>=2024.6", "huggingface_hub>=0.30"],
         "openai": ["tiktoken>=0.8"],
         "tensorboard": ["tensorboardX>=2.6"],
         "tpu": ["jax[tpu]>=0.9"],

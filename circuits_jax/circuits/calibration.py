@@ -19,12 +19,13 @@ def calibrate(difference: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     Returns:
       (scale, shift, the loss with them), scalars.
     """
-    # Start at unit spread: the logits of a small circuit may be far too small or too large.
-    spread = jnp.maximum(jnp.std(difference), 1e-6)
+    # Centred and at unit spread: a small circuit's logits may be far too small, or far off.
+    centre, spread = jnp.mean(difference), jnp.maximum(jnp.std(difference), 1e-6)
+    unit = (difference - centre) / spread
 
     def loss(fit: tuple[jax.Array, jax.Array]) -> jax.Array:
         log_scale, shift = fit
-        return loss_of_difference(jnp.exp(log_scale) * difference / spread + shift)
+        return loss_of_difference(jnp.exp(log_scale) * unit + shift)
 
     solver = optax.lbfgs()
     value_and_grad = optax.value_and_grad_from_state(loss)
@@ -35,9 +36,10 @@ def calibrate(difference: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         updates, state = solver.update(grad, state, fit, value=value, grad=grad, value_fn=loss)
         return (optax.apply_updates(fit, updates), state), None
 
-    start = (jnp.zeros(()), -jnp.mean(difference) / spread)
+    start = (jnp.zeros(()), jnp.zeros(()))
     (fit, _), _ = jax.lax.scan(step, (start, solver.init(start)), length=STEPS)
-    return jnp.exp(fit[0]) / spread, fit[1], loss(fit)
+    scale = jnp.exp(fit[0]) / spread
+    return scale, fit[1] - scale * centre, loss(fit)
 
 
 def calibrated_loss(difference: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:

@@ -151,9 +151,9 @@ def load_circuit(folder: Path) -> Circuit:
     """
     folder = Path(folder)
     manifest = _read_manifest(folder / MANIFEST)
-    arrays = _read_tensors(folder / manifest["tensors"]["file"], manifest["tensors"]["sha256"])
+    arrays = _read_tensors(folder / str(manifest["tensors"]["file"]), manifest["tensors"]["sha256"])
     try:
-        return Circuit(
+        circuit = Circuit(
             task=manifest["task"],
             nodes=tuple(Node(site, index) for site, index in manifest["nodes"]),
             edges=_rows(Edge, arrays, "edges"),
@@ -169,8 +169,14 @@ def load_circuit(folder: Path) -> Circuit:
             tokenizer_hash=manifest["tokenizer_hash"],
             provenance=manifest["provenance"],
         )
-    except (KeyError, TypeError) as error:
-        raise CircuitError(f"{folder / MANIFEST} lacks {error}; prune again to make it anew") from error
+        circuit.masks()
+    except (IndexError, KeyError, TypeError, ValueError) as error:
+        raise CircuitError(
+            f"{folder / MANIFEST} lacks something or does not fit its arrays ({error}); prune again"
+        ) from error
+    if len(circuit.bias_only) != len(circuit.nodes):
+        raise CircuitError(f"{folder / MANIFEST} does not say of every node if it is bias-only; prune again")
+    return circuit
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -186,7 +192,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise CircuitError(
             f"{path} is of version {manifest.get('version')}; this release reads version {VERSION}"
         )
-    if not {"file", "sha256"} <= set(manifest.get("tensors", ())):
+    tensors = manifest.get("tensors")
+    if not isinstance(tensors, dict) or not {"file", "sha256"} <= set(tensors):
         raise CircuitError(f"{path} does not name its tensors file; prune again")
     return manifest
 

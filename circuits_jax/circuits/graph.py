@@ -90,7 +90,7 @@ def reached(config: ModelConfig, params: Params, masks: Masks) -> Flags:
     """Per node site, the kept nodes that something in the prompt reaches; the others are bias-only.
 
     With a sink, a head's query and key decide how much of a constant value passes, so such a v channel
-    passes information on although it holds none itself.
+    passes information on although it holds none itself; a removed one, held at its mean, too.
     """
     channel = (np.asarray(params["wte"]["embedding"]) != 0).any(axis=0)
     if config.position == "add":
@@ -108,7 +108,7 @@ def reached(config: ModelConfig, params: Params, masks: Masks) -> Flags:
             sends = live[out]
             if half == "attn" and config.attention_sink:
                 gated = _by_head(config, live[f"{layer}.attn.q"] | live[f"{layer}.attn.k"])
-                sends = sends | (_kept(masks, out) & gated)
+                sends = sends | gated
             live[write] = _kept(masks, write) & _any_source(matrices[out, write], sends)
             channel = channel | live[write]
     return live
@@ -117,7 +117,8 @@ def reached(config: ModelConfig, params: Params, masks: Masks) -> Flags:
 def useful(config: ModelConfig, params: Params, masks: Masks, answers: np.ndarray) -> Flags:
     """Per node site, the kept nodes from which a path leads to the logit of a token in `answers`.
 
-    A head's q and k count as leading to its kept v channels.
+    A head's q and k count as leading to its kept v channels and, with a sink, to its removed ones: they
+    decide how much of the mean that those are held at passes.
     """
     channel = (unembedding(config, params)[:, answers] != 0).any(axis=1)
     leads: Flags = {}
@@ -129,7 +130,10 @@ def useful(config: ModelConfig, params: Params, masks: Masks, answers: np.ndarra
             leads[write] = _kept(masks, write) & channel
             leads[out] = _kept(masks, out) & _any_source(matrices[out, write].T, leads[write])
             if half == "attn":
-                gated = _by_head(config, leads[out])
+                values = leads[out]
+                if config.attention_sink:
+                    values = _any_source(matrices[out, write].T, leads[write])
+                gated = _by_head(config, values)
                 for name in ("q", "k"):
                     leads[f"{layer}.attn.{name}"] = _kept(masks, f"{layer}.attn.{name}") & gated
             targets = [

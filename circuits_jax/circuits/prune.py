@@ -1,5 +1,6 @@
 """Finding the smallest circuit that still solves a task (METHOD section 6)."""
 
+import copy
 import dataclasses
 import functools
 import math
@@ -74,6 +75,12 @@ class Pruner:
         self._sensitivity = jax.jit(jax.grad(self._masked_loss, argnums=1))
         self._calibrate = jax.jit(calibrate)
 
+    def on(self, params: Params, means: Means) -> "Pruner":
+        """The same compiled functions for another model of the same configuration."""
+        other = copy.copy(self)
+        other._params, other._means = params, means
+        return other
+
     def prune(self, train: Pairs, heldout: Pairs, seed: int | None = None) -> Pruned:
         """Cuts the circuit of one task.
 
@@ -96,6 +103,7 @@ class Pruner:
             holds = functools.partial(self._holds, train_data, bar)
             kept = self._discretise(taus, train_data, holds)
             kept = self._drop_pathless(kept, np.unique(train.answers), holds)
+            kept = self._drop_needless(kept, train_data, holds)
         calibration, metrics = self._measure(kept, train_data, heldout_data, "")
         return Pruned(
             masks=kept,
@@ -126,7 +134,7 @@ class Pruner:
         taus, opt_state, key = carry
         key, draw = jax.random.split(key)
         chosen = jax.random.randint(draw, (self.config.batch_pairs,), 0, data[0].shape[0])
-        batch = tuple(jax.lax.with_sharding_constraint(x[chosen], self._rows) for x in data)
+        batch = tuple(x[chosen] for x in data)
 
         def objective(taus: masks.Taus) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
             kept = {s: masks.heaviside(tau, self.config.temperature) for s, tau in taus.items()}
@@ -143,6 +151,8 @@ class Pruner:
         return loss_of_difference(self._masked_difference(params, kept, means, data))
 
     def _masked_difference(self, params: Params, kept: masks.Taus, means: Means, data: tuple) -> jax.Array:
+        if data[0].shape[0] % self._rows.mesh.size == 0:
+            data = tuple(jax.lax.with_sharding_constraint(x, self._rows) for x in data)
         return pair_difference(self._model, params, *data, tap=mix(kept, means))
 
     # Step 4-5: the smallest set that holds the target, calibrated at every probe.
@@ -199,6 +209,14 @@ class Pruner:
             if _size(smaller) == _size(kept):
                 return kept
             kept = smaller
+
+    # Step 7: so is every other node, the least important first.
+
+    def _drop_needless(self, kept: Masks, data: tuple, holds: Callable[[Masks], bool]) -> Masks:
+        importance = self.attribution(kept, data)
+        nodes = [(site, int(i)) for site in self._sites for i in np.flatnonzero(kept[site] > 0)]
+        nodes.sort(key=lambda node: importance[node[0]][node[1]])
+        return drop(kept, nodes, holds)
 
     def _measure(
         self, kept: Masks, train: tuple, heldout: tuple, prefix: str
