@@ -96,9 +96,6 @@ def _fail(message: str) -> NoReturn:
 def _set_up_cpu(devices: int) -> None:
     """Splits the CPU into `devices`; must come before JAX is first used."""
     jax.config.update("jax_num_cpu_devices", devices)
-    # A collective blocks a thread of XLA's pool until all devices have joined it; with as few threads as
-    # devices two collectives in flight can take them all and wait for each other for ever.
-    os.environ.setdefault("PJRT_NPROC", str(8 * devices))
     _keep_freed_memory()
 
 

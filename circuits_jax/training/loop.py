@@ -107,16 +107,15 @@ class Trainer:
 
     def evaluate(self, params: Params) -> dict[str, float]:
         """Validation loss, and how many nodes were zero on every validation token read."""
-        losses, alive = [], None
+        losses, alive = [], []
         for batch in self._validation:
-            loss, seen = self._eval(params, jax.device_put(batch, self._rows))
-            losses.append(float(loss))
-            seen = jax.device_get(seen)
-            alive = seen if alive is None else {site: alive[site] | seen[site] for site in seen}
+            loss, seen = jax.device_get(self._eval(params, jax.device_put(batch, self._rows)))
+            losses.append(loss.mean())
+            alive.append({site: mask.any(axis=0) for site, mask in seen.items()})
         dead = {"neurons": 0, "channels": 0}
-        for site, mask in alive.items():
+        for site in alive[0]:
             kind = "neurons" if site.endswith("post_act") else "channels"
-            dead[kind] += int(np.sum(~mask))
+            dead[kind] += int(np.sum(~np.any([mask[site] for mask in alive], axis=0)))
         silent = {f"never_active_{kind}": count for kind, count in dead.items()}
         return {"validation_loss": float(np.mean(losses)), **silent}
 

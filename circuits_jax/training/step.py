@@ -16,20 +16,20 @@ Metrics = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, jax.Array], tuple[TrainState, Metrics]]
 
 
-def next_token_loss(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Mean cross-entropy in nats.
+def token_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Cross-entropy in nats of each token, float32 [B, T].
 
     Args:
       logits: float32 [B, T, V].
       targets: int [B, T].
     """
-    return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
+    return optax.softmax_cross_entropy_with_integer_labels(logits, targets)
 
 
 def model_loss(model: Transformer, params: Params, windows: jax.Array) -> jax.Array:
     """Loss of predicting each token of `windows`, int [B, n_ctx + 1], from those before it."""
     logits, _ = model.apply(params, windows[:, :-1])
-    return next_token_loss(logits, windows[:, 1:])
+    return token_losses(logits, windows[:, 1:]).mean()
 
 
 def make_train_step(
@@ -67,12 +67,16 @@ def make_train_step(
 
 
 def make_eval_step(model: Transformer) -> Callable[[Params, jax.Array], tuple[jax.Array, Metrics]]:
-    """(params, windows [B, n_ctx + 1]) -> (loss, {site: bool [width], ever nonzero})."""
+    """(params, windows [B, n_ctx + 1]) -> (loss [B], {site: bool [B, width], ever nonzero}).
+
+    Nothing is summed over rows: devices that split them need not wait for each other.  On the CPU they must
+    not, for a collective blocks a thread, and several at once can block all there are.
+    """
     watched = sites.select(model.config, ("*.attn.q", "*.attn.k", "*.attn.v", "*.mlp.post_act"))
 
     def eval_step(params: Params, windows: jax.Array) -> tuple[jax.Array, Metrics]:
         logits, records = model.apply(params, windows[:, :-1], record=watched)
-        alive = {site: jnp.any(x != 0, axis=(0, 1)) for site, x in records.items()}
-        return next_token_loss(logits, windows[:, 1:]), alive
+        alive = {site: jnp.any(x != 0, axis=1) for site, x in records.items()}
+        return token_losses(logits, windows[:, 1:]).mean(axis=1), alive
 
     return eval_step

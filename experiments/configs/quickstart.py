@@ -7,16 +7,15 @@ BUILD_NOTES.md says what was tried on the way to these settings and what comes o
 
 from ml_collections import ConfigDict
 
-from circuits_jax.config import Config, DataConfig, PruneConfig, SparsityConfig, TrainConfig
+from circuits_jax.config import Config, DataConfig, PruneConfig, TrainConfig
 from experiments.configs import to_config_dict
 
 
 def get_config() -> ConfigDict:
     """The configuration, for --config=FILE."""
     config = Config(
-        data=DataConfig(generated_share=0.4),
-        sparsity=SparsityConfig(target=1 / 16),
-        train=TrainConfig(steps=1400, bigram_prior=300.0, eval_every=200),
-        prune=PruneConfig(steps=200, k_coef=5e-4, train_pairs=256),
+        data=DataConfig(generated_share=0.25),
+        train=TrainConfig(steps=2000, bigram_prior=300.0, eval_every=200),
+        prune=PruneConfig(steps=200, k_coef=5e-4, train_pairs=192),
     )
     return to_config_dict(config)

@@ -10,7 +10,7 @@ from circuits_jax.model.transformer import Transformer
 from circuits_jax.sparsity.schedules import learning_rate_schedule
 from circuits_jax.training.optimizer import make_optimizer
 from circuits_jax.training.state import make_init
-from circuits_jax.training.step import make_eval_step, make_train_step, model_loss, next_token_loss
+from circuits_jax.training.step import make_eval_step, make_train_step, model_loss, token_losses
 from tests.training.tiny import CONFIG, assert_equal, replace
 
 STEPS, LOG_EVERY = 24, 3
@@ -99,13 +99,13 @@ def test_the_same_steps_give_the_same_bits(run):
     assert_equal(state, states[STEPS // 2 + 2])
 
 
-def test_next_token_loss_is_the_mean_cross_entropy():
+def test_token_losses_mean_to_the_cross_entropy():
     rng = np.random.default_rng(1)
     logits, targets = rng.normal(size=(2, 3, 5)).astype(np.float32), rng.integers(0, 5, size=(2, 3))
     shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     expected = -np.mean([np.log(shares[b, t, targets[b, t]]) for b in range(2) for t in range(3)])
-    np.testing.assert_allclose(next_token_loss(logits, targets), expected, rtol=1e-5)
-    np.testing.assert_allclose(next_token_loss(logits * 0, targets), np.log(5), rtol=1e-6)
+    np.testing.assert_allclose(token_losses(logits, targets).mean(), expected, rtol=1e-5)
+    np.testing.assert_allclose(token_losses(logits * 0, targets), np.log(5), rtol=1e-6)
 
 
 def test_each_token_is_predicted_from_those_before_it(run):
@@ -124,8 +124,8 @@ def test_evaluation_tells_which_nodes_were_ever_active(run):
     watched = [site for site in sites.sites(TINY.model) if site.endswith((".q", ".k", ".v", ".post_act"))]
     loss, alive = jax.jit(make_eval_step(MODEL))(params, WINDOWS)
     logits, records = jax.jit(lambda p: MODEL.apply(p, WINDOWS[:, :-1], record=watched))(params)
-    np.testing.assert_allclose(loss, next_token_loss(logits, WINDOWS[:, 1:]), rtol=1e-5)
+    np.testing.assert_allclose(loss, token_losses(logits, WINDOWS[:, 1:]).mean(axis=1), rtol=1e-5)
     assert set(alive) == set(watched)
     for site in watched:
-        np.testing.assert_array_equal(alive[site], (np.asarray(records[site]) != 0).any((0, 1)), err_msg=site)
+        np.testing.assert_array_equal(alive[site], (np.asarray(records[site]) != 0).any(1), err_msg=site)
     assert not all(mask.all() for mask in alive.values())
