@@ -12,7 +12,8 @@ TINY = (
     "--cpu_devices=1",
     *("--config.model.n_layer=1", "--config.model.d_model=32", "--config.model.d_mlp=32"),
     *("--config.model.n_ctx=16", "--config.model.vocab_size=300", "--config.model.activation_fraction=1"),
-    *("--config.data.validation_fraction=0.25", "--config.train.batch_size=2"),
+    *("--config.data.validation_fraction=0.25", "--config.data.generated_share=0.0"),
+    "--config.train.batch_size=2",
 )
 
 

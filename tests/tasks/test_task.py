@@ -6,7 +6,6 @@ import hashlib
 import numpy as np
 import pytest
 
-from circuits_jax.errors import ConfigError
 from circuits_jax.tasks import TASKS, Task, TaskError, build_pairs, skeleton
 from tests.tasks.word_tokenizer import WordTokenizer
 
@@ -146,4 +145,4 @@ def test_templates_without_words_are_left_out():
 def test_clear_errors(message, build):
     with pytest.raises(TaskError, match=message) as caught:
         build(WordTokenizer())
-    assert isinstance(caught.value, ConfigError) and "\n" not in str(caught.value)
+    assert isinstance(caught.value, TaskError) and "\n" not in str(caught.value)
