@@ -1,6 +1,7 @@
 """What every experiment needs: flags to configuration, devices, and errors a person can read."""
 
 import ctypes
+import logging as std_logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -67,6 +68,8 @@ def run(main: Callable[[], None]) -> None:
     def guarded(argv: list[str]) -> None:
         del argv
         logging.set_verbosity(logging.ERROR)  # libraries report every file and backend they try
+        # Orbax leaves the other reads of a damaged checkpoint unawaited, and asyncio reports each of them.
+        std_logging.getLogger("asyncio").setLevel(std_logging.CRITICAL)
         _set_up_cpu(_CPU_DEVICES.value or min(os.cpu_count() or 1, 8))
         try:
             main()
@@ -88,9 +91,15 @@ def _define_config() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    """Prints `message` on one line and ends with exit code 1."""
+    """Prints `message` on one line and ends with exit code 1.
+
+    It leaves without the interpreter's farewell: reads that a library still had under way, such as those of a
+    damaged checkpoint, would report their own failures below the line that says it all.
+    """
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(1)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def _set_up_cpu(devices: int) -> None:

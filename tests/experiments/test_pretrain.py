@@ -189,7 +189,11 @@ def test_a_truncated_checkpoint_is_refused_and_nothing_is_lost(command, copy, wh
     for path in (newest / "state" / "ocdbt.process_0" / "d").iterdir():
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     older = STEPS - 12
-    refused(command(copy), str(newest), "delete that folder", f"step {older}")
+    code, _, errors = finish(command(copy))
+    assert code != 0
+    # Orbax's other reads of the checkpoint may report at their own time; ours is one line, and it says all.
+    (line,) = [line for line in errors if line.startswith("error:")]
+    assert all(word in line for word in (str(newest), "delete that folder", f"step {older}")), line
     assert rows(copy) == rows(whole)
     shutil.rmtree(newest)
     code, _, errors = finish(command(copy))
