@@ -111,8 +111,8 @@ def _set_up_cpu(devices: int) -> None:
 def _keep_freed_memory() -> None:
     """Lets glibc keep what is freed, where there is glibc: a step frees and asks for the same buffers again.
 
-    By default it returns large buffers to the kernel, which then clears every page of them anew: for the
-    quickstart's step that was five times the page faults and up to a quarter of the time.
+    By default it returns large buffers to the kernel, which then clears every page of them anew: five times
+    the page faults (BUILD_NOTES, "Memory").
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

@@ -3,7 +3,7 @@
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("PJRT_NPROC", "16")  # collectives block threads; see experiments/common.py
+os.environ.setdefault("PJRT_NPROC", "16")  # collectives block threads: BUILD_NOTES, "CPU devices"
 
 import jax
 
