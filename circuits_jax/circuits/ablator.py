@@ -87,9 +87,12 @@ class Ablator:
         """Calibrated task loss of every variant, float32 [variants]."""
         return np.asarray(jax.vmap(loss_of_difference)(self.differences(variants, pairs, calibration)))
 
-    def misses(self, variants: Sequence[Masks], pairs: PairArrays, limit: float) -> list[float]:
+    def misses(
+        self, variants: Sequence[Masks], pairs: PairArrays, limit: float, estimate: bool = False
+    ) -> list[float]:
         """By how much the loss of every variant, calibrated anew, is above `limit`; see `Prober.misses`."""
-        return self._prober.misses(self._everywhere, [(variant, pairs) for variant in variants], limit)
+        asked = [(variant, pairs) for variant in variants]
+        return self._prober.misses(self._everywhere, asked, limit, [estimate] * len(asked))
 
     def calibrate(self, variant: Masks, pairs: PairArrays) -> Calibration:
         """Scale and shift fitted to the variant's answers."""

@@ -3,6 +3,7 @@
 A node whose mask will stay 0 is a constant, its mean.  What reads it then need not: its row of the next
 matrix is removed and mean x row is folded into the bias.  AbsTopK still needs every *output* of a location to
 choose among, unless none of them is kept; then XLA drops the computation by itself, for nothing uses it.
+Where few are kept, counting how many outputs beat each of them is cheaper than finding the threshold.
 
 No second forward pass is needed for this.  The same `Transformer` runs without AbsTopK of its own
 (`competition.opened`), so that the tap sees what competes; the tap applies AbsTopK and masks and hands on the
@@ -14,7 +15,7 @@ projection is the sum of mean x row over all removed channels of that head.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,16 +26,17 @@ from circuits_jax.circuits.ablation import Means, pair_difference
 from circuits_jax.circuits.competition import kept_at, opened
 from circuits_jax.config import ModelConfig
 from circuits_jax.model import sites
-from circuits_jax.model.abs_topk import abs_top_k, top_k_mask
+from circuits_jax.model.abs_topk import abs_top_k, top_k_mask, top_k_mask_at
 from circuits_jax.model.taps import Tap, compose
 from circuits_jax.model.transformer import Params, Transformer
 
 LEAST = 8  # columns of a location that is cut but not empty
 WASTE = 2.0
 WORTH = 0.5
-# Entries that AbsTopK takes at once on CPU, so that they stay in the cache over all its passes (8192 x 1024:
-# 44 ms of one core instead of 254).
+# Entries that AbsTopK takes at once on CPU (8192 x 1024: 44 ms of one core instead of 254).
 CACHED = 2**14
+# Columns, at most, whose ranks are counted one by one; a threshold takes 31 passes over all outputs.
+RANKED = 16
 
 Capacities = dict[str, int]
 # The sites whose columns a matrix reads (attn.y's are those of attn.v), and where it stands.
@@ -90,20 +92,21 @@ def masking(config: ModelConfig, kept: Mapping, means: Means, narrow: Narrow | t
     columns = narrow.columns if narrow else {}
 
     def tap(site: str, x: jax.Array) -> jax.Array:
-        chosen = columns.get(site)
-        if site in kept and chosen is not None and not len(chosen):
-            x = jnp.broadcast_to(others[site].astype(x.dtype), x.shape)  # what came before is not computed
-        else:
-            x = _abs_top_k(x, kept_at(config, site))
-        handed_on = chosen is not None and site.endswith(_HANDED_ON)
+        chosen, k = columns.get(site), kept_at(config, site)
+        if chosen is None:
+            x = _abs_top_k(x, k)
+            return _mixed(x, kept[site], others[site]) if site in kept else x
+        if site not in kept:  # attn.y, which has no AbsTopK of its own
+            return _chosen(x, chosen)
+        handed_on = site.endswith(_HANDED_ON)
+        if len(chosen) > RANKED and not handed_on:
+            return _mixed(_abs_top_k(x, k), kept[site], others[site])
+        left = _chosen_top_k(x, k, chosen)
+        mask, other = _chosen(kept[site], chosen), _chosen(others[site], chosen)
         if handed_on:
-            x = _chosen(x, chosen)
-        if site in kept:
-            mask, other = kept[site].astype(x.dtype), others[site].astype(x.dtype)
-            if handed_on:
-                mask, other = _chosen(mask, chosen), _chosen(other, chosen)
-            x = mask * x + (1 - mask) * other
-        return x
+            return _mixed(left, mask, other)
+        # The other columns are constants, and where none is left, what came before is not computed.
+        return others[site].astype(x.dtype) + _spread(mask.astype(x.dtype) * (left - other), chosen, x.shape)
 
     return tap
 
@@ -233,13 +236,38 @@ def _chosen(x: jax.Array, columns: jax.Array) -> jax.Array:
     return jnp.matmul(x, selector, precision=jax.lax.Precision.HIGHEST)
 
 
+def _spread(x: jax.Array, columns: jax.Array, shape: Sequence[int]) -> jax.Array:
+    """`x` at those columns of an array of `shape`, 0 elsewhere; the inverse of `_chosen`."""
+    selector = (columns[:, None] == jnp.arange(shape[-1])).astype(x.dtype)
+    return jnp.broadcast_to(jnp.matmul(x, selector, precision=jax.lax.Precision.HIGHEST), shape)
+
+
+def _mixed(x: jax.Array, mask: jax.Array, other: jax.Array) -> jax.Array:
+    mask, other = mask.astype(x.dtype), other.astype(x.dtype)
+    return mask * x + (1 - mask) * other
+
+
+def _chosen_top_k(x: jax.Array, k: int | None, columns: jax.Array) -> jax.Array:
+    """Those columns of `abs_top_k(x, k)`."""
+    if len(columns) > RANKED or k is None or k >= x.shape[-1]:
+        return _chosen(_abs_top_k(x, k), columns)
+    mask = _by_rows(lambda rows: top_k_mask_at(rows, k, columns), x)
+    return jnp.where(mask, _chosen(x, columns), 0)
+
+
 def _abs_top_k(x: jax.Array, k: int | None) -> jax.Array:
     """`abs_top_k`, a few rows at a time where that is faster."""
-    if k is None or not 0 < k < x.shape[-1] or jax.default_backend() != "cpu":
+    if k is None or not 0 < k < x.shape[-1]:
         return abs_top_k(x, k)
-    entries = jax.lax.stop_gradient(x)
+    return jnp.where(_by_rows(lambda rows: top_k_mask(rows, k), x), x, 0)
+
+
+def _by_rows(mask: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """`mask` of `x`, on CPU of a few rows at a time, so that they stay in the cache over all its passes."""
+    x = jax.lax.stop_gradient(x)
+    if jax.default_backend() != "cpu":
+        return jax.lax.stop_gradient(mask(x))
     count = math.prod(x.shape[:-1])
     rows = math.gcd(count, max(1, CACHED // x.shape[-1]))
-    chunks = entries.reshape(count // rows, rows, x.shape[-1])
-    mask = jax.lax.map(lambda chunk: top_k_mask(chunk, k), chunks)
-    return jnp.where(mask.reshape(x.shape), x, 0)
+    found = jax.lax.map(mask, x.reshape(count // rows, rows, x.shape[-1]))
+    return jax.lax.stop_gradient(found.reshape(*x.shape[:-1], -1))

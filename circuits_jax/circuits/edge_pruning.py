@@ -161,7 +161,8 @@ class _EdgePruner:
     def _misses(self, candidates: Sequence[Masks]) -> list[float]:
         """By how much each misses the target on the training pairs."""
         limit = self._prune.target * self._prune.slack
-        return self._ablator.misses([self._variant(kept) for kept in candidates], self._train, limit)
+        variants = [self._variant(kept) for kept in candidates]
+        return self._ablator.misses(variants, self._train, limit, estimate=len(variants) > 1)
 
     def _variant(self, kept: Masks) -> Masks:
         """An edge whose end was removed is no edge of the circuit any more, and stays as it was."""

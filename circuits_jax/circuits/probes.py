@@ -104,7 +104,7 @@ class Prober:
         shared: tuple,
         asked: Sequence[tuple[Masks, PairArrays]],
         limit: float,
-        sift: Sequence[bool] = (),
+        estimate: Sequence[bool] = (),
     ) -> list[float]:
         """By how much the calibrated loss of every circuit is above `limit` on its pairs (METHOD 6, step 5).
 
@@ -114,22 +114,22 @@ class Prober:
           shared: What `look` takes.
           asked: (masks, pairs) each.
           limit: Of the loss, in nats.
-          sift: Of each, whether the first look will do.
+          estimate: Of each, whether what the first look says will do.
         """
+        estimate = estimate or [False] * len(asked)
         seen, unseen = slice(QUICK * BLOCK), slice(QUICK * BLOCK, None)
         looks = self.differences(shared, [(kept, _part(pairs, seen)) for kept, pairs in asked])
         # Repeated to the full length, so that both looks calibrate in one program.
         full = [np.resize(look, (len(pairs[0]), 2)) for look, (_, pairs) in zip(looks, asked, strict=True)]
-        misses = self._excess(full, [len(look) for look in looks], limit)
-        unsure = [
-            i
-            for i, (miss, enough) in enumerate(zip(misses, sift or [False] * len(asked), strict=True))
-            if miss <= 0 and not enough and len(looks[i]) < len(full[i])
-        ]
+        partial = [len(look) < len(pairs[0]) for look, (_, pairs) in zip(looks, asked, strict=True)]
+        misses = []
+        for loss, error, some, enough in zip(*self._losses(full), partial, estimate, strict=True):
+            misses.append(loss - limit - (SURE * error if some and not enough else 0.0))
+        unsure = [i for i, miss in enumerate(misses) if miss <= 0 and partial[i] and not estimate[i]]
         rest = self.differences(shared, [(asked[i][0], _part(asked[i][1], unseen)) for i in unsure])
         whole = [np.concatenate([looks[i], more]) for i, more in zip(unsure, rest, strict=True)]
-        for i, miss in zip(unsure, self._excess(whole, [len(found) for found in whole], limit), strict=True):
-            misses[i] = miss
+        for i, loss in zip(unsure, self._losses(whole)[0], strict=True):
+            misses[i] = loss - limit
         return misses
 
     def measure(
@@ -145,15 +145,15 @@ class Prober:
             figures[f"{split}/accuracy"] = float((difference * _SIGNS > 0).mean())
         return Calibration(scale, shift), figures
 
-    def _excess(self, found: list[np.ndarray], seen: list[int], limit: float) -> list[float]:
-        """Calibrated losses less `limit`, and less SURE standard errors where not all pairs were seen."""
-        excess = []
-        for difference, (scale, shift, loss), count in zip(
-            found, self.calibrations(found), seen, strict=True
-        ):
-            error = float(_losses(scale * difference + shift).mean(axis=1).std()) / count**0.5
-            excess.append(loss - limit - (SURE * error if count < len(difference) else 0.0))
-        return excess
+    def _losses(self, found: Sequence[np.ndarray]) -> tuple[list[float], list[float]]:
+        """Calibrated losses of logit differences [N, 2], and their standard errors for a first look."""
+        fitted = self.calibrations(found)
+        looked_at = (QUICK * BLOCK) ** 0.5
+        errors = [
+            float(_losses(scale * difference + shift).mean(axis=1).std()) / looked_at
+            for difference, (scale, shift, _) in zip(found, fitted, strict=True)
+        ]
+        return [loss for _, _, loss in fitted], errors
 
     def _by_rounds(self, program: Spread, shared: tuple, items: list) -> list:
         most = AT_ONCE * len(self._devices)

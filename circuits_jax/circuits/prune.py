@@ -7,6 +7,7 @@ candidates of their searches are judged together (`probes`).  Pruning one task i
 import collections
 import copy
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -204,8 +205,11 @@ class Pruner:
             (miss,) = yield [kept]
             if miss > 0:
                 return kept  # not even all nodes hold the target: there is nothing to hold on to
-            left = yield from drop_pathless(self._model.config, self._host[0], kept, job.answers)
-            return (yield from drop_needless(left, self.attribution(left, job.train)))
+            network = self._model.config, self._host[0]
+            pathless = functools.partial(drop_pathless, *network, answers=job.answers)
+            left = yield from pathless(kept)
+            left = yield from drop_needless(left, lambda masks: self.attribution(masks, job.train))
+            return (yield from pathless(left))
 
         (left,) = self._settle([search()], [job], watch)
         calibration, metrics = self._prober.measure(self._shared, left, job.train, job.heldout)
@@ -260,8 +264,8 @@ class Pruner:
             watch(0, f"trying {min(size(kept) for _, kept in asked)} nodes")
             counts = collections.Counter(i for i, _ in asked)
             candidates = [(kept, jobs[i].train) for i, kept in asked]
-            sift = [counts[i] > 1 for i, _ in asked]
-            return self._prober.misses(self._shared, candidates, limit, sift)
+            estimate = [counts[i] > 1 for i, _ in asked]
+            return self._prober.misses(self._shared, candidates, limit, estimate)
 
         return list(settle(dict(enumerate(searches)), judge).values())
 

@@ -2,7 +2,7 @@
 
 A search is a generator: it yields a list of candidates and is sent, for each, by how much that misses the
 target (at most 0 if it holds).  So the candidates of many searches can be judged by one program (`settle`).
-Where it yields several they are only sifted, and an estimate will do: what is found was asked for by itself.
+Where it yields several an estimate will do, of all on the same prompts: what is found was asked by itself.
 `smallest` and `drop` are the same searches for one caller with a predicate.  METHOD section 6, steps 4 and 6.
 """
 
@@ -64,17 +64,42 @@ def seek_drop(kept: Masks, places: Sequence[Place], least: int = 1) -> Search[Ma
     return (yield from seek_drop(kept, places[half:], least))
 
 
-def seek_needless(kept: Masks, places: Sequence[Place]) -> Search[Masks, Masks]:
-    """`kept` without as many of `places` as can go, each of which is first tried alone, all in one round.
+def seek_longest(kept: Masks, places: Sequence[Place], likely: int | None = None) -> Search[Masks, int]:
+    """How many of `places`, from the first on, can go together, by bisection.
 
-    What cannot go by itself is taken to be needed; the rest is dropped by halves, what is missed least first.
-    Where most are needed this asks half of what `seek_drop` does, and nearly all of it at once.
+    Args:
+      kept: What is there.
+      places: What may go.
+      likely: The number tried first; all by default.
     """
-    if not places:
-        return kept
-    misses = yield [without(kept, [place]) for place in places]
-    spare = sorted((miss, at) for at, miss in enumerate(misses) if miss <= 0)
-    return (yield from seek_drop(kept, [places[at] for _, at in spare]))
+    held, failed = 0, len(places) + 1
+    count = len(places) if likely is None else min(max(likely, 1), len(places))
+    while failed - held > 1:
+        (miss,) = yield [without(kept, places[:count])]
+        held, failed = (count, failed) if miss <= 0 else (held, count)
+        count = (held + failed) // 2
+    return held
+
+
+def seek_needless(kept: Masks, places: Sequence[Place]) -> Search[Masks, Masks]:
+    """`kept` without as many of `places` as can go, those first that are missed least.
+
+    All are tried alone, in one round; then as many go as can go together, the least missed first; and so on
+    with the others, which are tried anew.  What would be missed too much even without all that only harms is
+    taken to be needed.
+    """
+    while places:
+        (slack,) = yield [kept]
+        # Estimates are of the same few prompts, so that their differences are better than they are.
+        whole, *alone = yield [kept, *(without(kept, [place]) for place in places)]
+        missed = np.array(alone) - whole
+        most = -slack - np.minimum(missed, 0).sum()
+        order = [at for at in np.argsort(missed, kind="stable") if missed[at] <= most]
+        spare = [places[at] for at in order]
+        likely = int((slack + np.cumsum(missed[order]) <= 0).sum())
+        gone = yield from seek_longest(kept, spare, likely)
+        kept, places = without(kept, spare[:gone]), spare[max(gone, 1) :]
+    return kept
 
 
 def translated(search: Search[Candidate, Found], made: Callable[[Candidate], Any]) -> Search[Any, Found]:

@@ -3,7 +3,7 @@
 Each is a `search.Search` whose candidates are masks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -12,17 +12,16 @@ from circuits_jax.circuits.search import (
     Masks,
     Place,
     Search,
-    seek_drop,
+    seek_longest,
     seek_needless,
     seek_smallest,
-    size,
     translated,
+    without,
 )
 from circuits_jax.config import ModelConfig
 from circuits_jax.model.transformer import Params
 
-MANY = 512  # nodes
-PARTS = 64  # that a larger set is thinned in
+FAR = 1 / 8  # share of the nodes that must go for another look by estimates
 
 
 def first_holding(taus: Mapping[str, np.ndarray], importance: Masks) -> Search[Masks, Masks]:
@@ -49,7 +48,7 @@ def first_holding(taus: Mapping[str, np.ndarray], importance: Masks) -> Search[M
 def drop_pathless(
     config: ModelConfig, params: Params, kept: Masks, answers: np.ndarray
 ) -> Search[Masks, Masks]:
-    """Tries without what lies on no path from the prompt to an answer, until nothing more can go.
+    """Tries without all that lies on no path from the prompt to an answer, as often as it may go.
 
     Args:
       config, params: The network, on the host.
@@ -60,27 +59,29 @@ def drop_pathless(
         live = graph.reached(config, params, kept)
         leads = graph.useful(config, params, kept, answers)
         pathless = [(site, i) for site, i in _places(kept) if not (live[site][i] and leads[site][i])]
-        smaller = yield from seek_drop(kept, pathless)
-        if size(smaller) == size(kept):
+        if not pathless:
+            return kept
+        smaller = without(kept, pathless)
+        (miss,) = yield [smaller]
+        if miss > 0:
             return kept
         kept = smaller
 
 
-def drop_needless(kept: Masks, importance: Masks) -> Search[Masks, Masks]:
-    """Tries without every node, those first whose absence is missed least.
-
-    More than MANY nodes are first thinned in parts, the least important first: a circuit as large is what a
-    model that hardly knows its task leaves, and asking for each of its nodes alone would take minutes.
+def drop_needless(kept: Masks, weigh: Callable[[Masks], Masks]) -> Search[Masks, Masks]:
+    """`kept` without as many nodes as can go: by estimated importance while that gets far, then by trial.
 
     Args:
       kept: {node site: float32 [width]}.
-      importance: {node site: [width]}, how much the loss is expected to rise without each node.
+      weigh: kept -> {node site: [width]}, how much the loss is expected to rise without each node.
     """
-    places = _places(kept)
-    if len(places) > MANY:
-        places.sort(key=lambda place: importance[place[0]][place[1]])
-        kept = yield from seek_drop(kept, places, least=len(places) // PARTS)
-    return (yield from seek_needless(kept, _places(kept)))
+    while True:
+        importance = weigh(kept)
+        places = sorted(_places(kept), key=lambda place: importance[place[0]][place[1]])
+        gone = yield from seek_longest(kept, places)
+        kept = without(kept, places[:gone])
+        if gone <= len(places) * FAR:
+            return (yield from seek_needless(kept, places[gone:]))
 
 
 def _places(kept: Masks) -> list[Place]:

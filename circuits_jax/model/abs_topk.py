@@ -41,6 +41,22 @@ def top_k_mask(x: jax.Array, k: int) -> jax.Array:
     return lax.cond(tied, lambda: _break_ties(bits, threshold, k), lambda: mask)
 
 
+def top_k_mask_at(x: jax.Array, k: int, columns: jax.Array) -> jax.Array:
+    """`top_k_mask(x, k)` at a few `columns` only, bool [..., C]: one pass over x for each of them.
+
+    Args:
+      x: [..., width], float32 or bfloat16.
+      k: How many of the width are kept.
+      columns: int32 [C]; what is no column of x (the width, say) is not kept.
+    """
+    bits, index = _magnitude_bits(x), jnp.arange(x.shape[-1])
+    here = jnp.take(bits, columns, axis=-1, mode="fill", fill_value=-1)
+    # An equal magnitude before it comes first, an equal one behind it does not.
+    first = (index < columns[:, None]).astype(jnp.int32)
+    beats = bits[..., None, :] + first > here[..., None]
+    return _count(beats)[..., 0] < k
+
+
 def _magnitude_bits(x: jax.Array) -> jax.Array:
     """int32 whose order is the order of |x|."""
     bits = lax.bitcast_convert_type(x.astype(jnp.float32), jnp.int32)

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from circuits_jax.circuits import graph
 from circuits_jax.circuits.ablation import reference_activations
 from circuits_jax.circuits.prune import Pruner
 from circuits_jax.config import ModelConfig, PruneConfig
@@ -11,6 +12,7 @@ from circuits_jax.errors import TaskError
 from circuits_jax.model.sites import node_sites
 from circuits_jax.model.transformer import Transformer, init_params
 from circuits_jax.tasks.task import Pairs
+from tests.circuits.test_planted import MODEL, means_of, network, pruner
 
 TINY = ModelConfig(n_layer=1, d_model=16, d_head=8, n_ctx=8, vocab_size=12, bigram=False)
 
@@ -62,3 +64,22 @@ def test_attribution_is_the_first_order_change_of_the_loss():
         less[site][index] = 1 - 1e-2
         slope = (loss(less) - loss(kept)) / 1e-2
         assert found[site][index] == pytest.approx(slope, rel=0.05, abs=2e-4), site
+
+
+def test_a_target_that_no_circuit_meets_is_missed_and_all_nodes_are_kept():
+    planted = network("quotes")
+    strict = pruner().on(planted.params, means_of("quotes"))
+    strict.config = dataclasses.replace(strict.config, target=1e-12)
+    pruned = strict.prune(planted.train, planted.heldout)
+    assert not pruned.met_target and pruned.mediocre
+    assert pruned.metrics["nodes"] == sum(node_sites(planted.config).values())
+    assert all(mask.all() for mask in pruned.masks.values())
+
+
+def test_cutting_does_not_change_what_is_found():
+    planted = network("quotes")
+    config = dataclasses.replace(pruner().config, steps=40, cuts=(0.7, 0.9))
+    pruner_ = Pruner(MODEL, planted.params, means_of("quotes"), config, one_device())
+    pruned = pruner_.prune(planted.train, planted.heldout)
+    assert pruner_._rooms  # something was cut
+    assert set(graph.nodes_of(planted.config, pruned.masks)) == set(planted.nodes)

@@ -4,6 +4,7 @@ import pytest
 from circuits_jax.circuits.search import (
     drop,
     seek_drop,
+    seek_longest,
     seek_needless,
     seek_smallest,
     settle,
@@ -113,7 +114,7 @@ def test_needless_leaves_the_needed_and_asks_little_more_than_once_each(seed):
     places = [("a", i) for i in range(64)]
     found, rounds = settle_one(seek_needless(one_site(64), places), lambda m: needed <= kept_of(m))
     assert kept_of(found) == needed
-    assert len(rounds[0]) == 64 and len(rounds) == 2
+    assert [len(each) for each in rounds] == [1, 65, 1]  # what there is, each left out, what can go together
 
 
 def test_needless_drops_first_what_is_missed_least():
@@ -124,6 +125,31 @@ def test_needless_drops_first_what_is_missed_least():
 
     found = settle({0: seek_needless(one_site(4), [("a", i) for i in range(4)])}, judge)[0]
     assert kept_of(found) == {0, 3}
+
+
+def test_needless_weighs_anew_what_is_left_when_the_slack_is_used_up():
+    """Costs that add up, two of them gains: what the gains pay for goes too."""
+    cost = np.array([0.3, -0.2, 0.25, 0.1, -0.1, 0.4])
+
+    def judge(asked):
+        return [float((cost * (1 - masks["a"])).sum()) - 0.1 for _, masks in asked]
+
+    found = settle({0: seek_needless(one_site(6), [("a", i) for i in range(6)])}, judge)[0]
+    assert kept_of(found) == {0, 5}
+
+
+@pytest.mark.parametrize("likely", [None, 1, 3, 20, 99])
+@pytest.mark.parametrize("most", [0, 1, 7, 20])
+def test_longest_finds_how_many_from_the_first_can_go(likely, most):
+    places = [("a", i) for i in range(19, -1, -1)]
+    found, rounds = settle_one(
+        seek_longest(one_site(20), places, likely), lambda m: set(range(20 - most)) <= kept_of(m)
+    )
+    assert found == most and len(rounds) <= 7
+
+
+def test_longest_of_nothing_asks_nothing():
+    assert settle_one(seek_longest(one_site(3), []), lambda m: False) == (0, [])
 
 
 def test_needless_of_nothing_is_what_it_was():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from circuits_jax.model.abs_topk import abs_top_k
+from circuits_jax.model.abs_topk import abs_top_k, top_k_mask, top_k_mask_at
 
 run = jax.jit(abs_top_k, static_argnums=1)
 
@@ -85,3 +85,15 @@ def test_eight_devices_agree_with_one(spec):
     x = np.random.default_rng(0).integers(-9, 10, size=(16, 32)).astype(np.float32)
     placed = jax.device_put(x, NamedSharding(mesh, spec))
     np.testing.assert_array_equal(run(placed, 8), oracle(x, 8))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("k", [1, 5, 23])
+def test_the_mask_at_a_few_columns_is_that_of_all(dtype, k):
+    x = jax.random.normal(jax.random.key(k), (3, 7, 24)).astype(dtype)
+    x = jnp.concatenate([x, jnp.round(x)])  # ties, many of them at zero
+    columns = jnp.array([23, 0, 7, 8, 24])
+    whole, found = top_k_mask(x, k), top_k_mask_at(x, k, columns)
+    nonzero = (x != 0)[..., columns[:4]]
+    np.testing.assert_array_equal(found[..., :4] & nonzero, whole[..., columns[:4]] & nonzero)
+    assert not found[..., 4].any()  # there is no such column
