@@ -110,8 +110,9 @@ def table(outcomes: list[Outcome]) -> list[dict[str, str | float]]:
                 "nodes": int(figures["nodes"]),
                 "edges": int(figures["edges"]),
                 "circuit loss": figures["heldout/calibrated_loss"],
-                "uncalibrated": figures["heldout/loss"],
-                "circuit accuracy": figures["heldout/accuracy"],
+                "circuit accuracy": figures["heldout/calibrated_accuracy"],
+                "uncalibrated loss": figures["heldout/loss"],
+                "uncalibrated accuracy": figures["heldout/accuracy"],
                 "target": "met" if outcome.circuit.provenance["met_target"] else "missed",
             }
         rows.append(row)

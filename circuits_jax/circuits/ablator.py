@@ -99,6 +99,12 @@ class Ablator:
         ((scale, shift, _),) = self._prober.calibrations(list(self.differences([variant], pairs)))
         return Calibration(scale, shift)
 
+    def measure(
+        self, variant: Masks, train: PairArrays, heldout: PairArrays
+    ) -> tuple[Calibration, dict[str, float]]:
+        """Calibration on the training pairs, and figures of both splits; see `Prober.measure`."""
+        return self._prober.measure(self._everywhere, variant, train, heldout)
+
     def attributions(self, variant: Masks, pairs: PairArrays, calibration: Calibration) -> Masks:
         """First-order estimates of how much the calibrated loss rises when a node or an edge is removed."""
         slopes = self._prober.slopes(self._calibrated(calibration), variant, pairs)

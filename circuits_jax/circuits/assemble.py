@@ -10,17 +10,14 @@ import numpy as np
 from circuits_jax.circuits import graph
 from circuits_jax.circuits.ablation import pair_arrays
 from circuits_jax.circuits.ablator import EDGES, Ablator
-from circuits_jax.circuits.circuit import Calibration, Circuit
+from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.circuits.edge_pruning import prune_edges
 from circuits_jax.circuits.edges import edge_set, without_edges
 from circuits_jax.circuits.importance import measure_importance
-from circuits_jax.circuits.probes import PairArrays
 from circuits_jax.circuits.prune import Pruned
-from circuits_jax.circuits.search import Masks
 from circuits_jax.config import PruneConfig, to_dict
 from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.model.transformer import Params, Transformer
-from circuits_jax.tasks.metrics import loss_of_difference, right_margin
 from circuits_jax.tasks.task import Pairs
 
 
@@ -55,7 +52,7 @@ def make_circuit(
     kept = np.zeros_like(ablator.whole[EDGES])
     kept[: len(every)] = stays
     variant = {**sharpened.masks, EDGES: kept}
-    calibration, figures = _measure(ablator, variant, data, unseen)
+    calibration, figures = ablator.measure(variant, data, unseen)
     weighed = measure_importance(
         ablator,
         (variant, calibration),
@@ -91,20 +88,6 @@ def make_circuit(
         provenance=_provenance(pruned, prune, train, figures),
         importance=weighed,
     )
-
-
-def _measure(
-    ablator: Ablator, variant: Masks, train: PairArrays, heldout: PairArrays
-) -> tuple[Calibration, dict[str, float]]:
-    """Calibration on the training pairs, and loss and accuracy of both splits."""
-    calibration = ablator.calibrate(variant, train)
-    figures = {}
-    for split, pairs in (("train", train), ("heldout", heldout)):
-        difference = ablator.differences([variant], pairs)[0]
-        figures[f"{split}/loss"] = float(loss_of_difference(difference))
-        figures[f"{split}/calibrated_loss"] = float(ablator.losses([variant], pairs, calibration)[0])
-        figures[f"{split}/accuracy"] = float((right_margin(difference) > 0).mean())
-    return calibration, figures
 
 
 def _provenance(

@@ -97,7 +97,7 @@ class Prober:
 
     def calibrations(self, found: Sequence[np.ndarray]) -> list[tuple[float, float, float]]:
         """(scale, shift, loss) fitted to each of equally many logit differences [N, 2]."""
-        return [tuple(map(float, fitted)) for fitted in self._fit((), found)]
+        return [tuple(map(float, fitted)) for fitted in self._by_rounds(self._fit, (), list(found))]
 
     def misses(
         self,
@@ -135,14 +135,14 @@ class Prober:
     def measure(
         self, shared: tuple, kept: Masks, train: PairArrays, heldout: PairArrays
     ) -> tuple[Calibration, dict[str, float]]:
-        """Calibration on the training pairs, and loss and accuracy of both splits."""
+        """Calibration on the training pairs; loss and accuracy of both splits, with it and without."""
         found = self.differences(shared, [(kept, train), (kept, heldout)])
         scale, shift, _ = self.calibrations(found[:1])[0]
         figures = {}
         for split, difference in zip(("train", "heldout"), found, strict=True):
-            figures[f"{split}/loss"] = float(_losses(difference).mean())
-            figures[f"{split}/calibrated_loss"] = float(_losses(scale * difference + shift).mean())
-            figures[f"{split}/accuracy"] = float((difference * _SIGNS > 0).mean())
+            for kind, answered in (("", difference), ("calibrated_", scale * difference + shift)):
+                figures[f"{split}/{kind}loss"] = float(_losses(answered).mean())
+                figures[f"{split}/{kind}accuracy"] = float((answered * _SIGNS > 0).mean())
         return Calibration(scale, shift), figures
 
     def _losses(self, found: Sequence[np.ndarray]) -> tuple[list[float], list[float]]:

@@ -1,25 +1,22 @@
 """Keeping every tensor at its budget of nonzero entries (METHOD section 3).
 
-The maths first (`budget`, `rule_for`, `project_mask`), then `keep_largest`, which makes an optax
+The maths first (`rule_for`, `project_mask`), then `keep_largest`, which makes an optax
 transformation of it, the last of a chain: the training loop knows nothing of sparsity, and its state lies in
 the optimizer's, so that checkpoints and sharding come free.
 """
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
+from circuits_jax.sparsity.schedules import L0Schedule
 from circuits_jax.sparsity.threshold import largest_mask, largest_mask_along
-
-if TYPE_CHECKING:
-    from circuits_jax.sparsity.schedules import L0Schedule
 
 MATRIX, EMBEDDING, BIAS, DENSE = "matrix", "embedding", "bias", "dense"
 
@@ -78,29 +75,6 @@ def map_rules(function: Callable[..., Any], params: Any, *rest: Any) -> Any:
     )
 
 
-def budget(numel: int, fraction: float | Array) -> int | Array:
-    """max(1, floor(numel * fraction)), the entries that a tensor of `numel` entries keeps.
-
-    Args:
-      numel: Entries of the tensor, fewer than 2**31.
-      fraction: In (0, 1].  A Python float gives Python's floor of the product; a traced float32 gives the
-        floor of the exact product, with no rounding however large the tensor.
-
-    Returns:
-      int, or int32 scalar for an array.
-    """
-    if not isinstance(fraction, Array):
-        return max(1, math.floor(numel * fraction))
-    # fraction = m / 2**24 * 2**exponent; numel * m in 12-bit limbs, whose products fit 32 bits.
-    mantissa, exponent = jnp.frexp(fraction.astype(jnp.float32))
-    m = (mantissa * 2.0**24).astype(jnp.uint32)
-    m_high, m_low = m >> 12, m & 0xFFF
-    n_high, n_low = jnp.uint32(numel >> 12), jnp.uint32(numel & 0xFFF)
-    whole = n_high * m_high + ((n_high * m_low + n_low * m_high + ((n_low * m_low) >> 12)) >> 12)
-    kept = (whole >> jnp.clip(-exponent, 0, 31).astype(jnp.uint32)).astype(jnp.int32)
-    return jnp.where(fraction >= 1, numel, jnp.maximum(kept, 1))
-
-
 def project_mask(w: Array, k: Array | int, floor_axis: int | None = None, j: int = 0) -> Array:
     """Marks the entries of w that stay: the k of largest magnitude, and at least j of every unit.
 
@@ -130,7 +104,7 @@ class KeepLargestState(NamedTuple):
 
 
 def keep_largest(
-    schedule: "L0Schedule",
+    schedule: L0Schedule,
     floor: int = 0,
     sparse_biases: bool = True,
     sparse_embeddings: bool = True,

@@ -4,6 +4,7 @@ Steps count finished updates: 0 before the first.  All schedules take a Python o
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax.numpy as jnp
@@ -11,7 +12,29 @@ from jax import Array
 
 from circuits_jax.checks import check_choice
 from circuits_jax.config import ANNEALS, OptimizerConfig, SparsityConfig
-from circuits_jax.sparsity.projection import budget
+
+
+def budget(numel: int, fraction: float | Array) -> int | Array:
+    """max(1, floor(numel * fraction)), the entries that a tensor of `numel` entries keeps.
+
+    Args:
+      numel: Entries of the tensor, fewer than 2**31.
+      fraction: In (0, 1].  A Python float gives Python's floor of the product; a traced float32 gives the
+        floor of the exact product, with no rounding however large the tensor.
+
+    Returns:
+      int, or int32 scalar for an array.
+    """
+    if not isinstance(fraction, Array):
+        return max(1, math.floor(numel * fraction))
+    # fraction = m / 2**24 * 2**exponent; numel * m in 12-bit limbs, whose products fit 32 bits.
+    mantissa, exponent = jnp.frexp(fraction.astype(jnp.float32))
+    m = (mantissa * 2.0**24).astype(jnp.uint32)
+    m_high, m_low = m >> 12, m & 0xFFF
+    n_high, n_low = jnp.uint32(numel >> 12), jnp.uint32(numel & 0xFFF)
+    whole = n_high * m_high + ((n_high * m_low + n_low * m_high + ((n_low * m_low) >> 12)) >> 12)
+    kept = (whole >> jnp.clip(-exponent, 0, 31).astype(jnp.uint32)).astype(jnp.int32)
+    return jnp.where(fraction >= 1, numel, jnp.maximum(kept, 1))
 
 
 @dataclasses.dataclass(frozen=True)

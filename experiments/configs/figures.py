@@ -12,7 +12,8 @@ import jax
 
 from circuits_jax.config import Config, ModelConfig
 from circuits_jax.model.transformer import init_params
-from circuits_jax.sparsity.projection import BIAS, DENSE, EMBEDDING, Rule, budget, map_rules
+from circuits_jax.sparsity.projection import BIAS, DENSE, EMBEDDING, Rule, map_rules
+from circuits_jax.sparsity.schedules import budget
 from circuits_jax.training.plan import activation_bytes
 
 GB = 10**9

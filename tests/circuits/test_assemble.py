@@ -60,7 +60,7 @@ def difference(model, params, masks, means, tokens, last, answers):
 
 
 def figures(found, pairs):
-    """(loss, calibrated loss, accuracy) of the circuit `found`, run as any other user of its file would."""
+    """(loss, calibrated loss, accuracy, calibrated accuracy) of a circuit as any user of its file runs it."""
     planted, *_ = case()
     model, params = severed(found, Transformer(planted.config), planted.params)
     data = (pairs.tokens, pairs.last, pairs.answers)
@@ -68,7 +68,7 @@ def figures(found, pairs):
     margins = d * [1, -1]
     calibrated = (found.calibration.scale * d + found.calibration.shift) * [1, -1]
     losses = (np.log1p(np.exp(-x)).mean() for x in (margins, calibrated))
-    return (*losses, (margins > 0).mean())
+    return (*losses, (margins > 0).mean(), (calibrated > 0).mean())
 
 
 @pytest.mark.parametrize("split", ["train", "heldout"])
@@ -76,7 +76,8 @@ def test_the_saved_figures_are_those_of_the_circuit_as_it_is_saved(tmp_path, spl
     planted, *_ = case()
     circuit().save(tmp_path)
     found = load_circuit(tmp_path)
-    names = (f"{split}/loss", f"{split}/calibrated_loss", f"{split}/accuracy")
+    kinds = ("loss", "calibrated_loss", "accuracy", "calibrated_accuracy")
+    names = [f"{split}/{kind}" for kind in kinds]
     expected = figures(found, getattr(planted, split))
     assert [found.metrics[name] for name in names] == pytest.approx(expected, abs=1e-4)
     assert found.metrics[f"{split}/calibrated_loss"] <= PRUNE.target

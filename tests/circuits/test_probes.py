@@ -93,12 +93,12 @@ def test_what_holds_on_all_pairs_is_not_refused_by_a_first_look(prober):
     assert wrong <= 2  # two standard errors
 
 
-def test_sifting_looks_at_the_first_pairs_only(prober):
+def test_an_estimate_looks_at_the_first_pairs_only(prober):
     pairs = pairs_of(192, 5.0)
     pairs[0][QUICK * BLOCK :] *= -1  # the others are all wrong
     asked = [(masks_of(), pairs)] * 2
-    sifted, judged = prober.misses(np.float32(1), asked, LIMIT, sift=[True, False])
-    assert sifted < 0 < judged
+    estimated, judged = prober.misses(np.float32(1), asked, LIMIT, estimate=[True, False])
+    assert estimated < 0 < judged
 
 
 def test_a_measured_circuit_has_its_calibration_and_figures(prober):
@@ -110,6 +110,7 @@ def test_a_measured_circuit_has_its_calibration_and_figures(prober):
         fitted = calibration.scale * difference + calibration.shift
         assert figures[f"{split}/calibrated_loss"] == pytest.approx(cross_entropy(fitted), rel=1e-4)
         assert figures[f"{split}/accuracy"] == pytest.approx((difference * [1, -1] > 0).mean())
+        assert figures[f"{split}/calibrated_accuracy"] == pytest.approx((fitted * [1, -1] > 0).mean())
     assert figures["train/calibrated_loss"] == pytest.approx(
         calibrated(0.1 * train[0][..., 0] / 1000), abs=1e-3
     )

@@ -9,8 +9,8 @@ import pytest
 from circuits_jax.config import ModelConfig
 from circuits_jax.model.transformer import init_params
 from circuits_jax.sparsity import projection
-from circuits_jax.sparsity.projection import budget, keep_largest, parameter_name, project_mask, rule_for
-from circuits_jax.sparsity.schedules import L0Schedule
+from circuits_jax.sparsity.projection import keep_largest, parameter_name, project_mask, rule_for
+from circuits_jax.sparsity.schedules import L0Schedule, budget
 from tests.sparsity import oracles
 
 RNG = np.random.default_rng(0)
