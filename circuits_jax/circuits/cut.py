@@ -35,8 +35,10 @@ WASTE = 2.0
 WORTH = 0.5
 # Entries that AbsTopK takes at once on CPU (8192 x 1024: 44 ms of one core instead of 254).
 CACHED = 2**14
-# Columns, at most, whose ranks are counted one by one; a threshold takes 31 passes over all outputs.
+# Columns, at most, whose ranks are counted one by one, with a pass over all outputs each.
 RANKED = 16
+PASSES = 31  # of the threshold's search
+COMPARISON = 4  # multiplications that take as long (on CPU)
 
 Capacities = dict[str, int]
 # The sites whose columns a matrix reads (attn.y's are those of attn.v), and where it stands.
@@ -151,9 +153,14 @@ def capacities(
 
 
 def cost(config: ModelConfig, room: Capacities) -> int:
-    """Multiplications of the cut matrices for one token."""
+    """Work for one token, in multiplications: those of the cut matrices, and AbsTopK's comparisons."""
     heads = config.heads
-    return sum(
+    comparisons = sum(
+        width * (room[site] if room[site] <= RANKED else PASSES)
+        for site, width in sites.node_sites(config).items()
+        if kept_at(config, site) is not None
+    )
+    return COMPARISON * comparisons + sum(
         room[f"{layer}.attn.act_in"] * 3 * config.d_attn
         + (room[f"{layer}.attn.v"] + heads) * config.d_model
         + room[f"{layer}.mlp.act_in"] * config.neurons

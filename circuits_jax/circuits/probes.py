@@ -12,7 +12,7 @@ import numpy as np
 from circuits_jax.circuits.ablation import Means
 from circuits_jax.circuits.calibration import calibrate
 from circuits_jax.circuits.circuit import Calibration
-from circuits_jax.circuits.cut import masked_difference
+from circuits_jax.circuits.cut import Narrow, masked_difference
 from circuits_jax.circuits.spread import Spread, choose_batching, split_devices
 from circuits_jax.config import PruneConfig
 from circuits_jax.model.transformer import Params, Transformer
@@ -30,10 +30,18 @@ PairArrays = tuple[np.ndarray, np.ndarray, np.ndarray]  # tokens int [N, 2, T], 
 
 
 def node_difference(
-    model: Transformer, shared: tuple[Params, Means], kept: Masks, pairs: PairArrays
+    model: Transformer, shared: tuple[Params, Means, Narrow | tuple], kept: Masks, pairs: PairArrays
 ) -> jax.Array:
-    """l[answer A] - l[answer B] with only the nodes of `kept`; shared = (parameters, means)."""
-    return masked_difference(model, shared, (), kept, pairs)
+    """l[answer A] - l[answer B] with only the nodes of `kept`.
+
+    Args:
+      model: The network, with biases.
+      shared: (its parameters, means of the node sites, what it is cut to).
+      kept: {node site: [width]}.
+      pairs: See `PairArrays`.
+    """
+    params, means, narrow = shared
+    return masked_difference(model, (params, means), narrow, kept, pairs)
 
 
 class Prober:
@@ -79,7 +87,7 @@ class Prober:
         """l[answer A] - l[answer B] of every (masks, pairs) asked for, each float32 [N, 2].
 
         Args:
-          shared: What `look` takes, such as (parameters, means).
+          shared: What `look` takes.
           asked: Pairs of any number, of one length.
         """
         items = [(kept, block) for kept, pairs in asked for block in blocks(pairs)]

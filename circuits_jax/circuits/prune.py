@@ -149,7 +149,7 @@ class Pruner:
     def assess(self, job: Job) -> dict[str, float]:
         """Figures of the full model on the job's pairs; their names begin with "full/"."""
         everything = full_masks(self._model.config)
-        _, figures = self._prober.measure(self._shared, everything, job.train, job.heldout)
+        _, figures = self._prober.measure(self._whole, everything, job.train, job.heldout)
         return {f"full/{name}": value for name, value in figures.items()}
 
     def fit(self, jobs: Sequence[Job], watch: Watch, together: int | None = None) -> list[masks.Taus]:
@@ -189,7 +189,7 @@ class Pruner:
         for job, taus in zip(jobs, fitted, strict=True):
             active = {site: np.asarray(tau >= 0, np.float32) for site, tau in taus.items()}
             searches.append(first_holding(taus, self.attribution(active, job.train)))
-        return self._settle(searches, jobs, watch)
+        return self._settle(searches, jobs, watch, self._whole)
 
     def finish(self, job: Job, kept: Masks, full: dict[str, float], watch: Watch) -> Pruned:
         """Drops what `kept` does not need, and measures what is left (METHOD 6, step 6).
@@ -211,8 +211,8 @@ class Pruner:
             left = yield from drop_needless(left, lambda masks: self.attribution(masks, job.train))
             return (yield from pathless(left))
 
-        (left,) = self._settle([search()], [job], watch)
-        calibration, metrics = self._prober.measure(self._shared, left, job.train, job.heldout)
+        (left,) = self._settle([search()], [job], watch, self._cut_to(kept))
+        calibration, metrics = self._prober.measure(self._whole, left, job.train, job.heldout)
         settings = {"seed": job.seed, **job.knobs._asdict()}
         figures = {f"run/{name}": float(value) for name, value in settings.items()}
         return Pruned(
@@ -225,12 +225,13 @@ class Pruner:
 
     def attribution(self, kept: Masks, data: PairArrays) -> Masks:
         """First-order estimate of how much the task loss rises when each node is removed."""
-        return {site: -slope for site, slope in self._prober.slopes(self._shared, kept, data).items()}
+        return {site: -slope for site, slope in self._prober.slopes(self._whole, kept, data).items()}
 
     def _place(self, params: Params, means: Means) -> None:
         _, params = with_biases(self._given, params)
         self._host = jax.tree.map(np.asarray, (dict(params), dict(means)))
         self._shared = replicate(self._host, self._devices)
+        self._whole = (*self._shared, ())
 
     # Steps 1 to 3: learn the masks.
 
@@ -245,11 +246,9 @@ class Pruner:
     def _cut(self, runs: Sequence[Run]) -> list[Run]:
         """The runs with their settled nodes cut away, in capacities that were compiled before if any do."""
         stays = [{site: np.asarray(tau) >= -SETTLED for site, tau in run.taus.items()} for run in runs]
-        room = capacities(self._model.config, stays, self._rooms)
-        if not worth(self._model.config, room):
+        room = self._room(stays)
+        if room is None:
             return list(runs)
-        if room not in self._rooms:
-            self._rooms.append(room)
         return [
             run._replace(
                 taus=_without(run.taus, left), own=narrowed(self._model.config, *self._host, left, room)
@@ -257,7 +256,26 @@ class Pruner:
             for run, left in zip(runs, stays, strict=True)
         ]
 
-    def _settle(self, searches: Sequence[Search], jobs: Sequence[Job], watch: Watch) -> list[Masks]:
+    def _cut_to(self, kept: Masks) -> tuple:
+        """What judges parts of `kept`: the network without all other nodes, where that saves enough."""
+        room = self._room([kept])
+        if room is None:
+            return self._whole
+        narrow = narrowed(self._model.config, *self._host, kept, room)
+        return (*self._shared, replicate(narrow, self._devices))
+
+    def _room(self, stays: Sequence[Masks]) -> Capacities | None:
+        """Capacities that hold the nodes that stay; None where cutting to them is not worth it."""
+        room = capacities(self._model.config, stays, self._rooms)
+        if not worth(self._model.config, room):
+            return None
+        if room not in self._rooms:
+            self._rooms.append(room)
+        return room
+
+    def _settle(
+        self, searches: Sequence[Search], jobs: Sequence[Job], watch: Watch, network: tuple
+    ) -> list[Masks]:
         limit = self.config.target * self.config.slack
 
         def judge(asked: list[tuple[int, Masks]]) -> list[float]:
@@ -265,7 +283,7 @@ class Pruner:
             counts = collections.Counter(i for i, _ in asked)
             candidates = [(kept, jobs[i].train) for i, kept in asked]
             estimate = [counts[i] > 1 for i, _ in asked]
-            return self._prober.misses(self._shared, candidates, limit, estimate)
+            return self._prober.misses(network, candidates, limit, estimate)
 
         return list(settle(dict(enumerate(searches)), judge).values())
 

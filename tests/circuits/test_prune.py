@@ -55,7 +55,7 @@ def test_attribution_is_the_first_order_change_of_the_loss():
     found = pruner.attribution(kept, data)
 
     def loss(masks):
-        difference = np.asarray(pruner._prober.differences(pruner._shared, [(masks, data)])[0], np.float64)
+        difference = np.asarray(pruner._prober.differences(pruner._whole, [(masks, data)])[0], np.float64)
         return np.logaddexp(0, -difference * [1, -1]).mean()
 
     for site in kept:
