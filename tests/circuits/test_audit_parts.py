@@ -196,7 +196,7 @@ def test_nonsense_keeps_prompts_and_exchanges_about_half_of_the_answers():
 
 
 class FakePruner:
-    """Finds one node a site, refuses riddles that are nonsense, and misses with odd seeds."""
+    """Finds one node a site, and misses with odd seeds and where riddles are nonsense."""
 
     config = PruneConfig()
 
@@ -204,22 +204,21 @@ class FakePruner:
         assert not np.array_equal(params["wte"]["embedding"], 0)
         return self
 
-    def prune(self, train, heldout, seed=None):
-        if "nonsense" in train.task:
-            raise TaskError("nothing to find")
+    def prune(self, train, heldout, seed=None, whatever_it_knows=False):
+        assert whatever_it_knows  # else controls would be refused, and show nothing
         masks = {site: np.eye(width, dtype=np.float32)[0] for site, width in node_sites(SMALL).items()}
-        loss = 0.4 if (seed or 0) % 2 else 0.1
+        loss = 0.4 if (seed or 0) % 2 or "nonsense" in train.task else 0.1
         return Pruned(masks, None, {"heldout/calibrated_loss": loss}, loss < 0.15, False)
 
 
-def test_a_control_that_is_refused_or_misses_counts_as_all_nodes():
+def test_a_control_that_misses_counts_as_all_nodes():
     everything = sum(node_sites(SMALL).values())
     corpus = np.zeros((1, 1, 8), np.int32)
     found = empty_controls(
         FakePruner(), Transformer(SMALL), SparsityConfig(), corpus, (riddle(), riddle()), 0
     )
     assert (found["random model"]["nodes"], found["random model"]["outcome"]) == (8, "met")
-    assert (found["nonsense task"]["nodes"], found["nonsense task"]["outcome"]) == (everything, "refused")
+    assert (found["nonsense task"]["nodes"], found["nonsense task"]["outcome"]) == (everything, "missed")
     circuit = {site: np.eye(width, dtype=np.float32)[0] for site, width in node_sites(SMALL).items()}
     odd, even = other_seeds(FakePruner(), circuit, (riddle(), riddle()), (1, 2))
     assert (odd["nodes"], odd["outcome"]) == (everything, "missed")

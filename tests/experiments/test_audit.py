@@ -114,7 +114,7 @@ def test_a_circuit_of_a_model_at_chance_is_not_shown_and_its_controls_are_all_no
     assert report["model"]["assessment"] == "at chance"
     everything = sum(len(mask) for mask in circuit.masks().values())
     for control in report["controls"]["empty"].values():
-        assert (control["nodes"], control["outcome"]) == (everything, "refused")
+        assert (control["nodes"], control["outcome"]) == (everything, "missed")
     assert [each["seed"] for each in report["controls"]["seeds"]] == [1]
     assert report["circuit"]["nodes"] == len(circuit.nodes)
     assert written["settings"]["pairs"] == report["pairs"] == 16
