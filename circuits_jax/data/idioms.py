@@ -6,7 +6,7 @@ An idiom is a text with slots, `$` and one letter:
     G        a function name, the same at each place
     v l      a variable in scope; the one assigned last
     n f k    any name, function name, class name
-    d s w q  number, string in either quotes, words, this idiom's quote character
+    d s w q  number, string, words, the program's quote character
     e x t    expression; compound expression; test
     b o      block of statements, indented like its slot; a trailing comment or nothing
 

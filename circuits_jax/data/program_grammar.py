@@ -59,6 +59,7 @@ class Writer:
         self._classes = [title for title in titles if title not in HELDOUT_WORDS]
         self._scope: list[str] = []
         self._depth = 0
+        self._mark = '"'
         self._slots: dict[str, Callable[[], str]] = {
             "v": self._variable,
             "l": self._last,
@@ -76,9 +77,14 @@ class Writer:
         }
 
     def program(self) -> str:
-        """One program: one to three units, ending in a newline."""
+        """One program: four to nine units, ending in a newline, its strings in one kind of quotes.
+
+        A window of training shows one author's habit, as one of real code does: without positions a network
+        sees which quotes there are, and hardly which of them came last.
+        """
         self._scope = [self._name(), self._name()]
-        return "\n\n\n".join(self._unit() for _ in range(1 + int(3 * self._random()))) + "\n"
+        self._mark = '"' if self._random() < 0.5 else "'"
+        return "\n\n\n".join(self._unit() for _ in range(4 + int(6 * self._random()))) + "\n"
 
     def _unit(self) -> str:
         size = len(self._scope)
@@ -106,7 +112,7 @@ class Writer:
                 local[slot] = self._fresh(local)
                 new += [local[slot]] if slot != "G" else []
             elif slot == "q" and slot not in local:
-                local[slot] = self._quote()
+                local[slot] = self._mark
             text = local[slot] if slot in local else self._slots[slot]()
             out.append(text.replace("\n", "\n" + indent) if indent else text)
         self._scope += new
@@ -128,9 +134,6 @@ class Writer:
     def _word(self) -> str:
         return self._skewed(self._words)
 
-    def _quote(self) -> str:
-        return '"' if self._random() < 0.5 else "'"
-
     def _variable(self) -> str:
         """A name in scope, recent ones more often."""
         return self._scope[-1 - int(len(self._scope) * self._random() ** 2)]
@@ -148,8 +151,7 @@ class Writer:
         return " ".join([self._word().replace("_", " ").strip() for _ in range(1 + int(3 * self._random()))])
 
     def _string(self) -> str:
-        quote = self._quote()
-        return f"{quote}{self._phrase()}{quote}"
+        return f"{self._mark}{self._phrase()}{self._mark}"
 
     def _comment(self) -> str:
         return f"  # {self._phrase()}" if self._random() < 0.3 else ""

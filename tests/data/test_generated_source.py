@@ -119,12 +119,18 @@ def test_both_quotes_are_about_equally_frequent(programs):
     assert 0.8 < text.count('"') / text.count("'") < 1.25
 
 
+def test_a_program_keeps_to_one_kind_of_quotes(programs):
+    kinds = [set(program.replace('"""', "")) & {'"', "'"} for program in programs]
+    assert all(len(kind) < 2 for kind in kinds)
+    assert {'"'} in kinds and {"'"} in kinds
+
+
 def test_same_seed_same_programs_everywhere():
     first = list(generate_programs(WORDS_60, 7, count=50))
     assert first == list(generate_programs(WORDS_60, 7, count=50))
     assert first != list(generate_programs(WORDS_60, 8, count=50))
     assert len(set(first)) == 50
-    assert hashlib.sha256("".join(first).encode()).hexdigest()[:16] == "81f8e2354a6922ca"
+    assert hashlib.sha256("".join(first).encode()).hexdigest()[:16] == "f66ee235441c32e6"
 
 
 def test_corpus_words_are_counted_and_cleaned():
