@@ -77,14 +77,14 @@ class Writer:
         }
 
     def program(self) -> str:
-        """One program: four to nine units, ending in a newline, its strings in one kind of quotes.
+        """One program: two to four units, ending in a newline, its strings in one kind of quotes.
 
         A window of training shows one author's habit, as one of real code does: without positions a network
         sees which quotes there are, and hardly which of them came last.
         """
         self._scope = [self._name(), self._name()]
         self._mark = '"' if self._random() < 0.5 else "'"
-        return "\n\n\n".join(self._unit() for _ in range(4 + int(6 * self._random()))) + "\n"
+        return "\n\n\n".join(self._unit() for _ in range(2 + int(3 * self._random()))) + "\n"
 
     def _unit(self) -> str:
         size = len(self._scope)
