@@ -47,7 +47,7 @@ setup(
             "tiktoken>=0.8",
         ],
         "graph": ["networkx>=3.4"],
-        "hub": ["fsspec>=2024.6", "huggingface_hub>=0.30"],
+        "hub": ["fsspec[http]>=2024.6", "huggingface_hub>=0.30"],
         "openai": ["tiktoken>=0.8"],
         "tensorboard": ["tensorboardX>=2.6"],
         "tpu": ["jax[tpu]>=0.9"],

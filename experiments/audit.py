@@ -36,7 +36,6 @@ from experiments.pretrain import prepare_corpus
 
 FORMAT, VERSION = "circuits_jax.audit", 1
 
-_TASKS = flags.DEFINE_list("tasks", ["all"], "Tasks, or files of tasks, whose circuits are audited.")
 _CONTROLS = flags.DEFINE_bool("controls", True, "Prune for controls too, the expensive part.")
 
 
@@ -238,7 +237,7 @@ def main() -> None:
     """The command."""
     workdir, config = common.workdir(), common.read_config().audit
     run = load_run(workdir)
-    subjects = find_subjects(run, workdir, _TASKS.value, config)
+    subjects = find_subjects(run, workdir, flags.FLAGS.tasks, config)
     earlier = earlier_reports(workdir, config)
     if _CONTROLS.value:
         earlier = {task: report for task, report in earlier.items() if report["controls"] is not None}
@@ -247,4 +246,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_list("tasks", ["all"], "Tasks, or files of tasks, whose circuits are audited.")
     common.run(main)

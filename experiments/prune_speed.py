@@ -30,7 +30,6 @@ _LENGTH = flags.DEFINE_integer("length", 24, "Tokens of a prompt.", lower_bound=
 _D_MODEL = flags.DEFINE_integer(
     "d_model", 256, "Width of the residual stream; a multiple of 16.", lower_bound=16
 )
-_REPEATS = flags.DEFINE_integer("repeats", 7, "Measured steps of each way.", lower_bound=1)
 
 PAIRS = 64
 STEPS = 4  # in one call
@@ -45,7 +44,7 @@ def main() -> None:
     prune = common.read_config().prune
     config = ModelConfig(d_model=_D_MODEL.value, n_ctx=max(128, _LENGTH.value))
     ways = build_ways(config, prune, _LENGTH.value)
-    common.report(measure(ways, _REPEATS.value), common.workdir() / "prune_speed.json")
+    common.report(measure(ways, flags.FLAGS.repeats), common.workdir() / "prune_speed.json")
 
 
 def build_ways(config: ModelConfig, prune: PruneConfig, length: int) -> dict[str, Callable[[], object]]:
@@ -110,4 +109,5 @@ def _some(config: ModelConfig, share: float) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_integer("repeats", 7, "Measured steps of each way.", lower_bound=1)
     common.run(main)

@@ -18,7 +18,6 @@ from circuits_jax.tasks.metrics import loss_of_difference, right_margin
 from circuits_jax.training.run import Run, load_run
 from experiments import common
 
-_TASKS = flags.DEFINE_list("tasks", list(TASKS), "Task names or files; all twenty by default.")
 _PAIRS = flags.DEFINE_integer("pairs", 128, "Held-out pairs a task is judged on.", lower_bound=1)
 
 
@@ -27,7 +26,7 @@ def main() -> None:
     run = load_run(common.workdir())
     difference = jax.jit(functools.partial(pair_difference, run.model))
     rows = []
-    for task in [get_task(name) for name in _TASKS.value]:
+    for task in [get_task(name) for name in flags.FLAGS.tasks]:
         try:
             pairs = build_pairs(task, run.tokenizer, "heldout", _PAIRS.value, 0, run.config.model.n_ctx)
         except TaskError as error:
@@ -77,4 +76,5 @@ def _bigram_accuracy(pairs: Pairs, run: Run) -> float | str:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_list("tasks", list(TASKS), "Task names or files; all twenty by default.")
     common.run(main)

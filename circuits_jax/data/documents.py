@@ -117,7 +117,7 @@ class Documents(tfds.core.GeneratorBasedBuilder):
     def _check_splits(self, counts: dict[str, int]) -> None:
         corpus, kept = self.builder_config, sum(counts[split] for split in SPLITS)
         if not kept:
-            raise ConfigError(f"none of {corpus.what} could be read as UTF-8; name others")
+            raise ConfigError(f"none of {corpus.what} is text in UTF-8; name others")
         for split in SPLITS:
             if not counts[split]:
                 raise ConfigError(

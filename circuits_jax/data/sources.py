@@ -1,9 +1,11 @@
 """Where documents come from: `data.source` (Python trees, TFDS, JSON lines, Parquet)."""
 
+import contextlib
 import glob
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,16 +41,16 @@ def read_jsonl(path: str, column: str) -> Iterator[Any]:
     """What each line of a file of JSON objects, gzipped if its name ends in .gz, holds under `column`.
 
     Raises:
-      ConfigError: for a line that is no JSON object, or has no such key.
+      ConfigError: if the file cannot be read, or for a line that is no JSON object, or has no such key.
     """
     opened: Callable[..., Any] = gzip.open if path.endswith(".gz") else open
-    with opened(path, "rt", encoding="utf-8") as file:
+    with _readable(path, "file of JSON lines in UTF-8"), opened(path, "rt", encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if line.isspace():
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ConfigError(f"{path}, line {number}: this is not JSON ({error})") from error
             if not isinstance(row, dict) or column not in row:
                 has = ", ".join(row) if isinstance(row, dict) else f"a {type(row).__name__}"
@@ -69,15 +71,23 @@ def read_parquet(path: str, column: str) -> Iterator[Any]:
         from pyarrow import parquet
     except ImportError as error:
         raise ConfigError("data.source 'parquet' needs pyarrow; pip install pyarrow") from error
-    try:
-        file = parquet.ParquetFile(path)
+    readable = _readable(path, "Parquet file", pyarrow.ArrowException)
+    with readable, parquet.ParquetFile(path) as file:
         if column not in file.schema_arrow.names:
             names = ", ".join(file.schema_arrow.names)
             raise ConfigError(f"{path} has no column {column!r}, which data.text names; it has {names}")
         for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=[column]):
             yield from batch.column(0).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise ConfigError(f"{path} is no readable Parquet file ({str(error).splitlines()[0]})") from error
+
+
+@contextlib.contextmanager
+def _readable(path: str, what: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Turns what reading `path`, which is to be a `what`, raises, `kinds` among it, into one line."""
+    try:
+        yield
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error, *kinds) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{path} is no readable {what} ({reason})") from error
 
 
 def _rows_config(config: DataConfig, read: Callable[[str, str], Iterator[Any]]) -> DocumentsConfig:
@@ -104,7 +114,9 @@ def _matching(patterns: Sequence[str], source: str) -> list[str]:
         )
     paths: list[str] = []
     for pattern in patterns:
-        found = sorted(glob.glob(os.path.expanduser(pattern), recursive=True))
+        name = os.path.expanduser(pattern)
+        # A file's own name may hold what a pattern would read as a set of characters.
+        found = [name] if os.path.isfile(name) else sorted(glob.glob(name, recursive=True))
         files = [os.path.realpath(path) for path in found if os.path.isfile(path)]
         if not files:
             raise ConfigError(
@@ -156,8 +168,9 @@ def _tfds_builder(config: DataConfig) -> tfds.core.DatasetBuilder:
         if not builder.is_prepared():
             builder.download_and_prepare(file_format="array_record")
         builder.as_data_source(next(iter(builder.info.splits)))
-    except (tfds.core.DatasetNotFoundError, NotImplementedError, OSError, ValueError, ImportError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except Exception as error:  # TFDS runs the datasets' own code, which raises anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = reason.partition(" Available datasets")[0][:300]
         raise ConfigError(
             f"the TFDS dataset {config.name!r} cannot be used ({reason}); prepare it as array_record, "
             "and name its data_dir in data.roots"

@@ -17,6 +17,7 @@ ENCODER = "encoder.json"
 MERGES = "vocab.bpe"
 EOT_TEXT = "<|endoftext|>"
 EOT = 2047
+_START_TEXT = "<|startoftext|>"  # may be listed, and is no token of the encoding
 THREADS = 2
 # The released encoding's split pattern.
 PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -37,6 +38,7 @@ class TinyPython:
         folder = Path(folder)
         self._files = {name: read_bytes(folder / name) for name in (ENCODER, MERGES)}
         encoder = read_json(folder / ENCODER)
+        encoder.pop(_START_TEXT, None)
         self.eot: int = encoder.pop(EOT_TEXT, EOT)
         ranks = _ranks(encoder, self._files[MERGES], folder)
         if type(self.eot) is not int or self.eot < len(ranks):

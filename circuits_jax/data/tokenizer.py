@@ -169,9 +169,10 @@ def load_tokenizer(path: Path) -> Tokenizer:
         return SentencePieceTokenizer(Path(path).read_bytes())
     except OSError as error:
         raise ConfigError(f"the tokenizer {path} cannot be read ({error.strerror})") from error
-    except ConfigError as error:
+    except (ConfigError, RuntimeError, UnicodeDecodeError) as error:  # the latter two are SentencePiece's own
+        why = " ".join(str(error).split())
         raise ConfigError(
-            f"the tokenizer {path} cannot be used: {error}; delete it to train it again, or restore it"
+            f"the tokenizer {path} cannot be used: {why}; delete it to train it again, or restore it"
         ) from error
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh, PartitionSpec
 
-# Below this share of nonzeros the sparse product was the faster one (BUILD_NOTES, "Sparse products").
+# Below this share of nonzeros the sparse product was the faster one (BUILD_NOTES, "Figures").
 DENSEST = 1 / 32
 
 

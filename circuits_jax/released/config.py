@@ -36,21 +36,33 @@ _HONOURED: dict[str, tuple[tuple[type, ...], Any]] = {
     "afrac": ((float, int, type(None)), None),
     "afrac_loctypes": ((str,), "attn_in,attn_out,mlp_in,mlp_out"),
     "tied_unembed": ((bool,), True),
-    "sink": ((bool,), False),
+    "sink": ((bool, type(None)), False),
     "enable_bigram_table": ((bool,), False),
 }
 _CHOICES = {"activation_type": ACTIVATIONS, "residual_activation_type": RESIDUAL_ACTIVATIONS}
-# Of training, of speed, of how a tensor is initialised or named: the logits do not depend on them.
+# Of training, of speed, of how a tensor is initialised, sized or named: the logits do not depend on them,
+# or (`n_embd` and the two ranks) the tensors themselves tell, since others do not fit.
 _WITHOUT_EFFECT = {
+    "afrac_ste",
+    "afrac_ste_only_non_neurons",
+    "bigram_table_rank",
+    "debug_exact_topk",
+    "debug_nans",
     "dropout",
     "dropout_cat_pos_emb",
-    "sinusoidal_cat_pos_emb",
-    "learnable_bigram_table",
     "enable_sparse_kernels",
-    "grad_checkpointing",
+    "expansion_factor",
+    "expansion_factor_mlp",
     "flash",
-    "debug_nans",
+    "grad_checkpointing",
+    "learnable_bigram_table",
+    "mup_width_multiplier",
+    "n_embd",
+    "pfrac",
+    "sinusoidal_cat_pos_emb",
+    "sparse_matmul_impl",
     "tokenizer_name",
+    "unembed_rank",
 }
 # What the transformers library writes into config.json beside a model's own keys.
 _OF_TRANSFORMERS = {
@@ -74,7 +86,8 @@ _OF_TRANSFORMERS = {
     "unk_token_id",
     "use_cache",
 }
-_REFUSED = {"use_tied_aux_matrix": "the auxiliary tied matrix is not part of the released inference code"}
+# Options of the code that the released models were trained with, which the released inference code has not.
+_REFUSED = ("afrac_approx", "enable_fp8_linear", "mup", "rtopk", "scale_invariance", "use_tied_aux_matrix")
 
 
 def config_from_released(
@@ -139,12 +152,17 @@ def config_to_released(config: ModelConfig) -> dict[str, Any]:
 def _known(values: Mapping[str, Any], strict: bool) -> dict[str, Any]:
     """`values` under their present names, without the keys that have no effect."""
     values = dict(values)
-    for key, why in _REFUSED.items():
-        if values.pop(key, None):
-            raise CheckpointError(f"config key {key} is set, which is not supported: {why}")
+    refused = [key for key in _REFUSED if values.pop(key, None)]
+    if refused:
+        raise CheckpointError(
+            f"config keys set that are not supported: {', '.join(refused)}; the released inference code has "
+            "no such options"
+        )
     if "n_mlp" in values:
         neurons = values.pop("n_mlp")
-        if values.setdefault("d_mlp", neurons) != neurons:
+        if values.get("d_mlp") is None:
+            values["d_mlp"] = neurons
+        elif values["d_mlp"] != neurons:
             raise CheckpointError(f"config keys d_mlp {values['d_mlp']} and n_mlp {neurons} differ")
     unknown = sorted(set(values) - set(_HONOURED) - _WITHOUT_EFFECT - _OF_TRANSFORMERS)
     if unknown and strict:
@@ -198,7 +216,7 @@ def _build(values: Mapping[str, Any], logits_bias: bool) -> ModelConfig:
         bias=values["bias"],
         norm_bias=values["ln_bias"],
         tied_unembed=values["tied_unembed"],
-        attention_sink=values["sink"],
+        attention_sink=bool(values["sink"]),
         bigram=values["enable_bigram_table"],
         logits_bias=logits_bias,
         activation_fraction=None if fraction is None else float(fraction),

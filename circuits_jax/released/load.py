@@ -77,6 +77,8 @@ def load(
         weights = _find_weights(local)
         config_path = _find_config(weights)
         raw = read_json(config_path)
+        if "format" in raw:  # of `sparse_format`, which stands on this module
+            raise CheckpointError(f"{config_path} is of format {raw['format']!r}; load_sparse reads that")
         state = _read_state(weights)
         try:
             config = config_from_released(raw, LOGITS_BIAS in state, strict)

@@ -11,6 +11,7 @@ from circuits_jax.errors import CheckpointError
 from circuits_jax.files import read_json
 
 _HUB = "hf:"
+_LONGEST_REASON = 300
 _BESIDE = ("beeg_config.json", "config.json", "encoder.json", "vocab.bpe", "tokenizer.model")
 
 
@@ -110,14 +111,14 @@ def _errors_of_networks() -> list[type[BaseException]]:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of an error that may have several, or none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """What an error says, which may be several lines or nothing, in one."""
+    return " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
 
 
 def _copy(files: Any, root: str, name: str, folder: Path) -> bool:
     """Copies one file if it is there."""
-    if not files.exists(f"{root}/{name}"):
+    try:  # not `exists`, which takes a network that fails for a file that is not there
+        files.get_file(f"{root}/{name}", str(folder / name))
+    except FileNotFoundError:
         return False
-    files.get_file(f"{root}/{name}", str(folder / name))
     return True

@@ -193,7 +193,7 @@ def _untie(state: MutableMapping[str, np.ndarray], strict: bool) -> None:
     if head is None:
         return
     embedding = state.setdefault(EMBEDDING, head)
-    if np.array_equal(head, embedding):
+    if np.array_equal(head, embedding, equal_nan=head.dtype.name in FLOATS):
         return
     if strict:
         raise CheckpointError(

@@ -18,15 +18,12 @@ def load_released_tokenizer(folder: Path, vocab_size: int) -> Tokenizer | None:
       CheckpointError: if its files are damaged, or it has more tokens than the model's `vocab_size`.
     """
     tokenizer: Tokenizer
-    try:
-        if tinypython.lies_in(folder):
-            tokenizer = TinyPython(folder)
-        elif (folder / SENTENCEPIECE).is_file():
-            tokenizer = load_tokenizer(folder / SENTENCEPIECE)
-        else:
-            return None
-    except ConfigError as error:
-        raise CheckpointError(str(error)) from error
+    if tinypython.lies_in(folder):
+        tokenizer = TinyPython(folder)
+    elif (folder / SENTENCEPIECE).is_file():
+        tokenizer = _load_sentencepiece(folder / SENTENCEPIECE)
+    else:
+        return None
     if tokenizer.vocab_size > vocab_size:
         raise CheckpointError(
             f"{folder}: the tokenizer has {tokenizer.vocab_size} tokens, the model {vocab_size}; "
@@ -43,3 +40,10 @@ def save_released_tokenizer(tokenizer: Tokenizer | None, folder: Path) -> None:
         tokenizer.save(folder)
     elif tokenizer is not None:
         tokenizer.save(folder / SENTENCEPIECE)
+
+
+def _load_sentencepiece(path: Path) -> Tokenizer:
+    try:
+        return load_tokenizer(path)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error

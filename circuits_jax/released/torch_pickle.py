@@ -154,19 +154,27 @@ class _Machine:
         return self.stack[-1]
 
 
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> np.ndarray:
+def _rebuild_tensor(
+    storage: Any, offset: Any, shape: Any, strides: Any, _grad: Any, _hooks: Any, flags: Any = None
+) -> np.ndarray:
     """A read-only view of a storage, after checking that it stays inside."""
     numbers = (offset, *shape, *strides)
     if not isinstance(storage, np.ndarray) or not all(type(n) is int and n >= 0 for n in numbers):
         raise CheckpointError("the pickle rebuilds a tensor from what is no storage, shape and strides")
     if len(shape) != len(strides):
         raise CheckpointError(f"a tensor has {len(shape)} axes but {len(strides)} strides")
+    if flags:  # bits by which PyTorch negates or conjugates a tensor when it is read
+        raise CheckpointError("a tensor is a negated or conjugated view; save a copy of it")
     size = math.prod(shape)
     if size == 0:
         return np.zeros(shape, storage.dtype)
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
-    if last >= storage.size or size > storage.size:
+    if last >= storage.size:
         raise CheckpointError(f"a tensor of shape {list(shape)} reaches outside its {storage.size} entries")
+    if size > storage.size:  # a small file could name an array of any size
+        raise CheckpointError(
+            f"a tensor of shape {list(shape)} repeats its {storage.size} entries; save a copy of it"
+        )
     steps = [stride * storage.itemsize for stride in strides]
     return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps, writeable=False)
 

@@ -85,7 +85,7 @@ class _Pickler:
         """A contiguous tensor on a storage of its own."""
         if id(tensor) not in self._keys:
             self._keys[id(tensor)] = len(self.arrays)
-            self.arrays.append(np.ascontiguousarray(tensor))
+            self.arrays.append(tensor)  # the array itself, so that its id stays its own
         key, kind = str(self._keys[id(tensor)]), _TYPES[tensor.dtype]
         strides = tuple(int(np.prod(tensor.shape[axis + 1 :], dtype=np.int64)) for axis in range(tensor.ndim))
         storage = b"(" + _text("storage") + f"ctorch\n{kind}\n".encode() + _text(key) + _text("cpu")

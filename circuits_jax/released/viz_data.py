@@ -13,19 +13,21 @@ import numpy as np
 
 from circuits_jax.circuits import graph
 from circuits_jax.circuits.circuit import Calibration, Circuit, Edge, Importance, Node
-from circuits_jax.config import ModelConfig, PruneConfig, to_dict
+from circuits_jax.circuits.edges import without_edges
+from circuits_jax.config import ModelConfig, PruneConfig, from_dict, to_dict
 from circuits_jax.errors import CheckpointError, CircuitError
 from circuits_jax.model import sites
 from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.released.config import config_from_released
-from circuits_jax.released.files import listed
+from circuits_jax.released.files import as_json, listed
 from circuits_jax.released.load import Released
 from circuits_jax.released.torch_file import read_torch_file
 
 DOUBLED = 2.0
 BIAS = "bias"  # in place of a source node: the weight is the target's bias
 PRUNE_CONFIG = "prune_config"
-_MISSHAPED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
+_SIZES = ("n_layer", "d_model", "heads", "d_head", "neurons", "d_pos", "vocab_size")
+_MISSHAPED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError)
 
 
 class Sample(NamedTuple):
@@ -81,6 +83,9 @@ def import_viz(
     unless given, the calibration is the identity, and with `model` the entries of the embedding and the last
     are found.  The released pruning's settings are `provenance["prune_config"]`; `provenance["prune"]` holds
     our own defaults, by which our experiments build the task's pairs.
+
+    What has no place in `Circuit`: the released pruning masks the final residual stream too, where no node of
+    ours lies.  The channels that it keeps there are `provenance["final_resid"]`; matrices to them are left.
 
     Args:
       path: The file.
@@ -153,8 +158,11 @@ class _VizFile:
         return VizData(
             circuit if model is None else _placed_in(circuit, model),
             {site: _samples(each) for site, each in self._raw["samples"].items() if each},
-            np.asarray(tokens),
-            {site: {int(i): x for i, x in each.items()} for site, each in activations.items()},
+            np.asarray(tokens, np.int64),
+            {
+                site: {int(i): np.asarray(x, np.float32) for i, x in each.items()}
+                for site, each in activations.items()
+            },
         )
 
     def _joined(self, key: str) -> list[Joined]:
@@ -164,6 +172,8 @@ class _VizFile:
             entries = [entry for part in entries for entry in part]
         joined = []
         for matrix, sources, targets, ends in entries:
+            if sites.FINAL in ends:
+                continue
             entry = Joined(np.asarray(matrix), _ids(sources), _ids(targets), tuple(ends))
             # A matrix without entries has lost its shape.
             if entry.matrix.size and entry.matrix.shape != (len(entry.sources), len(entry.targets)):
@@ -200,6 +210,8 @@ class _VizFile:
         """The rise of the loss by node and edge; None if the file says it of none."""
         losses: dict[Node, float] = {}
         for site, values in self._importances["ch_interv_losses"].items():
+            if site == sites.FINAL:
+                continue
             if len(values) != len(self.order.get(site, ())):
                 raise CircuitError(
                     f"ch_interv_losses has {len(values)} values at {site}, not one a kept node"
@@ -219,18 +231,19 @@ class _VizFile:
             "imported": name,
             "prune": to_dict(prune),
             "met_target": self.base <= prune.target,
-            PRUNE_CONFIG: _plain(raw["circuit_data"].get(PRUNE_CONFIG, raw.get(PRUNE_CONFIG)) or {}),
+            PRUNE_CONFIG: as_json(raw["circuit_data"].get(PRUNE_CONFIG, raw.get(PRUNE_CONFIG)) or {}),
             "num_total_nodes": int(raw["num_total_nodes"]),
-            "all_loss": [[_plain(n), float(loss) / DOUBLED] for n, loss in raw.get("all_loss") or []],
+            "all_loss": [[as_json(n), float(loss) / DOUBLED] for n, loss in raw.get("all_loss") or []],
             "layer_deltas": {layer: float(loss) - self.base for layer, loss in layers.items()},
             "bias_deltas": bias,
+            sites.FINAL: sorted(int(i) for i in raw["circuit_data"].get(sites.FINAL, ())),
         }
 
 
 def _order(config: ModelConfig, circuit_data: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """{node site: kept indices in the file's order}, sites in forward order."""
     widths = sites.node_sites(config)
-    unknown = [site for site in circuit_data if site not in widths and site != PRUNE_CONFIG]
+    unknown = [site for site in circuit_data if site not in (*widths, PRUNE_CONFIG, sites.FINAL)]
     if unknown:
         raise CircuitError(f"circuit_data names {listed(unknown)}, which this model has not")
     order = {site: _ids(circuit_data[site]) for site in widths if site in circuit_data}
@@ -259,7 +272,10 @@ def _ids(values: Any) -> tuple[Any, ...]:
 
 def _samples(of_site: Mapping[int, Any]) -> OfSite:
     def read(items: Sequence[Any]) -> tuple[Sample, ...]:
-        return tuple(Sample(np.asarray(item[0]), np.asarray(item[1]), int(item[2])) for item in items)
+        return tuple(
+            Sample(np.asarray(item[0], np.int64), np.asarray(item[1], np.float32), int(item[2]))
+            for item in items
+        )
 
     return {
         int(index): {float(q): (read(lowest), read(highest)) for q, (lowest, highest) in of_node.items()}
@@ -277,26 +293,21 @@ def _zeros(config: ModelConfig) -> dict[str, np.ndarray]:
 
 def _placed_in(circuit: Circuit, model: Released) -> Circuit:
     """The circuit with what its model tells of it."""
-    theirs, ours = dict(circuit.model_config), to_dict(model.config)
-    differ = [name for name in ("n_layer", "d_model", "d_head", "vocab_size") if theirs[name] != ours[name]]
+    theirs = from_dict(ModelConfig, circuit.model_config)
+    pairs = {name: (getattr(theirs, name), getattr(model.config, name)) for name in _SIZES}
+    differ = [f"{name} {first} and {second}" for name, (first, second) in pairs.items() if first != second]
     if differ:
-        named = ", ".join(f"{name} {theirs[name]} and {ours[name]}" for name in differ)
-        raise CircuitError(f"the circuit is not of this model: {named}")
-    live = graph.reached(model.config, model.params, circuit.masks())
+        raise CircuitError(f"the circuit is not of this model: {', '.join(differ)}")
+    kept = {edge[:2] for edge in circuit.edges}
+    every = graph.edges_of(model.config, model.params, circuit.nodes)
+    gone = [edge for edge in every if edge[:2] not in kept]
+    params = without_edges(model.config, model.params, circuit.nodes, gone)
+    live = graph.reached(model.config, params, circuit.masks())
     return dataclasses.replace(
         circuit,
         bias_only=tuple(not bool(live[node.site][node.index]) for node in circuit.nodes),
         embedding=graph.embedding_entries(model.config, model.params, circuit.nodes),
-        model_config=ours,
+        model_config=to_dict(model.config),
         model_hash=model_hash(model.config, model.params),
         tokenizer_hash="" if model.tokenizer is None else model.tokenizer.hash,
     )
-
-
-def _plain(value: Any) -> Any:
-    """`value` as JSON has it."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return value.tolist() if isinstance(value, np.ndarray) else value

@@ -44,18 +44,18 @@ def export_viz(data: Circuit | VizData, path: str | Path) -> Path:
         data = VizData(data, {}, _NO_PROMPTS, {})
     circuit = data.circuit
     config = from_dict(ModelConfig, circuit.model_config, "model")
+    provenance = circuit.provenance
     kept = {site: [n.index for n in circuit.nodes if n.site == site] for site in sites.node_sites(config)}
-    prune = circuit.provenance.get(PRUNE_CONFIG, circuit.provenance.get("prune", {}))
+    # The visualizer counts the entries of whatever lies in circuit_data: channels alone.
+    channels = kept | {sites.FINAL: provenance.get(sites.FINAL, [])}
     value = {
-        "circuit_data": {site: np.array(ids, np.int64) for site, ids in kept.items()} | {PRUNE_CONFIG: prune},
-        PRUNE_CONFIG: prune,
-        "num_total_nodes": sum(sites.node_sites(config).values()),
-        "all_loss": [
-            (trial, DOUBLED * loss) for trial, loss in circuit.provenance.get("all_loss", ())
-        ],
-        "samples": {site: _samples(data.samples, site) for site in kept},
+        "circuit_data": {site: np.array(ids, np.int64) for site, ids in channels.items()},
+        PRUNE_CONFIG: provenance.get(PRUNE_CONFIG, provenance.get("prune", {})),
+        "num_total_nodes": provenance.get("num_total_nodes", sum(sites.node_sites(config).values())),
+        "all_loss": _all_loss(circuit),
+        "samples": {site: _samples(data.samples, site) for site in channels},
         "importances": _importances(data, config, kept),
-    }  # fmt: skip
+    }
     write_torch_file(Path(path), value)
     return Path(path)
 
@@ -76,6 +76,12 @@ def _importances(data: VizData, config: ModelConfig, kept: Mapping[str, list[int
         "task_samples": (_ids(data.task_tokens), {s: dict(x) for s, x in data.task_activations.items()}),
         "beeg_model_config": config_to_released(config) | {"tokenizer_name": "tinypython_2k"},
     }
+
+
+def _all_loss(circuit: Circuit) -> list[tuple[int, float]]:
+    """(trial, loss) of the search, or else the circuit's own loss, since the visualizer plots the list."""
+    trials = circuit.provenance.get("all_loss") or [[0, circuit.metrics["heldout/calibrated_loss"]]]
+    return [(trial, DOUBLED * loss) for trial, loss in trials]
 
 
 def _full_loss(circuit: Circuit) -> float:

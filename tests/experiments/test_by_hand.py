@@ -1,4 +1,4 @@
-"""intervene, generate, inspect and attack as commands, and what they say to those who mistype."""
+"""intervene, generate, inspect, attack and import_model as commands, and what they say to who mistypes."""
 
 import json
 import random
@@ -10,17 +10,28 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from circuits_jax import released
+from circuits_jax import load_circuit, released
+from circuits_jax.circuits.ablation import reference_activations
 from circuits_jax.data.tokenizer import train_sentencepiece
 from circuits_jax.errors import UserError
 from circuits_jax.released import save_sparse
-from experiments import attack, generate, inspect, intervene, models
+from circuits_jax.released.torch_writer import write_torch_file
+from experiments import attack, generate, import_model, inspect, intervene, models
+from experiments.export import export_circuits
+from experiments.import_model import import_circuit
 from tests.experiments.command import ROOT, finish, start
 from tests.released.models import TINY, forward, random_params
 from tests.released.oracle import GOLDEN
+from tests.released.test_viz_data import CONFIG, published
 
 SPARSE = str(GOLDEN / "b_sparse_rms_sink")
-COMMANDS = {"attack": attack, "generate": generate, "inspect": inspect, "intervene": intervene}
+COMMANDS = {
+    "attack": attack,
+    "generate": generate,
+    "import_model": import_model,
+    "inspect": inspect,
+    "intervene": intervene,
+}
 
 
 @pytest.fixture(scope="module")
@@ -127,13 +138,51 @@ def test_a_sparse_folder_opens_with_its_tokenizer(sparse, tokenizer):
             "choose all, last",
         ),
         ("intervene", [f"--model={SPARSE}", "--tokens=1", "--circuit=/no/where"], "cannot read the circuit"),
-        ("attack", [f"--model={SPARSE}"], "there is no circuit"),
+        ("import_model", [], "give --source"),
+        ("import_model", ["--source=/no/where", "--workdir=/no/run"], "does not exist"),
+        ("import_model", [f"--source={SPARSE}", "--workdir=/no/run"], "no tokenizer lies in"),
+        ("import_model", ["--viz=viz_data.pt"], "give --viz and --viz_task together"),
+        ("import_model", ["--viz=viz_data.pt", "--viz_task=quotes"], "'quotes'"),
+        ("attack", [f"--model={SPARSE}", "--workdir=/no/run"], "there is no circuit"),
         ("attack", ["--planted", "--elements=0,many"], "no number of elements"),
         ("attack", ["--planted", "--elements=0"], "makes no list longer"),
     ],
 )
 def test_bad_input_is_one_line(module, arguments, words):
     assert words in refusal(module, *arguments)
+
+
+def test_a_published_circuit_becomes_one_of_a_workdir(tokenizer, tmp_path, monkeypatch):
+    """Its file says nothing of means: they are those of the workdir's own corpus."""
+    monkeypatch.setattr(
+        models,
+        "corpus_means",
+        lambda opened: {
+            site: mean + 0.5
+            for site, mean in reference_activations(opened.model, opened.params, None, "zero").items()
+        },
+    )
+    config = CONFIG.__class__(**{**vars(CONFIG), "vocab_size": tokenizer.vocab_size})
+    source = released.export(random_params(config), config, tmp_path / "model", tokenizer=tokenizer)
+    workdir = released.as_workdir(source, tmp_path / "run")
+    value = published()
+    value["importances"]["beeg_model_config"]["vocab_size"] = tokenizer.vocab_size
+    write_torch_file(tmp_path / "viz_data.pt", value)
+    folder = import_circuit(tmp_path / "viz_data.pt", "single_double_quote", workdir)
+    circuit, run = load_circuit(folder), models.open_model(workdir).run
+    circuit.check_model(models.model_hash(run.config.model, run.params), tokenizer.hash)
+    assert circuit.task == "single_double_quote" and circuit.ablation == "mean"
+    assert len(circuit.nodes) == 7 and circuit.means["0.mlp.post_act"].tolist() == [0.5] * 12
+    (written,) = export_circuits(workdir / "circuits", "all", "viz")
+    again = released.import_viz(written, circuit.task).circuit
+    assert (again.nodes, again.edges) == (circuit.nodes, circuit.edges)
+    with pytest.raises(UserError, match="is there already"):
+        import_circuit(tmp_path / "viz_data.pt", "single_double_quote", workdir)
+    value["importances"]["beeg_model_config"]["vocab_size"] += 1
+    write_torch_file(tmp_path / "viz_data.pt", value)
+    with pytest.raises(UserError, match="not of this model"):
+        import_circuit(tmp_path / "viz_data.pt", "bracket_counting", workdir)
+    assert not (workdir / "circuits" / "bracket_counting").exists()
 
 
 def test_prompts_that_are_empty_or_too_long(sparse):

@@ -35,7 +35,12 @@ OTHER = {
 WITHOUT_EFFECT = {
     "dropout": 0.1, "debug_nans": True, "tokenizer_name": "other", "grad_checkpointing": False,
     "learnable_bigram_table": True, "dropout_cat_pos_emb": True, "sinusoidal_cat_pos_emb": True,
-    "enable_sparse_kernels": True, "flash": False,
+    "enable_sparse_kernels": True, "flash": False, "sink": None,
+    # Published configurations hold these too, though the released code does not know them.
+    "n_embd": 256, "pfrac": 0.0625, "expansion_factor": 4, "expansion_factor_mlp": 1.0,
+    "bigram_table_rank": None, "unembed_rank": None, "debug_exact_topk": False, "sparse_matmul_impl": "x",
+    "afrac_ste": True, "afrac_ste_only_non_neurons": False, "mup_width_multiplier": None,
+    "mup": False, "rtopk": False, "scale_invariance": False, "afrac_approx": None, "enable_fp8_linear": False,
 }  # fmt: skip
 
 
@@ -51,6 +56,7 @@ def test_the_other_keys_change_nothing(key):
 
 def test_n_mlp_is_d_mlp():
     assert config_from_released({"n_mlp": 96}).neurons == 96
+    assert config_from_released({"n_mlp": 96, "d_mlp": None}).neurons == 96
     with pytest.raises(CheckpointError, match="d_mlp 64 and n_mlp 96 differ"):
         config_from_released({"n_mlp": 96, "d_mlp": 64})
 
@@ -79,7 +85,8 @@ def test_keys_without_effect():
         ({"n_layer": 0}, "n_layer is 0"),
         ({"d_mlp": -4}, "d_mlp is -4"),
         ({"d_pos_emb": 0}, "d_pos_emb is 0"),
-        ({"sink": None}, "sink is None"),
+        ({"sink": 1}, "sink is 1; it must be bool or null"),
+        ({"mup": True, "rtopk": True, "afrac_ste": True}, "not supported: mup, rtopk;"),
         ({"afrac": 1.5}, "1.5"),
         ({"afrac": float("nan")}, "nan"),
         ({"afrac_loctypes": "attn_in, mlp_in"}, "' mlp_in'; choose one of attn_in"),

@@ -3,14 +3,18 @@
 import json
 import resource
 import warnings
+import zipfile
 
 import numpy as np
 import pytest
 
 from circuits_jax import released
+from circuits_jax.data.tokenizer import train_sentencepiece
 from circuits_jax.errors import CheckpointError, UserError
+from circuits_jax.released.tokenizers import load_released_tokenizer
 from circuits_jax.released.torch_writer import write_torch_file
 from tests.released.models import TINY, random_params
+from tests.released.test_load import shard
 from tests.released.test_tinypython import write_pair
 from tests.released.test_viz_data import published
 
@@ -20,6 +24,9 @@ KINDS = {
     "sparse": ("weights.safetensors", "config.json"),
     "tokenizer": ("encoder.json", "vocab.bpe"),
     "circuit": ("viz_data.pt", "viz_data.pt"),
+    "sharded": ("model.safetensors.index.json", "one.safetensors"),
+    "sentencepiece": ("tokenizer.model", "tokenizer.model"),
+    "pickle": ("data.pkl", "data.pkl"),
 }
 
 
@@ -34,7 +41,34 @@ def build(kind, folder):
         return folder, lambda folder: released.import_viz(folder / "viz_data.pt", "task")
     if kind == "tokenizer":
         return write_pair(folder), released.TinyPython
+    if kind == "sentencepiece":
+        train_sentencepiece(["def f(x):\n    return x + 1\n"] * 50, 285, ()).save(folder / "tokenizer.model")
+        return folder, lambda folder: load_released_tokenizer(folder, 10**6)
+    if kind == "pickle":
+        return unpacked(released.export(params, TINY, folder)), packed
+    if kind == "sharded":
+        shard(released.export(params, TINY, folder, "huggingface"))
+        return folder, released.load
     return released.export(params, TINY, folder, kind), released.load
+
+
+def unpacked(folder):
+    """A checkpoint whose pickle lies beside it: its mutations are not found by the archive's checksums."""
+    with zipfile.ZipFile(folder / "final_model.pt") as file:
+        (folder / "data.pkl").write_bytes(file.read("final_model/data.pkl"))
+    return folder
+
+
+def packed(folder):
+    """Loads the checkpoint with the pickle beside it in place of its own."""
+    path = folder / "final_model.pt"
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist()}
+    members["final_model/data.pkl"] = (folder / "data.pkl").read_bytes()
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return released.load(folder)
 
 
 def mutated(content, rng):

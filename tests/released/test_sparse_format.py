@@ -130,6 +130,12 @@ def test_other_versions_and_configurations(tmp_path):
         released.load_sparse(tmp_path / "nowhere")
 
 
+def test_the_loader_of_released_layouts_names_the_one_that_reads_it(tmp_path):
+    folder = released.save_sparse(random_params(TINY), TINY, tmp_path)
+    with pytest.raises(CheckpointError, match="'circuits_jax sparse weights'; load_sparse reads that"):
+        released.load(folder)
+
+
 def test_parameters_must_fit(tmp_path):
     with pytest.raises(CheckpointError, match="lack"):
         released.save_sparse({}, TINY, tmp_path / "out")

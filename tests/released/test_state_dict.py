@@ -108,6 +108,10 @@ def test_tied_weights():
     for name in ("lm_head.weight", "transformer.wte.weight"):
         one = {key: value for key, value in state.items() if key != name}
         assert_equal(params_from_state(one, config), random_params(config))
+    for dtype in (np.float32, ml_dtypes.bfloat16):  # a NaN is no difference
+        odd = np.full(state["lm_head.weight"].shape, np.nan, dtype)
+        both = {"lm_head.weight": odd, "transformer.wte.weight": odd.copy()}
+        assert np.isnan(params_from_state(state | both, config)["wte"]["embedding"]).all()
     head = state["lm_head.weight"] + 1
     with pytest.raises(CheckpointError, match="strict=False"):
         params_from_state(state | {"lm_head.weight": head}, config)

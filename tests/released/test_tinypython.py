@@ -1,16 +1,21 @@
 """The released tokenizer, on a small pair of files made here."""
 
 import builtins
+import collections
 import hashlib
+import itertools
 import json
 import re
 
 import pytest
+import regex
 
 from circuits_jax import released
 from circuits_jax.config import ModelConfig
 from circuits_jax.data.tinypython import PATTERN, byte_alphabet
+from circuits_jax.data.words import WORDS
 from circuits_jax.errors import CheckpointError
+from circuits_jax.tasks import build_pairs, get_task
 from tests.released.models import TINY, random_params
 
 MERGES = [("d", "e"), ("de", "f"), ("Ġ", "="), ("Ċ", "Ċ"), ("1", "2"), ("12", "3"), ("Ã", "©"), ("Ġ", "de")]
@@ -32,6 +37,26 @@ def write_pair(folder, merges=MERGES, ids=None):
     lines = ["#version: 0.2", *(" ".join(pair) for pair in merges), ""]
     (folder / "vocab.bpe").write_text("\n".join(lines), encoding="utf-8")
     return folder
+
+
+def learn_merges(text, count):
+    """The merges of the most frequent pairs, as a byte-pair encoding is trained, in GPT-2's letters."""
+    letters = {byte: letter for letter, byte in byte_alphabet().items()}
+    words = collections.Counter(regex.findall(PATTERN, text))
+    spelled = {word: [letters[byte] for byte in word.encode()] for word in words}
+    merges = []
+    for _ in range(count):
+        pairs = collections.Counter()
+        for word, parts in spelled.items():
+            for pair in itertools.pairwise(parts):
+                pairs[pair] += words[word]
+        merges.append(max(pairs, key=lambda pair: (pairs[pair], pair)))
+        first, second = merges[-1]
+        for parts in spelled.values():
+            for i in range(len(parts) - 2, -1, -1):
+                if parts[i : i + 2] == [first, second]:
+                    parts[i : i + 2] = [first + second]
+    return merges
 
 
 @pytest.fixture
@@ -80,6 +105,12 @@ def test_end_of_text_of_the_file_itself(tmp_path):
     folder = write_pair(tmp_path, ids=lambda tokens: {t: i for i, t in enumerate([*tokens, "<|endoftext|>"])})
     tokenizer = released.TinyPython(folder)
     assert (tokenizer.eot, tokenizer.vocab_size) == (264, 265)
+    marks = {"<|startoftext|>": 2046, "<|endoftext|>": 2047}
+    folder = write_pair(tmp_path, ids=lambda tokens: {t: i for i, t in enumerate(tokens)} | marks)
+    tokenizer = released.TinyPython(folder)
+    assert (tokenizer.eot, tokenizer.vocab_size) == (2047, 2048)
+    text = "<|startoftext|> def<|endoftext|>"
+    assert tokenizer.decode(tokenizer.encode(text)) == text and 2047 not in tokenizer.encode(text)
 
 
 @pytest.mark.parametrize("layout", ["bucket", "huggingface"])
@@ -139,3 +170,20 @@ def test_a_missing_file(tmp_path):
     (tmp_path / "vocab.bpe").unlink()
     with pytest.raises(CheckpointError, match=r"vocab\.bpe cannot be read"):
         released.TinyPython(tmp_path)
+
+
+def test_tasks_are_built_on_it_as_on_sentencepiece(tmp_path):
+    """Pairs whose answers are tokens of this encoding: its quotes are merged with what stands behind them."""
+    words = " ".join(word for split in WORDS.values() for kind in split.values() for word in kind)
+    quotes = "".join(f"f('{word}')\nf(\"{word}\")\n" for word in "abcdefgh")
+    text = f"{words}\nprint('x')\nprint(\"x\")\n{quotes}" * 3
+    tokenizer = released.TinyPython(write_pair(tmp_path, learn_merges(text, 800)))
+    pairs = build_pairs(get_task("single_double_quote"), tokenizer, "train", 16, seed=0, n_ctx=128)
+    for texts, answers, tokens, last in zip(
+        pairs.texts, pairs.answers, pairs.tokens, pairs.last, strict=True
+    ):
+        for side in (0, 1):
+            prompt = tokens[side, : last + 1].tolist()
+            assert prompt == tokenizer.encode(texts[side]) and tokenizer.decode(prompt) == texts[side]
+        quotes = tokenizer.pieces(answers.tolist())
+        assert {quote[0] for quote in quotes} == {"'", '"'} and quotes[0][1:] == quotes[1][1:]

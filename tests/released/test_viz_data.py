@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pickle
+import zipfile
 
 import jax
 import numpy as np
@@ -188,7 +189,9 @@ def test_export_writes_the_schema_and_reads_back(path, tmp_path):
         assert raw["importances"][key] == pytest.approx(original["importances"][key])
     assert raw["all_loss"] == original["all_loss"] and raw["num_total_nodes"] == 68
     assert raw["circuit_data"]["0.mlp.act_in"].tolist() == [1, 7]
-    assert raw["circuit_data"]["0.attn.q"].dtype == np.int64
+    # The visualizer takes whatever lies in circuit_data for tensors.
+    assert {value.dtype for value in raw["circuit_data"].values()} == {np.dtype(np.int64)}
+    assert raw["prune_config"] == original["prune_config"]
     losses = raw["importances"]["ch_interv_losses"]
     assert {site: len(values) for site, values in losses.items()} == {s: len(k) for s, k in KEPT.items()}
     assert losses["0.mlp.act_in"] == pytest.approx([1.2, 0.8])
@@ -196,6 +199,55 @@ def test_export_writes_the_schema_and_reads_back(path, tmp_path):
     ends = [entry[-1] for entry in raw["importances"]["pair_data"]]
     assert all(type(each) is tuple for each in ends) and len(ends) == 6
     assert ("0.mlp.post_act", "0.mlp.resid_delta") in ends
+
+
+def test_the_final_residual_stream(tmp_path):
+    """Published circuits mask it as well; `Circuit` has no node there, and an export keeps what was kept."""
+    value, importances = published(), published()["importances"]
+    value["circuit_data"]["final_resid"] = np.array([6, 3])
+    importances["ch_interv_losses"]["final_resid"] = [0.9, 1.0]
+    importances["loc_interv_losses"] = {"final_resid": 0.5}
+    ends = ("0.mlp.resid_delta", "final_resid")
+    importances["pair_data"].append([f32([0.1, 0.2]), ["bias"], [6, 3], ends])
+    importances["task_samples"][1]["final_resid"] = {3: f32(*TOKENS) / 10}
+    value["samples"]["final_resid"] = {3: {0.5: [[], [(np.arange(4, dtype=np.int16), f32(1, 2, 3, 4), 1)]]}}
+    data = released.import_viz(write(tmp_path / "x.pt", value | {"importances": importances}), "quotes")
+    plain = released.import_viz(write(tmp_path / "plain.pt", published()), "quotes").circuit
+    assert (data.circuit.nodes, data.circuit.edges) == (plain.nodes, plain.edges)
+    assert data.circuit.provenance["final_resid"] == [3, 6]
+    sample = data.samples["final_resid"][3][0.5][1][0]
+    assert (sample.tokens.dtype, sample.activations.dtype) == (np.int64, np.float32)
+    raw = read_torch_file(released.export_viz(data, tmp_path / "again.pt"))
+    assert raw["circuit_data"]["final_resid"].tolist() == [3, 6]
+    assert list(raw["samples"]["final_resid"]) == [3]
+
+
+def test_a_circuit_of_ours_has_a_loss_to_plot(path, tmp_path):
+    circuit = released.import_viz(path, "quotes").circuit
+    circuit = dataclasses.replace(circuit, provenance={"prune": {"steps": 8}})
+    raw = read_torch_file(released.export_viz(circuit, tmp_path / "x.pt"))
+    assert raw["all_loss"] == [(0, 0.8)] and raw["prune_config"] == {"steps": 8}
+    assert raw["num_total_nodes"] == 68
+
+
+def test_settings_that_refer_to_one_another(tmp_path):
+    """2 ** 60 values if written out, or a list that holds itself: one line, in no time."""
+    doubled = b"]q\0" + b"h\0\x86q\0" * 60
+    for settings in (doubled, b"]q\0h\0a"):
+        value = published()
+        del value["circuit_data"]["prune_config"], value["prune_config"]
+        path = write(tmp_path / "x.pt", value)
+        with zipfile.ZipFile(path) as file:
+            members = {name: file.read(name) for name in file.namelist()}
+        program = members["x/data.pkl"]
+        assert program.endswith(b"u.")
+        members["x/data.pkl"] = program[:-2] + b"X\x0c\0\0\0prune_config" + settings + b"u."
+        with zipfile.ZipFile(path, "w") as file:
+            for name, content in members.items():
+                file.writestr(name, content)
+        with pytest.raises(CircuitError, match="more than 10000 values|schema") as error:
+            released.import_viz(path, "quotes")
+        assert "\n" not in str(error.value)
 
 
 def test_a_circuit_without_deltas(path, tmp_path):
@@ -214,9 +266,21 @@ def test_with_its_model(path):
     assert said[Node("0.attn.v", 6)] and not said[Node("0.mlp.post_act", 11)]
     assert {entry.channel for entry in circuit.embedding} == {1, 2, 5, 7}
     assert len(circuit.model_hash) == 64
-    other = dataclasses.replace(model, config=dataclasses.replace(CONFIG, vocab_size=12))
-    with pytest.raises(CircuitError, match="not of this model: vocab_size 11 and 12"):
-        released.import_viz(path, "quotes", other)
+    other = dataclasses.replace(CONFIG, vocab_size=12, n_head=4, d_mlp=None)
+    with pytest.raises(CircuitError, match="heads 2 and 4, neurons 12 and 32, vocab_size 11 and 12"):
+        released.import_viz(path, "quotes", dataclasses.replace(model, config=other))
+
+
+def test_a_node_whose_edges_are_all_cut_holds_a_constant(path):
+    """The file has no edge into attn.k 3, though the model has weights there."""
+    value = published()
+    value["circuit_data"]["0.attn.k"] = np.array([3])
+    value["importances"]["ch_interv_losses"]["0.attn.k"] = [0.8]
+    params = random_params(CONFIG)
+    model = Released(CONFIG, Transformer(CONFIG), params, None, {})
+    circuit = released.import_viz(write(path, value), "quotes", model).circuit
+    said = dict(zip(circuit.nodes, circuit.bias_only, strict=True))
+    assert said[Node("0.attn.k", 3)] and not said[Node("0.attn.v", 6)]
 
 
 def change(key, new):
