@@ -15,7 +15,15 @@ def get_config() -> ConfigDict:
     """The configuration, for --config=FILE."""
     config = Config(
         data=DataConfig(generated_share=0.25),
-        train=TrainConfig(steps=2000, bigram_prior=300.0, eval_every=200),
+        train=TrainConfig(
+            steps=4000,
+            batch_size=8,
+            bigram_prior=300.0,
+            log_every=20,
+            eval_every=400,
+            eval_batches=16,
+            checkpoint_every=500,
+        ),
         prune=PruneConfig(steps=200, k_coef=5e-4, train_pairs=192),
     )
     return to_config_dict(config)
