@@ -8,9 +8,12 @@ The index is `<workdir>/report.html`, a circuit's page `<workdir>/circuits/<task
 comparison, of tasks of this run or folders of circuits of other runs, `<workdir>/compare.html`.
 """
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from absl import flags
 
@@ -31,6 +34,8 @@ from experiments.pretrain import prepare_corpus
 from experiments.prune import Outcome
 
 PAGE = "page.html"
+# Reports of the commands that cut circuits; what the first says of a task is newer.
+RECORDS = ("prune.json", "quickstart.json")
 
 _ANNOTATIONS = flags.DEFINE_string("annotations", None, "File of notes on nodes, as a page saved it.")
 _COMPARE = flags.DEFINE_list("compare", [], "Two or more circuits, tasks or folders, to set side by side.")
@@ -44,8 +49,16 @@ def write_page(
     workdir: Path,
     annotations: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Path:
-    """Writes the page of every circuit, and the index of them, whose path it returns."""
-    index, folders = workdir / "report.html", workdir / "circuits"
+    """Writes the page of every circuit, and the index of them, whose path it returns.
+
+    Args:
+      run, corpus: The model and its tokenizer; the text that nodes are looked at on.
+      outcomes: Circuits by the names of their folders, and tasks that were refused.
+      summary: Figures of the run for the index.
+      workdir: Where everything lies.
+      annotations: Of `read_annotations`.
+    """
+    index, folders, name = workdir / "report.html", workdir / "circuits", _name(workdir)
     cut = [outcome for outcome in outcomes if outcome.circuit is not None]
     audits = read_audits(workdir / "audit.json", [folders / outcome.task for outcome in cut])
     vocabulary = embed_vocabulary(run.tokenizer)
@@ -54,7 +67,7 @@ def write_page(
             outcome.circuit, run.params, run.tokenizer, outcome.heldout, corpus.validation.tokens
         )
         page = build_report(
-            f"{outcome.task}, a circuit of {workdir.name}",
+            f"{outcome.task}, a circuit of {name}",
             [(outcome.circuit, evidence)],
             vocabularies={run.tokenizer.hash: vocabulary},
             audits=audits,
@@ -65,18 +78,23 @@ def write_page(
         )
         write_report(folders / outcome.task / PAGE, page)
     rows = [
-        (each.task, each.circuit, verdict_words(audits.get(each.task)), f"circuits/{each.task}/{PAGE}")
+        (each.task, each.circuit, verdict_words(audits.get(each.task)), f"circuits/{quote(each.task)}/{PAGE}")
         for each in cut
     ]
     refused = [(each.task, each.refusal or "") for each in outcomes if each.circuit is None]
-    write_report(
-        index, build_index(f"Circuits of {workdir.name}", rows, refused, read_metrics(workdir), summary)
-    )
+    audit_page = "audit.html" if audits else None
+    page = build_index(f"Circuits of {name}", rows, refused, read_metrics(workdir), summary, audit_page)
+    write_report(index, page)
     return index
 
 
+def _name(workdir: Path) -> str:
+    """What people call the run; "." has no name of its own."""
+    return workdir.name or Path(workdir).resolve().name
+
+
 def read_outcomes(run: Run, workdir: Path) -> list[Outcome]:
-    """The circuits saved in `workdir`, with the held-out pairs they were judged on.
+    """The circuits saved in `workdir`, named as their folders, with the held-out pairs they were judged on.
 
     Raises:
       CircuitError: if there are none, or one is not of this run's model.
@@ -87,8 +105,23 @@ def read_outcomes(run: Run, workdir: Path) -> list[Outcome]:
     outcomes = []
     for folder in folders:
         circuit, pairs = read_circuit(run, folder)
-        outcomes.append(Outcome(circuit.task, circuit, None, pairs))
+        outcomes.append(Outcome(folder.name, circuit, None, pairs))
     return outcomes
+
+
+def read_records(workdir: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the commands that cut circuits reported: figures of the run, and {task: why it was refused}."""
+    summary: dict[str, Any] = {}
+    refused: dict[str, str] = {}
+    for name in RECORDS:
+        try:
+            found = json.loads((workdir / name).read_bytes())
+            rows = {row["task"]: row.get("refused") for row in found["rows"]}
+            summary = {**found["summary"], **summary}
+        except (OSError, ValueError, KeyError, TypeError):  # not there or not theirs: the index does without
+            continue
+        refused = {**{task: why for task, why in rows.items() if why}, **refused}
+    return summary, refused
 
 
 def read_circuit(run: Run, folder: Path) -> tuple[Circuit, Pairs]:
@@ -120,10 +153,12 @@ def write_comparison(names: list[str], workdir: Path) -> Path:
             f"--compare names {', '.join(names)}; give two circuits or more, with commas between"
         )
     shown: list[tuple[Circuit, Evidence]] = []
-    keys, vocabularies, runs = [], {}, {}
+    keys, vocabularies, runs, audits = [], {}, {}, []
     for name in names:
         folder = workdir / "circuits" / name
         folder = folder if (folder / MANIFEST).exists() else Path(name)
+        if not (folder / MANIFEST).exists():
+            raise CircuitError(f"{name} is no circuit of {workdir}, nor the folder of another run's circuit")
         home = folder.resolve().parent.parent
         if home not in runs:
             run = load_run(home)
@@ -135,9 +170,13 @@ def write_comparison(names: list[str], workdir: Path) -> Path:
             (circuit, gather_evidence(circuit, run.params, run.tokenizer, pairs, corpus.validation.tokens))
         )
         keys.append(folder.name if home == workdir.resolve() else f"{home.name} {folder.name}")
+        audits.append(read_audits(home / "audit.json", [folder]).get(folder.name))
     keys = [key if keys.index(key) == place else f"{key} {place + 1}" for place, key in enumerate(keys)]
     path = workdir / "compare.html"
-    page = build_report(" and ".join(keys), shown, vocabularies=vocabularies, keys=keys, home="report.html")
+    page = build_report(
+        " and ".join(keys), shown, vocabularies=vocabularies, keys=keys, home="report.html", comparison=True,
+        audits={key: audit for key, audit in zip(keys, audits, strict=True) if audit is not None},
+    )  # fmt: skip
     write_report(path, page)
     return path
 
@@ -151,8 +190,11 @@ def main() -> None:
     annotations = None if _ANNOTATIONS.value is None else read_annotations(Path(_ANNOTATIONS.value))
     run = load_run(workdir)
     outcomes = read_outcomes(run, workdir)
+    summary, refused = read_records(workdir)
+    cut = {outcome.task for outcome in outcomes}
+    outcomes += [Outcome(task, None, why, None) for task, why in refused.items() if task not in cut]
     corpus = prepare_corpus(run.config, workdir)
-    print(write_page(run, corpus, outcomes, {}, workdir, annotations))
+    print(write_page(run, corpus, outcomes, summary, workdir, annotations))
 
 
 def name_workdir(arguments: list[str]) -> list[str]:

@@ -19,7 +19,7 @@ def read_annotations(path: Path) -> dict[str, dict[str, str]]:
         found = json.loads(Path(path).read_bytes())
     except OSError as error:
         raise CircuitError(f"cannot read the annotations {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (RecursionError, ValueError) as error:
         raise CircuitError(f"the annotations {path} are not JSON ({error}); save them anew") from error
     if not isinstance(found, dict) or (found.get("format"), found.get("version")) != (FORMAT, VERSION):
         raise CircuitError(f"{path} holds no annotations of version {VERSION} (no format {FORMAT!r})")

@@ -63,7 +63,11 @@ def bar_chart(title: str, bars: Sequence[Bar], most: float, lines: Iterable[Line
         x = place(line.at)
         parts.append(f'<line class="bound" x1="{x}" x2="{x}" y1="{TOP - 4}" y2="{height - 6}"/>')
         parts.append(f'<text class="bound-label" x="{x}" y="{TOP - 8}">{html.escape(line.label)}</text>')
-    return _svg(title, WIDTH, height, parts)
+    for row, bar in enumerate(bars):  # last, so that no line strikes them out
+        ends = [bar.value, *bar.draws, *([] if bar.high is None else [bar.high])]
+        end, y = place(max(ends)), TOP + ROW * (row + 0.5) + 4
+        parts.append(f'<text class="value" x="{end + 8}" y="{y}">{show(bar.value)}</text>')
+    return _svg(title, WIDTH, height, parts, "bars")
 
 
 def _bar(bar: Bar, y: int, place: Callable[[float], float]) -> str:
@@ -79,15 +83,10 @@ def _bar(bar: Bar, y: int, place: Callable[[float], float]) -> str:
         f'<line class="draw" x1="{place(value)}" x2="{place(value)}" y1="{y + 8}" y2="{y + ROW - 8}"/>'
         for value in bar.draws
     ]
-    end = x1
     if bar.low is not None and bar.high is not None:
-        a, end = place(bar.low), max(x1, place(bar.high))
-        parts.append(
-            f'<path class="whisker" d="M{a} {middle}H{place(bar.high)}M{a} {middle - 4}v8'
-            f'M{place(bar.high)} {middle - 4}v8"/>'
-        )
-    parts.append(f'<text class="value" x="{end + 7}" y="{middle + 4}">{show(bar.value)}</text></g>')
-    return "".join(parts)
+        a, b = place(bar.low), place(bar.high)
+        parts.append(f'<path class="whisker" d="M{a} {middle}H{b}M{a} {middle - 4}v8M{b} {middle - 4}v8"/>')
+    return "".join([*parts, "</g>"])
 
 
 def scatter(
@@ -126,7 +125,7 @@ def scatter(
             f'<circle class="point" cx="{cx}" cy="{cy}" r="5">'
             f"<title>{html.escape(what)}: {show(x)}, {show(y)}</title></circle>"
         )
-    return _svg(title, SQUARE + 20, SQUARE, parts)
+    return _svg(title, SQUARE + 20, SQUARE, parts, "points")
 
 
 def show(value: float | None) -> str:
@@ -145,8 +144,8 @@ def _within(value: float, most: float) -> float:
     return 0.0 if math.isnan(value) else min(max(value, 0.0), most)
 
 
-def _svg(title: str, width: int, height: int, parts: Iterable[str]) -> str:
+def _svg(title: str, width: int, height: int, parts: Iterable[str], kind: str) -> str:
     return (
-        f'<svg class="plot" role="img" aria-label="{html.escape(title, quote=True)}" width="{width}" '
+        f'<svg class="plot {kind}" role="img" aria-label="{html.escape(title, quote=True)}" width="{width}" '
         f'height="{height}" viewBox="0 0 {width} {height}">{"".join(parts)}</svg>'
     )

@@ -24,7 +24,7 @@ from circuits_jax.viewer.evidence import Evidence
 # In the order in which the pages need them; each page ends with what makes it go.
 SHARED_SCRIPTS = (
     "run.js", "dom.js", "format.js", "bytes.js", "state.js", "graph.js", "aggregate.js", "layout.js",
-    "draw.js", "tables.js", "charts.js", "evidence_data.js", "bpe.js",
+    "uncross.js", "draw.js", "tables.js", "charts.js", "evidence_data.js", "bpe.js",
 )  # fmt: skip
 CIRCUIT_SCRIPTS = (
     *SHARED_SCRIPTS, "forward.js", "bench.js", "bench_view.js", "zoom.js", "select.js", "paint.js",
@@ -32,6 +32,7 @@ CIRCUIT_SCRIPTS = (
     "search.js", "export.js", "compare.js", "app.js",
 )  # fmt: skip
 INDEX_SCRIPTS = (*SHARED_SCRIPTS, "zoom.js", "index.js")
+STYLES = ("style.css", "graph.css")
 CURVES = ("loss", "validation_loss", "l0")
 MAX_CURVE_ROWS = 800
 
@@ -53,6 +54,7 @@ def build_report(
     keys: Sequence[str] | None = None,
     home: str | None = None,
     audit_page: str | None = None,
+    comparison: bool = False,
 ) -> str:
     """The page of one or several circuits, as a string that depends on nothing but the arguments.
 
@@ -67,6 +69,7 @@ def build_report(
       annotations: {key: {node: note}}, of `read_annotations`.
       keys: Names of the circuits in addresses and files; by default their tasks, made unique.
       home, audit_page: Where the index and the audit's own page lie, relative to the page.
+      comparison: Whether it opens with the first two side by side.
 
     Raises:
       CircuitError: if evidence does not belong to its circuit.
@@ -82,6 +85,7 @@ def build_report(
         "annotations": {key: dict(notes) for key, notes in (annotations or {}).items()},
         "home": home,
         "auditPage": audit_page,
+        "comparison": comparison,
     }
     return _page(title, data, CIRCUIT_SCRIPTS)
 
@@ -92,6 +96,7 @@ def build_index(
     refused: Iterable[tuple[str, str]] = (),
     metrics: Iterable[Mapping[str, Any]] = (),
     summary: Mapping[str, Any] | None = None,
+    audit_page: str | None = None,
 ) -> str:
     """The index of a run's circuits: a table that sorts and filters, with thumbnails, and the training curve.
 
@@ -99,14 +104,14 @@ def build_index(
       title: Heading of the page.
       circuits: (name, circuit, verdict in words, address of its page relative to the index).
       refused: (task, why there is no circuit).
-      metrics, summary: As for `build_report`.
+      metrics, summary, audit_page: As for `build_report`.
     """
     rows: list[Data] = []
     for place, (name, circuit, verdict, href) in enumerate(circuits):
         figures = circuit.metrics
         rows.append(
             {
-                "task": name, "circuit": place, "href": href, "verdict": verdict, "note": "",
+                "task": name, "circuit": place, "href": href, "verdict": verdict, "note": _asks(circuit.task),
                 "loss": figures.get("heldout/calibrated_loss"), "accuracy": figures.get("heldout/accuracy"),
                 "nodes": len(circuit.nodes), "edges": len(circuit.edges),
                 "full": figures.get("full/heldout/calibrated_loss", figures.get("full/heldout/loss")),
@@ -117,6 +122,8 @@ def build_index(
     data = _run_data(title, metrics, (), summary) | {
         "rows": rows,
         "vocabularies": {},
+        "comparison": False,
+        "auditPage": audit_page,
         "circuits": [circuit_data(name, circuit, None) for name, circuit, _, _ in circuits],
     }
     return _page(title, data, INDEX_SCRIPTS)
@@ -163,7 +170,7 @@ def circuit_data(key: str, circuit: Circuit, evidence: Evidence | None) -> Data:
             f"{len(circuit.nodes)}; gather it again"
         )
     config = from_dict(ModelConfig, circuit.model_config, "model")
-    known, weighed = TASKS.get(circuit.task), circuit.importance
+    weighed = circuit.importance
     data = {
         "key": key,
         "task": circuit.task,
@@ -179,7 +186,7 @@ def circuit_data(key: str, circuit: Circuit, evidence: Evidence | None) -> Data:
     if evidence is None:
         return data | {"evidence": {"words": {}, "pieces": {}, "prompts": [], "nodes": []}}
     return data | {
-        "description": known.description if known else "",
+        "description": _asks(circuit.task),
         "means": [float(circuit.means[node.site][node.index]) for node in circuit.nodes],
         "nodeDeltas": None if weighed is None else _rounded(weighed.node_deltas),
         "edgeDeltas": None if weighed is None else _rounded(weighed.edge_deltas),
@@ -190,6 +197,11 @@ def circuit_data(key: str, circuit: Circuit, evidence: Evidence | None) -> Data:
         "curve": evidence.get("curve", []),
         "evidence": evidence,
     }
+
+
+def _asks(task: str) -> str:
+    """What a task asks, if it is one of ours."""
+    return TASKS[task].description if task in TASKS else ""
 
 
 def _rounded(values: np.ndarray) -> list[float]:
@@ -216,7 +228,7 @@ def _page(title: str, data: Data, scripts: Sequence[str]) -> str:
         _page_file("template.html"),
         {
             "title": html.escape(title),
-            "style": _page_file("style.css"),
+            "style": "\n".join(_page_file(name) for name in STYLES),
             "data": embed_json(data),
             "script": f'"use strict";\n(() => {{\n{script}}})();',
         },

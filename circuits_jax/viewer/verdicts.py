@@ -25,6 +25,13 @@ def read_audits(path: Path, folders: Iterable[Path]) -> dict[str, dict[str, Any]
         return {}
     if not isinstance(found, dict) or (found.get("format"), found.get("version")) != (FORMAT, VERSION):
         return {}
+    try:
+        return _of_folders(found, folders)
+    except (AttributeError, KeyError, TypeError):  # cut by hand, say: as good as missing
+        return {}
+
+
+def _of_folders(found: Mapping[str, Any], folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
     settings = json.dumps(found["settings"], sort_keys=True).encode()
     audits = {}
     for folder in folders:

@@ -1,6 +1,7 @@
 """Small circuits, their evidence and pages, and one browser, made once for all tests of the viewer."""
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -134,8 +135,8 @@ def text_pairs(tokenizer: SentencePieceTokenizer, texts: list[tuple[str, str]]) 
 class Pages:
     """Opens pages in tabs of one browser; at the end of a test none may have complained."""
 
-    def __init__(self, browser: Browser, folder: Path):
-        self._browser, self._folder, self._tabs = browser, folder, []
+    def __init__(self, browser: Browser, folder: Path, shots: Path):
+        self._browser, self._folder, self._shots, self._tabs = browser, folder, shots, []
 
     def open(self, page: str, address: str = "", **options: int | bool) -> Tab:
         path = self._folder / f"page{len(self._tabs)}.html"
@@ -143,6 +144,10 @@ class Pages:
         tab = self._browser.open(f"file://{path}{address}", **options)
         self._tabs.append(tab)
         return tab
+
+    def keep(self, tab: Tab, name: str, whole: bool = False) -> None:
+        """Leaves a picture of the window, or of the whole page, among the artifacts of the tests."""
+        tab.screenshot(self._shots / f"{name}.png", whole)
 
     def close(self) -> None:
         complaints = [said for tab in self._tabs for said in tab.complaints()]
@@ -160,9 +165,18 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     browser.close()
 
 
+@pytest.fixture(scope="session")
+def shots(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a screenshot of every view is left: pytest's cache, unless VIEWER_SCREENSHOTS names a folder."""
+    if "VIEWER_SCREENSHOTS" in os.environ:
+        return Path(os.environ["VIEWER_SCREENSHOTS"])
+    cache = getattr(request.config, "cache", None)
+    return cache.mkdir("viewer-screenshots") if cache else tmp_path_factory.mktemp("screenshots")
+
+
 @pytest.fixture
-def pages(browser: Browser, tmp_path: Path) -> Iterator[Pages]:
-    pages = Pages(browser, tmp_path)
+def pages(browser: Browser, tmp_path: Path, shots: Path) -> Iterator[Pages]:
+    pages = Pages(browser, tmp_path, shots)
     yield pages
     pages.close()
 

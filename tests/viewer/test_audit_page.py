@@ -8,6 +8,7 @@ import pytest
 
 from circuits_jax.viewer.audit_page import build_audit_page
 from circuits_jax.viewer.plots import Bar, Line, bar_chart, scatter, show
+from tests.viewer.conftest import Pages
 from tests.viewer.page import parse
 
 TASK, HOSTILE = "single_double_quote", "</section><img src=x onerror=alert(1)>"
@@ -220,3 +221,26 @@ def test_a_figure_that_is_not_a_number_is_said_to_be_none():
     assert "NaN" not in bar_chart("t", [Bar("a", math.nan)], 1.0) and "nan" not in bar_chart(
         "t", [Bar("a", math.nan)], 1.0
     )
+
+
+# Values that touch a bar, a whisker or a draw.
+STRUCK = """[...document.querySelectorAll(".plot.bars")].flatMap((plot) => {
+  const boxes = (kind) => [...plot.querySelectorAll(kind)].map((e) => e.getBoundingClientRect());
+  const apart = (a, b) => a.right <= b.left || b.right <= a.left || a.bottom <= b.top || b.bottom <= a.top;
+  return boxes(".value").filter((text) => boxes(".bar, .whisker, .draw").some((mark) => !apart(text, mark)));
+}).length"""
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("audit", {}),
+        ("audit-dark", {"dark": True}),
+        ("audit-phone", {"width": 400, "height": 850, "phone": True}),
+    ],
+)
+def test_the_page_fits_its_window(pages: Pages, page: str, name: str, options: dict):
+    tab = pages.open(page, **options)
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert tab.evaluate(STRUCK) == 0
+    pages.keep(tab, name, whole=True)

@@ -5,7 +5,6 @@ import collections
 import dataclasses
 import html
 import json
-import os
 import re
 from pathlib import Path
 
@@ -16,30 +15,22 @@ from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.model.sites import NODE_LOCATIONS
 from circuits_jax.viewer.annotations import read_annotations
 from circuits_jax.viewer.report import build_index, build_report
-from tests.viewer import synthetic
 from tests.viewer.browser import Tab
-from tests.viewer.conftest import SUMMARY, TITLE, Example, Live, Pages, document, weigh
+from tests.viewer.conftest import SUMMARY, TITLE, Example, Live, Pages, document
 from tests.viewer.page import Element
 
-# Screenshots of every view are left here when it is set (CI keeps them).
-SHOTS = os.environ.get("VIEWER_SCREENSHOTS")
 HASH = "location.hash"
 
 
 @pytest.fixture(scope="module")
 def plain(browser, tmp_path_factory: pytest.TempPathFactory, example: Example) -> Element:
     """The example's page as it opens."""
-    pages = Pages(browser, tmp_path_factory.mktemp("plain"))
+    pages = Pages(browser, tmp_path_factory.mktemp("plain"), tmp_path_factory.mktemp("shots"))
     tab = pages.open(example.page)
     tab.wait("document.querySelector('.agreement').dataset.worst")
     found = document(tab)
     pages.close()
     return found
-
-
-def keep(tab: Tab, name: str) -> None:
-    if SHOTS:
-        tab.screenshot(Path(SHOTS) / f"{name}.png")
 
 
 def selected(tab: Tab) -> list[str]:
@@ -308,7 +299,7 @@ def test_paths_between_two_nodes_are_listed_with_their_products(pages: Pages, ex
     shown = tab.evaluate("[...document.querySelectorAll('.paths li .weight')].map((e) => e.textContent)")
     assert [number(text) for text in shown] == pytest.approx(products[: len(shown)], rel=5e-3)
     assert {start, end} <= lit(tab) <= closure(wired, start) | {v for v in lit(tab) if ".head." in v}
-    keep(tab, "paths")
+    pages.keep(tab, "paths")
 
 
 def number(text: str) -> float:
@@ -330,7 +321,7 @@ def test_sliders_hide_weak_edges_and_unimportant_nodes(pages: Pages, live: Live)
     )
     assert tab.evaluate("document.querySelectorAll('.link.edge.weak').length") == hidden
     assert f"{len(circuit.nodes) - len(weak)} nodes" in tab.evaluate(
-        "document.querySelector('.toolbar').textContent"
+        "document.querySelector('.legend').textContent"
     )
 
 
@@ -392,7 +383,7 @@ def test_typing_changes_the_answer_and_a_link_reopens_it(pages: Pages, live: Liv
     assert f"set={node}" in again.evaluate("decodeURIComponent(location.hash)")
     assert again.evaluate(f"document.activeElement === {slider}")  # it can be dragged on
     assert node in again.evaluate("document.querySelector('.held').textContent")
-    keep(again, "bench")
+    pages.keep(again, "bench")
 
 
 def test_notes_survive_a_round_trip_through_their_file(pages: Pages, example: Example, tmp_path: Path):
@@ -412,11 +403,17 @@ def test_notes_survive_a_round_trip_through_their_file(pages: Pages, example: Ex
     page = build_report(TITLE, [(example.circuit, example.evidence)], annotations=read_annotations(path))
     root = document(pages.open(page, f"#node={node}"))
     assert not root.all("b", "quote") and len(root.all("script")) == 2
-    (label,) = [e for e in root.all("g", "node") if e.attributes.get("data-id") == node]
-    assert "</script>" in label.all("text", "note-label")[0].words()
-    other = pages.open(example.page)  # loaded by hand, in the page
+    (label,) = root.all("g", "name", "given")
+    assert label.words().startswith("</script>")
+    second = str(example.circuit.nodes[4])
+    other = pages.open(example.page, f"#node={second}")  # loaded by hand, beside what was noted before
+    other.click(".note-editor input")
+    other.type("mine")
     load_file(other, "input[type=file]", path)
-    other.wait(f"document.querySelector('[data-id=\"{node}\"] .note-label').textContent")
+    given = "[...document.querySelectorAll('.name.given')].map((e) => e.textContent)"
+    other.wait(f"{given}.length === 2")
+    shown = other.evaluate(given)
+    assert shown[0].startswith("</script>") and shown[1] == "mine"
     path.write_text("{}")
     load_file(other, "input[type=file]", path)
     other.wait(
@@ -448,7 +445,7 @@ def test_the_picture_stands_alone(pages: Pages, example: Example, browser, tmp_p
     (tmp_path / "picture.svg").write_text(svg)
     alone = browser.open(f"file://{tmp_path}/picture.svg", width=900, height=700)
     assert alone.evaluate("document.documentElement.tagName") == "svg"
-    keep(alone, "picture")
+    pages.keep(alone, "picture")
     alone.close()
 
 
@@ -473,7 +470,7 @@ def test_two_circuits_side_by_side(pages: Pages, example: Example):
     alone = {name for name, e in panels[0].items() if "alone" in e.classes}
     assert alone == {str(node) for node in example.circuit.nodes[:5]}
     assert "35 (88% of all)" in tab.evaluate("document.querySelector('.compare table').textContent")
-    keep(tab, "compare")
+    pages.keep(tab, "compare")
 
 
 def test_an_index_sorts_and_filters(pages: Pages, example: Example):
@@ -503,48 +500,7 @@ def test_an_index_sorts_and_filters(pages: Pages, example: Example):
     tab.key("/", "/")
     tab.type("faith")
     assert sorted(tab.evaluate(tasks)) == ["mango", "zebra"]
-    keep(tab, "index")
-
-
-@pytest.mark.parametrize("count", [500, 3000])
-def test_large_circuits_open_fast_and_stay_legible(pages: Pages, count: int):
-    config = synthetic.config_of(d_model=256 if count > 500 else 128, n_layer=4, n_ctx=32)
-    params = synthetic.sparse_params(config, keep=1 / 16)
-    circuit = dataclasses.replace(synthetic.make_circuit(config, params, count))
-    circuit = dataclasses.replace(circuit, importance=weigh(circuit, len(circuit.edges)))
-    page = build_report("large", [(circuit, hollow_evidence(circuit))])
-    tab = pages.open(page)
-    milliseconds = tab.evaluate("performance.getEntriesByType('navigation')[0].domComplete")
-    print(f"{count} nodes, {len(page) / 1e6:.2f} MB: interactive after {milliseconds:.0f} ms")
-    assert milliseconds < (1000 if count == 500 else 4000) * float(os.environ.get("VIEWER_PATIENCE", "5"))
-    drawn_nodes = tab.evaluate("document.querySelectorAll('.graph .vertex.node').length")
-    groups = tab.evaluate("document.querySelectorAll('.group-node').length")
-    if count == 500:
-        assert drawn_nodes == 500 and not groups
-    else:
-        sites = {node.site for node in circuit.nodes}
-        assert drawn_nodes == 0 and groups == len(sites) + bool(circuit.embedding)
-        node = next(n for n in circuit.nodes if n.site.endswith("post_act"))
-        tab.evaluate(f"location.hash = '#node={node}'")  # opens the group that hides it
-        tab.wait(f"document.querySelector('.vertex[aria-pressed=true]')?.dataset.id === '{node}'")
-        shown = tab.evaluate("[...document.querySelectorAll('.graph .vertex.node')].map((e) => e.dataset.id)")
-        assert set(shown) == {str(n) for n in circuit.nodes if n.site == node.site}
-    keep(tab, f"nodes{count}")
-
-
-def hollow_evidence(circuit: Circuit) -> dict:
-    """Evidence in form, without having run a model."""
-    nothing = {
-        "mean": 0, "std": 1, "min": -1, "max": 1, "active": 0.5, "scale": 1, "histogram": [1] * 24,
-        "examples": {"most": [], "least": []}, "description": None, "prompts": [],
-    }  # fmt: skip
-    channels = sorted({entry.channel for entry in circuit.embedding})
-    return {
-        "pieces": {}, "prompts": [], "nodes": [nothing] * len(circuit.nodes),
-        "corpus": {"tokens": 1, "length": 1, "windows": 1, "ids": "", "wide": False},
-        "words": {str(c): {"count": 1, "top": [[0, 1.0]]} for c in channels},
-        "curve": [], "network": None, "no_network": "it was not embedded",
-    }  # fmt: skip
+    pages.keep(tab, "index")
 
 
 @pytest.mark.parametrize(("name", "options"), [
@@ -557,7 +513,7 @@ def test_nothing_is_wider_than_the_window(pages: Pages, live: Live, name: str, o
     before = tab.evaluate("getComputedStyle(document.body).backgroundColor")
     channel = int(re.search(r"\d+", before)[0])
     assert (channel < 100) == bool(options.get("dark")) and dark is not None
-    keep(tab, name)
+    pages.keep(tab, name)
     tab.evaluate("document.querySelector('.theme').click()")
     after = int(re.search(r"\d+", tab.evaluate("getComputedStyle(document.body).backgroundColor"))[0])
     assert (after < 100) != bool(options.get("dark")) and "theme=" in tab.evaluate(HASH)
@@ -583,6 +539,41 @@ def test_it_prints_as_pdf(pages: Pages, live: Live):
     tab = pages.open(live.page)
     pdf = base64.b64decode(tab.call("Page.printToPDF", printBackground=True)["data"])
     assert pdf.startswith(b"%PDF") and len(pdf) > 10_000
+
+
+def test_paper_shows_the_whole_graph(pages: Pages, live: Live):
+    """On paper half as wide as the window; what the window does with the pane and its tools is gone."""
+    tab = pages.open(live.page, f"#node={live.circuit.nodes[0]}")
+    tab.wait("document.querySelector('.graph').hasAttribute('viewBox')")
+    tab.call("Emulation.setEmulatedMedia", media="print")
+    tab.call("Emulation.setDeviceMetricsOverride", width=750, height=1000, deviceScaleFactor=1, mobile=False)
+    boxes = tab.evaluate(
+        "['.graph', '.camera'].map((name) => (({ left, right }) => [left, right])"
+        "(document.querySelector(name).getBoundingClientRect()))"
+    )
+    assert tab.evaluate("getComputedStyle(document.querySelector('.toolbar')).display") == "none"
+    assert tab.evaluate("getComputedStyle(document.querySelector('.pane')).position") == "static"
+    marks = tab.evaluate(
+        "[...document.querySelectorAll('.graph .mark')].map((m) => m.getBoundingClientRect().right)"
+    )
+    assert max(marks) <= boxes[0][1] <= 750
+    pages.keep(tab, "print", whole=True)
+
+
+def test_the_whole_page_at_a_glance(pages: Pages, example: Example, live: Live):
+    tab = pages.open(live.page)
+    tab.wait("document.querySelector('.agreement').dataset.worst")
+    frame, legend = (
+        tab.evaluate(f"document.querySelector('{name}').getBoundingClientRect().bottom")
+        for name in (".graph", ".legend")
+    )
+    assert frame < legend <= 1200  # all of the graph is in the window as it opens
+    pages.keep(tab, "whole", whole=True)
+    head = next(n for n in live.circuit.nodes if n.site.endswith("attn.q"))
+    size = live.config.d_head
+    tab.evaluate(f"location.hash = '#node={head.site[0]}.attn.head.{head.index // size}'")
+    tab.wait("document.querySelector('.pattern .cell') !== null")
+    pages.keep(tab, "attention")
 
 
 def test_opening_shifts_nothing(pages: Pages, live: Live):

@@ -23,7 +23,15 @@ def test_annotations_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", '{"format": "other"}', json.dumps({**GOOD, "circuits": [1]}), "\xff"]
+    "content",
+    [
+        "",
+        "[]",
+        pytest.param("[" * 100_000, id="deep"),
+        '{"format": "other"}',
+        json.dumps({**GOOD, "circuits": [1]}),
+        "\xff",
+    ],
 )
 def test_other_files_are_refused_in_one_line(tmp_path, content):
     path = tmp_path / "notes.json"
@@ -53,6 +61,10 @@ def test_an_audit_counts_for_the_circuit_that_was_audited(tmp_path):
     assert audits == {"t": {"verdict": {"verdict": "faithful"}, "controls": None}}
     assert (verdict_words(audits["t"]), verdict_words(None)) == ("faithful", "not audited")
     (folder / "circuit.json").write_text("cut anew")
+    assert read_audits(path, [folder]) == {}
+    path.write_text(json.dumps({**found, "tasks": {"t": []}, "settings": 3}))
+    assert read_audits(path, [folder]) == {}
+    path.write_text(json.dumps({**found, "tasks": []}))
     assert read_audits(path, [folder]) == {}
     path.write_text("half a fi")
     assert read_audits(path, [folder]) == {}

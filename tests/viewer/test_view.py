@@ -1,47 +1,129 @@
-"""The command's work: pages of every circuit, an index that links to them, comparisons that are refused."""
+"""The command's work: pages of every circuit, an index that links to them, comparisons."""
 
 import dataclasses
+import hashlib
+import json
 import types
+from pathlib import Path
 
 import pytest
 
+from circuits_jax.circuits.circuit import MANIFEST, Circuit
 from circuits_jax.config import Config
 from circuits_jax.errors import CircuitError
+from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.model.transformer import Transformer
 from circuits_jax.training.run import Run
+from experiments import view
 from experiments.prune import Outcome
-from experiments.view import name_workdir, write_comparison, write_page
+from experiments.view import name_workdir, read_outcomes, read_records, write_comparison, write_page
 from tests.viewer.conftest import Live
+from tests.viewer.test_report import data_of
 
 
-def test_every_circuit_gets_a_page_and_the_index_links_to_it(live: Live, tmp_path, browser):
-    config = dataclasses.replace(Config(), model=live.config)
-    run = Run(config, Transformer(live.config), live.params, live.tokenizer)
+@pytest.fixture
+def run(live: Live, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The run of any folder, with a tiny corpus and pairs."""
+    run = Run(
+        dataclasses.replace(Config(), model=live.config),
+        Transformer(live.config),
+        live.params,
+        live.tokenizer,
+    )
+    monkeypatch.setattr(view, "load_run", lambda home: run)
+    monkeypatch.setattr(view, "prepare_corpus", lambda config, home: corpus_of(live))
+    monkeypatch.setattr(view, "build_pairs", lambda *rest: live.pairs)
+    return run
+
+
+def corpus_of(live: Live) -> types.SimpleNamespace:
     windows = live.pairs.tokens[:, 0, :1].repeat(live.config.n_ctx + 1, axis=1)
-    corpus = types.SimpleNamespace(validation=types.SimpleNamespace(tokens=windows))
+    return types.SimpleNamespace(validation=types.SimpleNamespace(tokens=windows))
+
+
+def save_circuit(live: Live, run: Run, folder: Path) -> Circuit:
+    circuit = dataclasses.replace(
+        live.circuit,
+        model_hash=model_hash(run.config.model, run.params),
+        tokenizer_hash=run.tokenizer.hash,
+        provenance={"prune": {"heldout_pairs": 4, "seed": 0}},
+    )
+    circuit.save(folder)
+    return circuit
+
+
+def test_every_circuit_gets_a_page_and_the_index_links_to_it(live: Live, run: Run, tmp_path, browser):
+    corpus = corpus_of(live)
     circuit = dataclasses.replace(live.circuit, importance=None)
     outcomes = [
-        Outcome("quotes", circuit, None, live.pairs),
+        Outcome("quo tes#1", circuit, None, live.pairs),
         Outcome("other", None, "the model knows <nothing>", None),
     ]
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 3.5}\n{"step": 2, "loss": 3.0}\n')
-    notes = {"quotes": {str(circuit.nodes[0]): "my name"}}
+    notes = {"quo tes#1": {str(circuit.nodes[0]): "my name"}}
     index = write_page(run, corpus, outcomes, {"steps": 2}, tmp_path, notes)
     assert index == tmp_path / "report.html"
     tab = browser.open(index.as_uri())
     assert "the model knows <nothing>" in tab.evaluate("document.querySelector('table').textContent")
     tab.click("tbody td:nth-child(2) a")
-    tab.wait("location.pathname.endsWith('circuits/quotes/page.html')")
+    tab.wait("location.pathname.endsWith('circuits/quo%20tes%231/page.html')")
     tab.wait("document.querySelector('.graph') !== null")
-    assert "my name" in tab.evaluate("document.querySelector('.nodes').textContent")
+    assert "my name" in tab.evaluate("document.querySelector('.names').textContent")
     assert tab.evaluate("new URL(document.querySelector('.home').href).pathname") == str(index)
     assert not tab.complaints()
     tab.close()
 
 
-def test_a_comparison_of_one_circuit_is_refused(tmp_path):
+def test_a_comparison_holds_both_circuits_and_their_audits(
+    live: Live, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """One of them of an older version of the file, which knew no importance."""
+    for name in ("new", "old"):
+        save_circuit(live, run, tmp_path / "circuits" / name)
+    path = tmp_path / "circuits" / "old" / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 1, "importance": None}))
+    settings = {"pairs": 8}
+    key = hashlib.sha256(path.read_bytes() + json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    report = {"key": key, "verdict": {"verdict": "faithful"}, "controls": None}
+    found = {"format": "circuits_jax.audit", "version": 1, "settings": settings, "tasks": {"old": report}}
+    (tmp_path / "audit.json").write_text(json.dumps(found))
+    monkeypatch.setattr(view, "gather_evidence", lambda *rest: live.evidence)
+    data = data_of(write_comparison(["new", "old"], tmp_path).read_text())
+    assert data["comparison"] is True and [c["key"] for c in data["circuits"]] == ["new", "old"]
+    assert [c["nodeDeltas"] is None for c in data["circuits"]] == [False, True]
+    assert data["circuits"][0]["audit"] is None
+    assert data["circuits"][1]["audit"] == {"verdict": {"verdict": "faithful"}, "controls": None}
+
+
+def test_circuits_go_by_their_folders_and_newer_files_are_refused(live: Live, run: Run, tmp_path):
+    for name in ("seed 0", "seed 1"):  # of one task
+        save_circuit(live, run, tmp_path / "circuits" / name)
+    assert [outcome.task for outcome in read_outcomes(run, tmp_path)] == ["seed 0", "seed 1"]
+    path = tmp_path / "circuits" / "seed 1" / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 99}))
+    with pytest.raises(CircuitError, match="version 99"):
+        read_outcomes(run, tmp_path)
+
+
+def test_what_other_commands_reported_is_shown_again(tmp_path):
+    assert read_records(tmp_path) == ({}, {})
+    rows = [{"task": "a", "refused": "knows nothing"}, {"task": "b", "nodes": 3}]
+    (tmp_path / "quickstart.json").write_text(json.dumps({"summary": {"steps": 5}, "rows": rows}))
+    assert read_records(tmp_path) == ({"steps": 5}, {"a": "knows nothing"})
+    (tmp_path / "prune.json").write_text(
+        json.dumps({"summary": {}, "rows": [{"task": "a", "refused": "still"}]})
+    )
+    assert read_records(tmp_path) == ({"steps": 5}, {"a": "still"})
+    for broken in ("", "[]", '{"rows": 3}', '{"rows": [{}], "summary": {}}'):
+        (tmp_path / "prune.json").write_text(broken)
+        assert read_records(tmp_path) == ({"steps": 5}, {"a": "knows nothing"})
+
+
+def test_comparisons_of_one_circuit_or_of_none_are_refused(tmp_path):
     with pytest.raises(CircuitError, match="two circuits or more"):
         write_comparison(["one"], tmp_path)
+    with pytest.raises(CircuitError, match="one is no circuit of"):
+        write_comparison(["one", "two"], tmp_path)
 
 
 @pytest.mark.parametrize(

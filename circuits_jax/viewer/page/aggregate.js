@@ -43,17 +43,16 @@ function addGroup(graph, site, places) {
   });
 }
 
-/** Queries and keys act on values through their heads, as far as those are drawn, or from group to group. */
+/** Queries and keys act on values: from group to group, or between nodes of the same head. */
 function addGroupedHeads(graph) {
+  const rows = groupBy(graph.vertices.values(), (v) => v.row);
   for (let layer = 0; layer < graph.circuit.model.n_layer; layer++) {
-    const group = (name) => graph.vertices.get(groupId(`${layer}.attn.${name}`));
-    const hubs = graph.heads.filter((head) => head.layer === layer).map((head) => head.hub);
-    const values = group("v");
-    for (const source of [group("q"), group("k")].filter(Boolean)) {
-      if (values) addLink(graph, "head", source.id, values.id);
-      for (const hub of hubs) addLink(graph, "head", source.id, hub.id);
+    const [queries, keys, values] = HEAD_LOCATIONS.map((location) => rows.get(rowOf(layer, location)) ?? []);
+    for (const source of [...queries, ...keys]) {
+      for (const target of values) {
+        if (source.kind === "group" || target.kind === "group" || source.head === target.head) addLink(graph, "head", source.id, target.id);
+      }
     }
-    if (values) for (const hub of hubs) addLink(graph, "head", hub.id, values.id);
   }
 }
 
@@ -101,4 +100,56 @@ function addTokenGroup(graph, reads, join) {
     name: `token embedding: ${channels.length} channels`, about: "what the tokens write",
   });
   for (const channel of channels) for (const read of reads.get(channel) ?? []) join(read);
+}
+
+const GROUPS = { line: 36, node: 22, row: 36, half: 58, open: 64, aside: { "attn.q": -90, "attn.k": 90, "mlp.post_act": 60 } };
+
+/** As `layOut`: a site a row; queries beside keys; the nodes of an open site in lines, by index. */
+function layOutGroups(graph) {
+  const rows = [...graph.rows.keys()].sort((a, b) => a - b), margin = { top: 54, side: 30 };
+  let up = 0;
+  rows.forEach((row, i) => {
+    if (i) up += groupGap(graph, rows[i - 1], row);
+    up = placeLines(graph.rows.get(row), up);
+  });
+  const all = [...graph.vertices.values()];
+  const leftmost = ({ source, target, kind }) => (kind === "bundle" ? Math.min(source.x, target.x) - 0.75 * bowOf(source, target) : Infinity);
+  const left = Math.min(0, ...all.map((v) => v.x - GROUP_REACH), ...graph.links.map(leftmost)), right = Math.max(0, ...all.map((v) => v.x + GROUP_REACH));
+  for (const vertex of all) {
+    vertex.x = round(vertex.x - left + margin.side);
+    vertex.y = round(margin.top + up - vertex.up);
+  }
+  return {
+    boxes: [], foot: 24, least: 0.72, step: GROUPS.node, spacing: GROUPS.node, width: Math.ceil(right - left + 2 * margin.side), height: margin.top + up + 30,
+    rowY: new Map(rows.map((row) => [row, graph.rows.get(row)[0].y])),
+  };
+}
+
+const GROUP_REACH = 74;
+
+/** Places a row whose foot is at height `up`; returns the height of its top. */
+function placeLines(members, up) {
+  if (members[0].kind !== "node") {
+    const width = Math.max(...members.map((v) => (v.kind === "answer" ? answerWidth(v) + 24 : 0)));
+    members.forEach((v, i) => Object.assign(v, { x: (i - (members.length - 1) / 2) * width + (GROUPS.aside[v.location] ?? 0), up }));
+    return up;
+  }
+  const lines = Math.ceil(members.length / GROUPS.line), size = Math.ceil(members.length / lines);
+  members.forEach((v, i) => {
+    const line = Math.floor(i / size), here = Math.min(size, members.length - line * size);
+    Object.assign(v, { x: ((i % size) - (here - 1) / 2) * GROUPS.node, up: up + (lines - 1 - line) * GROUPS.node });
+  });
+  return up + (lines - 1) * GROUPS.node;
+}
+
+function groupGap(graph, below, above) {
+  const place = (row) => (row - 1) % LOCATIONS.length, isOpen = (row) => graph.rows.get(row)[0].kind === "node";
+  if (isOpen(below) || isOpen(above)) return GROUPS.open;
+  if (above < graph.finalRow && place(below) === 1 && place(above) === 2) return 0;
+  return below === 0 || above > graph.finalRow || [0, 5].includes(place(above)) ? GROUPS.half : GROUPS.row;
+}
+
+/** How far a bundle goes round: the more rows it passes, the further. */
+function bowOf(from, to) {
+  return 60 + 9 * (to.row - from.row);
 }

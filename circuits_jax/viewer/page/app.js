@@ -1,6 +1,6 @@
 // The page of one circuit (or some).  What is shown is in the state; `render` makes it so.
 
-const view = { circuit: null, graph: null, camera: null, bench: null, benchView: null, notes: page.annotations };
+const view = { circuit: null, graph: null, camera: null, bench: null, benchView: null, notes: page.annotations, unsaved: false };
 const tip = document.getElementById("tip");
 const state = makeState(render);
 
@@ -10,7 +10,7 @@ function chosenCircuit(key) {
 
 function showTabs(chosen) {
   const tab = (circuit) => h("a", {
-    href: stateHash(STATE_DEFAULTS, { task: circuit.key, theme: state.now.theme }), "aria-current": circuit === chosen && !state.now.with ? "page" : null,
+    href: stateHash(STATE_DEFAULTS, { task: circuit.key, theme: state.now.theme, with: "" }), "aria-current": circuit === chosen && !state.now.with ? "page" : null,
   }, circuit.key, h("span", { class: "count" }, String(circuit.nodes.length)));
   const other = page.circuits.find((circuit) => circuit !== chosen);
   replaceContent(document.getElementById("tabs"), page.circuits.length > 1 ? page.circuits.map(tab) : null,
@@ -23,48 +23,44 @@ function showCircuit(circuit, now) {
     view.bench = makeBench(circuit, vocabularyOf(circuit));
     view.benchView = circuit.evidence.prompts.length ? benchView(view.bench, state) : null;
     view.entries = null;
-    view.agreement = h("p", { class: "quiet agreement" });
-    if (view.bench.network) setTimeout(() => showAgreement(view.bench, view.agreement), 60);
   }
   const graph = buildGraph(circuit, openSites(circuit, now.open));
-  const layout = layOut(graph);
+  const layout = layOut(graph, innerWidth < ZOOM.narrow ? SPACE.narrow : SPACE.wide);
   const { svg, camera, labels } = drawGraph(graph, layout);
   const pane = h("aside", { id: "pane", class: "pane", tabindex: -1, "aria-label": "Selected node" });
   Object.assign(view, { circuit, graph, svg, pane, counts: h("span", { class: "quiet" }) });
   view.camera = makeCamera(svg, camera, layout, (place, byHand) => {
     placeRowLabels(labels, place);
     showTip(tip, null);
+    view.moved = byHand; // not in the address yet, but not to be fitted anew either
     if (byHand) rememberView(place);
   });
   listen(graph, svg, tip, (id, extend) => {
     if (extend && id && state.now.node) state.go({ to: id });
     else state.go({ node: id ?? "", to: "" });
   });
-  replaceContent(document.getElementById("circuit"),
-    circuitHead(circuit), verdictBand(circuit), view.benchView?.element,
-    h("div", { class: "work" }, h("div", { class: "graph-card" }, toolbar(graph, svg), h("div", { class: "graph-frame" }, svg), legend(graph)), pane),
-    view.agreement, evidenceSection(circuit));
+  replaceContent(document.getElementById("circuit"), circuitHead(circuit), verdictBand(circuit),
+    h("div", { class: "work" },
+      h("div", { class: "graph-card" }, toolbar(graph, svg), h("div", { class: "graph-frame" }, svg), view.legend = legend(graph)),
+      h("div", { class: "beside" }, view.benchView?.element, pane)),
+    evidenceSection(circuit));
   svg.style.height = graphHeight(layout, svg) + "px";
   applyView(now);
   const { camera: own } = view;
-  new ResizeObserver(() => { if (svg.isConnected && !state.now.view) own.fit(); }).observe(svg);
+  new ResizeObserver(() => { if (svg.isConnected && !state.now.view && !view.moved) own.fit(); }).observe(svg);
 }
 
 function circuitHead(circuit) {
-  const figure = (name, value) => h("div", {}, h("dt", {}, name), h("dd", {}, value));
-  const { metrics } = circuit;
-  return h("div", { class: "circuit-head" }, page.circuits.length > 1 ? h("h2", {}, circuit.key) : null, circuit.description ? h("p", {}, circuit.description) : null,
+  const figure = (name, value, full) => h("div", {}, h("dt", {}, name), h("dd", {}, value, full ? h("span", { class: "quiet" }, ` full model ${full}`) : null));
+  const { metrics } = circuit, percent = (share) => (share === undefined ? "\u2013" : formatPercent(share));
+  return h("div", { class: "circuit-head" },
+    h("div", {}, page.circuits.length > 1 ? h("h2", {}, circuit.key) : null, circuit.description ? h("p", {}, circuit.description) : null),
     h("dl", { class: "figures" }, figure("nodes", formatNumber(circuit.nodes.length)), figure("edges", formatNumber(circuit.edges.length)),
-      figure("held-out loss, calibrated", formatNumber(metrics["heldout/calibrated_loss"])), figure("accuracy", formatNumber(metrics["heldout/accuracy"])),
-      figure("full model\u2019s loss", formatNumber(metrics["full/heldout/calibrated_loss"] ?? metrics["full/heldout/loss"]))));
+      figure("held-out loss, calibrated", formatNumber(metrics["heldout/calibrated_loss"]), formatNumber(metrics["full/heldout/calibrated_loss"])),
+      figure("held-out accuracy, uncalibrated", percent(metrics["heldout/accuracy"]), percent(metrics["full/heldout/accuracy"]))));
 }
 
-/** High enough to show the whole graph at a readable size, but never higher than the window. */
-function graphHeight(layout, svg) {
-  const width = svg.getBoundingClientRect().width || 900;
-  const scale = Math.min(1.1, (width - ZOOM.labels) / layout.width);
-  return Math.round(Math.max(320, Math.min(layout.height * scale, Math.max(420, innerHeight * 0.82))));
-}
+const PANE_BELOW = 980; // as in style.css
 
 function applyView(now) {
   const [x, y, k] = now.view.split(",").map(Number);
@@ -77,30 +73,24 @@ function rememberView({ x, y, k }) {
   view.remembering = setTimeout(() => state.go({ view: [Math.round(x), Math.round(y), k.toFixed(3)].join() }, { replace: true }), 120);
 }
 
-function showAgreement(bench, element) {
-  const { worst, prompts, ties } = checkAgreement(bench);
-  element.dataset.worst = worst;
-  element.dataset.prompts = prompts;
-  element.textContent = `The circuit as it runs in this page agrees with Python within ${worst.toExponential(1)} on the logits of ${prompts - ties} prompts` +
-    (ties ? `; ${ties} more lie on a near-tie of AbsTopK.` : ".");
-}
-
 function toolbar(graph, svg) {
   const button = (text, label, act) => h("button", { type: "button", "aria-label": label, title: label, onclick: act }, text);
-  const slider = (key, label) => {
-    const field = h("input", { type: "range", min: 0, max: 1, step: 0.01, "aria-label": label, oninput: () => state.go({ [key]: String(Number(field.value)) }, { replace: true }) });
-    view[key + "Slider"] = field;
-    return h("label", {}, label, field);
+  const slider = (key, what) => {
+    const field = h("input", {
+      type: "range", min: 0, max: 1, step: 0.01, "aria-label": `Hide ${what} below this share of the greatest`,
+      oninput: () => state.go({ [key]: String(Number(field.value)) }, { replace: true }),
+    });
+    const output = h("output", {});
+    view[key + "Slider"] = { field, output };
+    return h("label", { title: field.getAttribute("aria-label") }, `${key} over`, field, output);
   };
   const paint = h("select", { "aria-label": "Colour of nodes", onchange: () => state.go({ paint: paint.value }, { replace: true }) },
-    h("option", { value: "" }, "importance"), h("option", { value: "value" }, "value on the prompt"));
+    h("option", { value: "" }, "importance"), h("option", { value: "value" }, "value on prompt"));
   view.paintSelect = paint;
   return h("div", { class: "toolbar" },
     button("\u2212", "Zoom out (\u2212)", () => view.camera.zoom(1 / ZOOM.step)), button("+", "Zoom in (+)", () => view.camera.zoom(ZOOM.step)),
     button("fit", "Fit (0)", fitView),
-    slider("edges", "edges above"), slider("nodes", "nodes above"), h("label", {}, "colour", paint), view.counts,
-    graph.aggregated ? h("span", { class: "quiet" }, "Each box is a whole site; open one to see its nodes.") : null,
-    state.now.open ? h("a", { class: "button", href: state.href({ open: "", view: "", node: "" }) }, "close all") : null,
+    slider("edges", "edges"), slider("nodes", "nodes"), h("label", {}, "colour", paint),
     exportButtons(svg, graph.circuit.key));
 }
 
@@ -111,15 +101,20 @@ function fitView() {
 }
 
 function legend(graph) {
+  const { nodeDeltas } = graph.circuit;
   const sample = (kind) => s("svg", { viewBox: "0 0 26 10", width: 26, height: 10, "aria-hidden": "true" },
     s("line", { class: kind, x1: 1, x2: 25, y1: 5, y2: 5, "stroke-width": 2.5 }));
   const mark = (kind, tone) => s("svg", { viewBox: "0 0 14 14", width: 14, height: 14, "aria-hidden": "true" },
     s("g", { class: "vertex node " + kind }, s("circle", { class: "mark " + (tone ?? ""), style: tone ? "--tone:1" : null, cx: 7, cy: 7, r: NODE_RADIUS })));
   return h("p", { class: "legend" },
+    graph.aggregated ? h("strong", {}, "Each box is all nodes of one site; select it to open it.") : null,
+    state.now.open ? h("a", { class: "button", href: state.href({ open: "", view: "", node: "" }) }, "close all boxes") : null,
     h("span", {}, sample("link positive"), "positive"), h("span", {}, sample("link negative"), "negative"),
     h("span", {}, sample("rail"), "residual channel"), h("span", {}, mark("bias-only"), "bias only"),
-    graph.circuit.nodeDeltas ? [h("span", {}, mark("", "needed"), "loss rises most without it"), h("span", {}, mark("", "helps"), "loss falls without it")] : null,
-    graph.hiddenAnswers ? h("span", {}, `${graph.hiddenAnswers} more answer tokens not drawn`) : null);
+    nodeDeltas ? h("span", { class: "of-importance" }, "loss without it: 0", h("i", { class: "scale needed" }), formatSigned(Math.max(0, ...nodeDeltas))) : null,
+    nodeDeltas?.some((delta) => delta < 0) ? h("span", { class: "of-importance" }, mark("", "helps"), "falls") : null,
+    h("span", { class: "of-value" }, "value at the chosen token: ", MINUS, h("i", { class: "scale both" }), "+"),
+    graph.hiddenAnswers ? h("span", {}, `${graph.hiddenAnswers} more answer tokens not drawn`) : null, view.counts);
 }
 
 /** What the bench's prompt does to the circuit, with the nodes held that the state holds. */
@@ -128,22 +123,23 @@ function liveRun(now, vertex) {
   if (!prompt) return { prompt: null, run: null, overrides: new Map(), at: 0, vertex };
   const overrides = parseOverrides(view.circuit, now.set);
   const usable = prompt.tokens.length > 0;
-  const at = Math.min(now.at === "" ? Infinity : Number(now.at) || 0, prompt.tokens.length - 1);
+  const last = Math.max(0, prompt.tokens.length - 1), at = now.at === "" ? last : clampIndex(now.at, last);
   return {
     prompt, overrides, at, vertex, run: usable ? view.bench.run(prompt.tokens, overrides) : null,
     plain: usable && overrides.size ? view.bench.run(prompt.tokens) : null,
   };
 }
 
-/** The selected vertex, opening the group that hides it. */
 function chosenVertex(now) {
-  const find = () => { const vertex = view.graph.vertices.get(now.node); return vertex?.selectable ? vertex : null; };
-  const found = find();
-  if (found || !now.node) return found;
-  const place = view.circuit.nodes.findIndex((_, i) => nodeId(view.circuit, i) === now.node);
-  if (place < 0) return null;
-  showCircuit(view.circuit, { ...now, open: [now.open, view.circuit.nodes[place][0]].join(",") });
-  return find();
+  const vertex = view.graph.vertices.get(now.node);
+  return vertex?.selectable ? vertex : null;
+}
+
+/** The sites of chosen nodes that closed boxes hide. */
+function hiddenSites(circuit, now) {
+  const isOpen = openSites(circuit, now.open);
+  const chosen = circuit.nodes.filter(([site], place) => !isOpen(site) && [now.node, now.to].includes(nodeId(circuit, place)));
+  return [...new Set(chosen.map(([site]) => site))];
 }
 
 function render(now, before = null) {
@@ -157,6 +153,8 @@ function render(now, before = null) {
   showTabs(circuit);
   const other = now.with && page.circuits.find((c) => c.key === now.with && c !== circuit);
   if (other) return showComparison(circuit, other);
+  const hidden = hiddenSites(circuit, now);
+  if (hidden.length) return state.go({ open: [now.open, ...hidden].filter(Boolean).join(",") }, { replace: true });
   const anew = circuit !== view.circuit || before?.open !== now.open || before?.with;
   if (anew) showCircuit(circuit, now);
   else if (before && before.view !== now.view && !view.svg.classList.contains("dragged")) applyView(now);
@@ -164,20 +162,35 @@ function render(now, before = null) {
   showSelection(graph, view.svg, vertex?.id ?? null, now.to || null);
   showNotes(graph, view.notes[circuit.key]);
   showFilters(graph, now);
-  if (now.paint === "value" && live.run) paintValues(graph, live.run.values[live.at]);
+  const ofValue = now.paint === "value" && live.run;
+  if (ofValue) paintValues(graph, live.run.values[live.at]);
   else paintImportance(graph);
+  view.legend.classList.toggle("values", Boolean(ofValue));
+  showShares(graph, sharesOf(circuit, live));
   if (live.prompt) view.benchView.show(now, live);
   showPane(now, before, vertex, live);
-  if (vertex && (!before || before.node !== now.node)) view.camera.reveal(vertex);
+  if (vertex && (anew || before.node !== now.node)) view.camera.reveal(vertex);
+  if (vertex && !before && innerWidth < PANE_BELOW) view.svg.scrollIntoView(); // the pane lies over the page's foot
   return undefined;
 }
 
 function showFilters(graph, now) {
   const { edges, nodes } = showThresholds(graph, Number(now.edges) || 0, Number(now.nodes) || 0);
-  view.edgesSlider.value = Number(now.edges) || 0;
-  view.nodesSlider.value = Number(now.nodes) || 0;
+  for (const [{ field, output }, value] of [[view.edgesSlider, now.edges], [view.nodesSlider, now.nodes]]) {
+    field.value = Number(value) || 0;
+    output.textContent = formatPercent(Number(field.value));
+  }
   view.paintSelect.value = now.paint;
-  view.counts.textContent = graph.aggregated ? "" : `${nodes} nodes, ${edges} edges shown`;
+  const all = graph.aggregated || (nodes === graph.circuit.nodes.length && edges === graph.circuit.edges.length);
+  view.counts.textContent = all ? "" : `${nodes} nodes, ${edges} edges shown`;
+}
+
+/** Map of the prompt's answers to their shares, of what the circuit makes of it. */
+function sharesOf(circuit, live) {
+  const logits = live.prompt && answerLogits(circuit, live);
+  if (!logits) return new Map();
+  const { raw } = answerShares(circuit, logits);
+  return new Map([[live.prompt.answers[0], raw], [live.prompt.answers[1], 1 - raw]]);
 }
 
 /** Fills the pane; while a slider in it moves, or a note is typed, that control stays where it is. */
@@ -200,19 +213,23 @@ function changeNote(vertex, note) {
   const notes = (view.notes[view.circuit.key] ??= {});
   if (note.trim()) notes[vertex.id] = note;
   else delete notes[vertex.id];
-  view.entries = null;
+  Object.assign(view, { entries: null, unsaved: true });
   showNotes(view.graph, notes);
 }
 
 function showComparison(circuit, other) {
   Object.assign(view, { circuit: null, camera: null, entries: null });
   const { element, fit } = compareView(circuit, other, state, tip);
-  const select = h("select", { "aria-label": "Compare with", onchange: () => state.go({ with: select.value }) },
-    page.circuits.filter((c) => c !== circuit).map((c) => h("option", { value: c.key }, c.key)));
-  select.value = other.key;
-  replaceContent(document.getElementById("circuit"), h("p", {}, h("label", {}, "Compare with ", select)), element);
+  replaceContent(document.getElementById("circuit"), element);
   fit();
 }
+
+function loadNotes(notes) {
+  Object.assign(view, { notes: mergeNotes(view.notes, notes), entries: null });
+  render(state.now, state.now);
+}
+
+addEventListener("beforeunload", (event) => { if (view.unsaved) event.preventDefault(); }); // the browser asks before it leaves
 
 function searchable() {
   const circuit = chosenCircuit(state.now.task);
@@ -227,7 +244,7 @@ function showHead() {
   });
   const home = page.home ? h("a", { class: "home", href: page.home }, "all circuits") : null;
   replaceContent(document.getElementById("tools"), home, search,
-    notesButtons(() => view.notes, (notes) => { view.notes = notes; view.entries = null; render(state.now); }), themeButton(state));
+    notesButtons(() => view.notes, () => { view.unsaved = false; }, loadNotes), themeButton(state));
   showRun();
 }
 

@@ -1,6 +1,6 @@
 // A head's attention pattern over the bench's prompt, as the circuit runs here, and what each channel adds to it.
 
-const PATTERN = { cell: 11, most: 48 };
+const PATTERN = { cell: 11, most: 48, names: 70, top: 13 };
 
 /** For a hub or a q, k or v node: pattern, what the chosen position looks at, shares by channel; else null. */
 function attentionSection(bench, vertex, live) {
@@ -13,12 +13,12 @@ function attentionSection(bench, vertex, live) {
     channelShares(bench, vertex, live, head));
 }
 
-/** Queries upward by row, keys by column, the sink at the left. */
+/** Queries by row, each named, keys by column, the sink at the left. */
 function patternGrid(circuit, { prompt, at }, pattern) {
   const first = Math.max(0, prompt.tokens.length - PATTERN.most), size = prompt.tokens.length - first;
-  const { cell } = PATTERN, side = (size + 1.5) * cell;
+  const { cell, names, top } = PATTERN, side = (size + 1.5) * cell;
   const text = (t) => tokenAlone(pieceOf(circuit, prompt.tokens[t]));
-  const cells = [];
+  const cells = [], queries = [];
   for (let query = first; query < prompt.tokens.length; query++) {
     const weights = [...pattern[query].slice(first, query + 1)];
     const put = (column, weight, name) => {
@@ -28,10 +28,12 @@ function patternGrid(circuit, { prompt, at }, pattern) {
     };
     put(0, pattern[query][query + 1], "the sink");
     weights.forEach((weight, i) => put(i + 1.5, weight, text(first + i)));
+    queries.push(s("text", { x: -5, y: (query - first + 0.5) * cell, dy: "0.32em", "text-anchor": "end", class: query === at ? "chosen-query" : null }, clip(text(query), 10)));
   }
-  return h("div", { class: "pattern-scroll" }, s("svg", { class: "pattern", viewBox: `0 0 ${side} ${size * cell}`, width: side, height: size * cell, role: "img", "aria-label": "Attention pattern: queries by row, keys by column, the sink first" },
+  return h("div", { class: "pattern-scroll" }, s("svg", { class: "pattern", viewBox: `${-names} ${-top} ${side + names} ${size * cell + top}`, width: side + names, height: size * cell + top, role: "img", "aria-label": "Attention pattern: queries by row, keys by column, the sink first" },
     s("rect", { class: "ground", x: 1.5 * cell, y: 0, width: size * cell, height: size * cell }),
-    s("rect", { class: "chosen-row", x: 0, y: (at - first) * cell - 0.5, width: side, height: cell }), cells));
+    s("rect", { class: "chosen-row", x: 0, y: (at - first) * cell - 0.5, width: side, height: cell }), cells, queries,
+    s("text", { x: 0, y: -4 }, "sink")));
 }
 
 function lookedAt(circuit, { prompt, at }, weights) {

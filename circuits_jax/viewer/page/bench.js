@@ -25,8 +25,8 @@ function makeBench(circuit, vocabulary) {
  */
 function chosenPrompt(bench, now) {
   const { prompts } = bench.circuit.evidence;
-  const number = Math.min(parseInt(now.prompt, 10) || 0, prompts.length - 1);
-  if (number < 0) return null;
+  if (!prompts.length) return null;
+  const number = clampIndex(now.prompt.replace(/[AB]$/, ""), prompts.length - 1);
   const side = now.prompt.endsWith("B") ? 1 : 0;
   const { answers, tokens } = prompts[number];
   if (!now.text || !bench.encode) return { tokens: tokens[side], answers, side, number, typed: false, problem: null };

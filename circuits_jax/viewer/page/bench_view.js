@@ -12,22 +12,40 @@ function benchView(bench, state) {
     rows: 2, spellcheck: "false", autocapitalize: "off", autocomplete: "off", "aria-label": "Prompt",
     placeholder: bench.encode ? "Type any Python" : "This tokenizer does not run in the page", disabled: !bench.encode || !bench.network,
     oninput: () => state.go({ text: typed.value, at: "" }, { replace: true }),
+    onblur: () => { if (!typed.value) typed.value = typed.dataset.text; },
   });
   const parts = {
     select, typed, strip: h("div", { class: "strip text", role: "group", "aria-label": "Tokens of the prompt; press one to choose its position" }),
-    answers: h("div", { class: "bench-answers", "aria-live": "polite" }), held: h("p", { class: "held" }), notes: h("p", { class: "quiet" }),
+    answers: h("div", { class: "bench-answers", "aria-live": "polite" }), held: h("p", { class: "held" }),
+    problem: h("p", { class: "problem", role: "status" }), notes: h("p", { class: "quiet agreement" }, benchNote(bench)),
   };
   const element = h("section", { class: "bench", "aria-label": "Prompt bench" },
-    h("div", { class: "bench-head" }, h("h3", {}, "Prompt bench"), select, parts.notes),
-    h("div", { class: "bench-body" }, h("div", {}, typed, parts.strip, parts.held), parts.answers));
+    h("div", { class: "bench-head" }, h("h3", {}, "Prompt bench"), select),
+    typed, parts.problem, parts.strip, parts.answers, parts.held, parts.notes);
+  if (bench.network) setTimeout(() => showAgreement(bench, parts.notes), 60);
   return { element, show: (now, live) => showBench(bench, state, parts, now, live) };
+}
+
+function benchNote({ network, circuit }) {
+  return network ? "The circuit runs in this page; it is being compared with Python…" :
+    `The circuit does not run in this page: ${circuit.evidence.no_network}. Recorded values are shown.`;
+}
+
+function showAgreement(bench, element) {
+  const { worst, prompts, ties } = checkAgreement(bench);
+  element.dataset.worst = worst;
+  element.dataset.prompts = prompts;
+  element.textContent = `The circuit runs in this page; on ${prompts - ties} prompts its logits are within ${formatNumber(worst, 2)} of Python’s` +
+    (ties ? `, ${ties} more lie on a near-tie of AbsTopK.` : ".");
 }
 
 /** `live` is {prompt, run, plain: the run without held nodes, overrides, at}. */
 function showBench(bench, state, parts, now, live) {
   const { circuit } = bench, { prompt } = live;
   const text = prompt.typed ? now.text : prompt.tokens.map((token) => byteText(pieceOf(circuit, token))).join("");
-  if (parts.typed.value !== text) parts.typed.value = text;
+  parts.typed.dataset.text = text;
+  const emptied = parts.typed === document.activeElement && !parts.typed.value; // by hand: the next key begins anew
+  if (parts.typed.value !== text && !emptied) parts.typed.value = text;
   parts.typed.rows = Math.min(6, Math.max(2, text.split("\n").length));
   parts.select.value = prompt.number + "AB"[prompt.side ?? 0];
   parts.select.classList.toggle("aside", prompt.typed);
@@ -35,8 +53,7 @@ function showBench(bench, state, parts, now, live) {
   replaceContent(parts.answers, answerBars(circuit, live));
   replaceContent(parts.held, heldNodes(circuit, state, live.overrides));
   parts.held.hidden = !live.overrides.size;
-  parts.notes.textContent = prompt.problem ?? (bench.network ? "The circuit runs in this page." :
-    `The circuit does not run in this page: ${circuit.evidence.no_network}. Recorded values are shown.`);
+  parts.problem.textContent = prompt.problem ?? (prompt.tokens.length ? "" : "Type a prompt, or choose one above.");
 }
 
 /** A lone byte's display text as the character it is, where it is one. */
@@ -65,22 +82,28 @@ function tokenStrip(circuit, state, now, { prompt, run, at, vertex }) {
   });
 }
 
-/** A bar an answer: its share against the other's, calibrated beside it, and the full model's where recorded. */
-function answerBars(circuit, { prompt, run, plain, overrides }) {
-  const recorded = prompt.typed ? null : circuit.evidence.prompts[prompt.number];
-  const logits = run ? prompt.answers.map((answer) => run.logits.get(answer)) : recorded?.circuit[prompt.side];
-  if (!logits) return h("p", { class: "quiet" }, "No answer: the circuit does not run in this page.");
+/** The circuit's logits of the prompt's two answers, live or as recorded; null where neither is known. */
+function answerLogits(circuit, { prompt, run }) {
+  if (run) return prompt.answers.map((answer) => run.logits.get(answer));
+  return prompt.typed ? null : circuit.evidence.prompts[prompt.number].circuit[prompt.side];
+}
+
+/** A row an answer: its share against the other's, calibrated beside it, and the full model's where recorded. */
+function answerBars(circuit, live) {
+  const { prompt, plain, overrides } = live, logits = answerLogits(circuit, live);
+  if (!logits) return h("p", { class: "quiet" }, prompt.tokens.length ? "No answer: the circuit does not run in this page." : "");
   const shares = answerShares(circuit, logits);
   const before = overrides.size && plain ? answerShares(circuit, prompt.answers.map((answer) => plain.logits.get(answer))) : null;
-  const full = recorded && answerShares(circuit, recorded.full[prompt.side]);
-  const of = (share, side) => (side ? 1 - share : share);
-  return prompt.answers.map((answer, side) => h("div", { class: "answer-bar" + (prompt.side === side ? " right" : ""), "data-answer": answer, "data-logit": logits[side] },
-    h("span", { class: "answer-token mono" }, tokenAlone(pieceOf(circuit, answer)), prompt.side === side ? h("span", { class: "tick", title: "Right answer" }, " \u2713") : null),
-    h("span", { class: "track" }, h("span", { class: "fill", style: `width:${(100 * of(shares.raw, side)).toFixed(1)}%` }),
-      before ? h("span", { class: "before", style: `left:${(100 * of(before.raw, side)).toFixed(1)}%`, title: "Without held nodes" }) : null),
-    h("b", {}, formatPercent(of(shares.raw, side))),
-    h("span", { class: "quiet" }, `calibrated ${formatPercent(of(shares.calibrated, side))}`, full ? `, full model ${formatPercent(of(full.raw, side))}` : "",
-      `, logit ${formatSigned(logits[side])}`)));
+  const full = prompt.typed ? null : answerShares(circuit, circuit.evidence.prompts[prompt.number].full[prompt.side]);
+  const of = (share, side) => formatPercent(side ? 1 - share : share);
+  const left = (share, side) => (100 * (side ? 1 - share : share)).toFixed(1) + "%";
+  const row = (answer, side) => h("tr", { class: "answer-bar" + (prompt.side === side ? " right" : ""), "data-answer": answer, "data-logit": logits[side], title: `logit ${formatSigned(logits[side])}` },
+    h("th", { scope: "row", class: "answer-token mono" }, clip(tokenAlone(pieceOf(circuit, answer)), 10), prompt.side === side ? h("span", { class: "tick", title: "Right answer" }, " \u2713") : null),
+    h("td", {}, h("span", { class: "track" }, h("span", { class: "fill", style: `width:${left(shares.raw, side)}` }),
+      before ? h("span", { class: "before", style: `left:${left(before.raw, side)}`, title: "Without held nodes" }) : null)),
+    h("td", {}, h("b", {}, of(shares.raw, side))), h("td", {}, of(shares.calibrated, side)), h("td", {}, full ? of(full.raw, side) : "\u2013"));
+  const head = ["answer", "circuit", "", "calibrated", "full model"].map((name) => h("th", { scope: "col" }, name));
+  return h("table", {}, h("thead", {}, h("tr", {}, head)), h("tbody", {}, prompt.answers.map(row)));
 }
 
 function heldNodes(circuit, state, overrides) {

@@ -44,10 +44,9 @@ function compareView(a, b, state, tip) {
   };
   const panels = [[a, "onlyA"], [b, "onlyB"]].map(([circuit, side]) => {
     const alone = difference.nodes[side], aloneEdges = difference.edges[side];
-    const spots = buildGraph(unionOf(a, b), opened), layout = layOut(spots);
+    const spots = buildGraph(unionOf(a, b), opened), layout = layOut(spots, innerWidth < ZOOM.narrow ? SPACE.narrow : SPACE.half);
     const graph = buildGraph(circuit, opened);
-    const boxes = placeLike(graph, spots, layout);
-    const { svg, camera, labels } = drawGraph(graph, { ...layout, boxes });
+    const { svg, camera, labels } = drawGraph(graph, { ...layout, boxes: placeLike(graph, spots) });
     for (const vertex of graph.vertices.values()) if (alone.has(vertex.id)) vertex.element.classList.add("alone");
     for (const link of graph.links) {
       if (link.kind === "edge" && aloneEdges.has(`${link.source.id} ${link.target.id}`)) link.element.classList.add("alone");
@@ -57,28 +56,48 @@ function compareView(a, b, state, tip) {
     own.camera = makeCamera(svg, camera, layout, (view) => { placeRowLabels(labels, view); follower(view); });
     cameras.push(own.camera);
     listen(graph, svg, tip, (id) => { if (id) state.go({ task: circuit.key, node: id, with: "", view: "" }); });
-    return h("div", { class: "graph-card" }, h("p", { class: "legend" }, h("strong", {}, circuit.key), `${circuit.nodes.length} nodes, ${circuit.edges.length} edges`, h("span", {}, `${alone.size} nodes only here`)), svg);
+    const words = [`${circuit.nodes.length} nodes, ${circuit.edges.length} edges`, `${alone.size} nodes and ${aloneEdges.size} edges only here`];
+    const card = h("div", { class: "graph-card" }, h("p", { class: "legend" }, h("strong", {}, circuit.key), words.map((each) => h("span", {}, each))), svg);
+    return { card, svg, layout };
   });
-  const element = h("section", { class: "compare", "aria-label": "Comparison" }, comparisonTable(a, b, difference), h("div", { class: "compare-panels" }, panels));
-  return { element, fit: () => cameras.forEach((camera) => camera.fit()) };
+  const element = h("section", { class: "compare", "aria-label": "Comparison" }, comparisonHead(a, b, difference, state),
+    h("div", { class: "compare-panels" }, panels.map(({ card }) => card)));
+  const fit = () => {
+    for (const { svg, layout } of panels) svg.style.height = graphHeight(layout, svg) + "px";
+    for (const camera of cameras) camera.fit();
+  };
+  return { element, fit };
 }
 
-/** Takes every vertex's place from the drawing of both; returns the boxes of the heads that are there. */
-function placeLike(graph, spots, layout) {
+/** Takes every vertex's place from the drawing of both; returns the boxes of its own heads. */
+function placeLike(graph, spots) {
   for (const vertex of graph.vertices.values()) {
     const spot = spots.vertices.get(vertex.id);
     Object.assign(vertex, { x: spot.x, y: spot.y });
   }
-  const here = new Map(graph.heads.map((head) => [head.hub.id, head]));
-  return layout.boxes.filter((box) => here.has(box.hub.id)).map((box) => ({ ...box, hub: here.get(box.hub.id).hub }));
+  const boxes = graph.heads.map((head) => ({ ...head, ...headSpan(head) }));
+  for (const box of boxes) placeBox(box, 0);
+  return boxes;
+}
+
+/** What is compared, a choice of what with, the figures of both, and how differences are marked. */
+function comparisonHead(a, b, difference, state) {
+  const select = h("select", { "aria-label": "Compare with", onchange: () => state.go({ with: select.value }) },
+    page.circuits.filter((c) => c !== a).map((c) => h("option", { value: c.key }, c.key)));
+  select.value = b.key;
+  const same = a.hashes.model === b.hashes.model;
+  return h("div", {}, h("h2", {}, `${a.key} against `, select),
+    h("div", { class: "compare-head" }, comparisonTable(a, b, difference),
+      h("div", {}, h("p", { class: "quiet" }, "What both have stands at the same place. A dashed ring marks a node that only one has; edges that both have are pale."),
+        same ? null : h("p", { class: "quiet" }, "The two are of different models: equal names are equal places, not the same units."))));
 }
 
 function comparisonTable(a, b, { nodes, edges }) {
   const figure = (name) => [spaced(name.replace("full/", "full model, ").replace("heldout/", "held-out ")), a.metrics[name] ?? null, b.metrics[name] ?? null, ""];
   const share = ({ shared, onlyA, onlyB }) => formatPercent(shared.size / Math.max(1, shared.size + onlyA.size + onlyB.size));
-  return h("div", {}, h("h2", {}, `${a.key} against ${b.key}`), makeTable(["", a.key, b.key, "shared"], [
+  return makeTable(["", a.key, b.key, "shared"], [
     ["nodes", a.nodes.length, b.nodes.length, `${nodes.shared.size} (${share(nodes)} of all)`],
     ["edges", a.edges.length, b.edges.length, `${edges.shared.size} (${share(edges)} of all)`],
     ...["heldout/calibrated_loss", "heldout/accuracy", "full/heldout/calibrated_loss"].map(figure),
-  ]), a.hashes.model === b.hashes.model ? null : h("p", { class: "quiet" }, "The two are of different models: equal names are equal places, not the same units."));
+  ]);
 }

@@ -22,7 +22,7 @@ function evidenceSection(circuit) {
         page.auditPage ? h("p", {}, h("a", { href: page.auditPage }, "the whole report")) : null) : null,
       circuit.audit?.controls ? h("div", {}, h("h4", {}, "Controls"), controlsTable(circuit)) : null,
       circuit.curve.length ? h("div", {}, h("h4", {}, "Loss against nodes kept"), curveChart(circuit)) : null,
-      h("div", { class: "wide" }, h("h4", {}, "The task\u2019s examples"), examplePrompts(circuit))),
+      h("div", {}, h("h4", {}, "The task\u2019s examples"), examplePrompts(circuit))),
     provenance(circuit));
 }
 
@@ -38,7 +38,7 @@ function criteriaTable({ verdict }) {
     h("span", { class: passed === null ? "" : passed ? "passed" : "failed" }, passed === null ? "\u2013 " : passed ? "\u2713 " : "\u2717 ", name),
     figure ? h("span", { title: "Value and its interval" }, formatNumber(figure.value),
       figure.low === figure.high ? null : h("span", { class: "quiet" }, ` (${formatNumber(figure.low)} to ${formatNumber(figure.high)})`)) : "not measured",
-    `${atMost ? "\u2264" : "\u2265"} ${formatNumber(bound)}`,
+    figure ? `${atMost ? "\u2264" : "\u2265"} ${formatNumber(bound)}` : "\u2013",
     figure ? intervalPlot(figure, bound) : "", clear === false ? h("span", { class: "quiet", title: "The interval crosses the bound" }, "unclear") : "",
   ]);
   return makeTable(["criterion", "value", "bound", "", ""], rows);
@@ -89,7 +89,10 @@ function provenance(circuit) {
       for (const [key, inner] of Object.entries(value)) flatten(name ? `${name} ${key}` : key, inner);
     } else rows.push([spaced(name), Array.isArray(value) ? value.join(", ") : value]);
   };
-  flatten("", { ...circuit.provenance, "model hash": circuit.hashes.model, "tokenizer hash": circuit.hashes.tokenizer });
+  const found = Object.entries(circuit.metrics).filter(([name]) => !isJudgement(name.replace(FULL, "")) && !["nodes", "edges"].includes(name));
+  flatten("", {
+    ...circuit.provenance, ...Object.fromEntries(found), "model hash": circuit.hashes.model, "tokenizer hash": circuit.hashes.tokenizer,
+  });
   const cells = rows.map(([name, value]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, formatCell(value))));
   return h("details", { class: "provenance" }, h("summary", {}, "Provenance"), h("table", {}, h("tbody", {}, cells)));
 }

@@ -41,6 +41,16 @@ function descriptionWords(circuit, place) {
     (both ? `, positive ${where} ${listWords(of(1))}, negative ${where} ${listWords(of(-1))}` : of(-1).length ? ", negative" : "");
 }
 
+/** How far the description holds on held-out text: {words, title}, or null. */
+function descriptionFigures(circuit, place) {
+  const found = circuit.evidence.nodes[place].description;
+  return found && {
+    words: `precision ${formatPercent(found.precision)}, recall ${formatPercent(found.recall)}`,
+    title: `On held-out text. It fires where its size is at least ${formatNumber(found.threshold)}, half of its 99.9th percentile: ` +
+      `on ${found.fired} tokens there. The description was fitted on the other half of the windows.`,
+  };
+}
+
 /** Other names of a node, as people and the released code write it. */
 function aliasesOf(circuit, { layer, location, index, site, head }) {
   const { d_head: size } = circuit.model;

@@ -29,7 +29,7 @@ function examplesSection(circuit, vertex) {
   const silent = !examples.most.length && !examples.least.length;
   const side = (title, groups) => (groups.length ? h("details", { open: groups === examples.most || !examples.most.length || null }, h("summary", {}, title),
     groups.map(([quantile, contexts]) => [
-      h("h5", {}, quantile === 0 ? "the extreme" : `at ${formatNumber(quantile * 100)}% of tokens`),
+      h("h5", {}, quantile === 0 ? "the extreme" : `at ${Number((quantile * 100).toPrecision(3))}% of tokens`),
       contexts.map((packed) => contextLine(circuit, vertex, packed, scale)),
     ])) : null);
   return h("section", {}, h("h4", {}, "On corpus text"),

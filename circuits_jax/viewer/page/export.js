@@ -2,7 +2,7 @@
 
 const INLINED = [
   "fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "stroke-linejoin", "opacity",
-  "font-family", "font-size", "font-weight", "text-anchor", "paint-order", "visibility", "display",
+  "font-family", "font-size", "font-weight", "text-anchor", "paint-order", "visibility", "display", "transform",
 ];
 
 /** The graph as it is shown, standing alone: {text, width, height}. */
@@ -48,5 +48,5 @@ function exportButtons(svg, name) {
   return h("span", { class: "export-buttons" },
     h("button", { type: "button", onclick: () => copy("text/plain", new Blob([exportSvg(svg).text], { type: "text/plain" }), name + ".svg") }, "copy SVG"),
     h("button", { type: "button", onclick: async () => copy("image/png", await exportPng(exportSvg(svg)), name + ".png") }, "copy PNG"),
-    h("button", { type: "button", onclick: () => saveFile(name + ".svg", "image/svg+xml", exportSvg(svg).text) }, "save SVG"), message);
+    h("button", { type: "button", onclick: () => saveFile(name + ".svg", "image/svg+xml", exportSvg(svg).text) }, "save"), message);
 }

@@ -48,6 +48,11 @@ function tokenAlone(text) {
   return tokenInText(text).replace(/ /g, "\u2423");
 }
 
+/** What an address gives as a place in a list, as a whole number from 0 to `last`. */
+function clampIndex(text, last) {
+  return Math.min(last, Math.max(0, Math.trunc(Number(text)) || 0));
+}
+
 function clip(text, length) {
   return text.length > length ? text.slice(0, length - 1) + "\u2026" : text;
 }

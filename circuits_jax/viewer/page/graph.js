@@ -49,7 +49,7 @@ function buildGraph(circuit, isOpen = () => true) {
     aggregated: circuit.nodes.some(([site]) => !isOpen(site)),
   };
   addNodes(graph);
-  addHeads(graph);
+  if (!graph.aggregated) addHeads(graph);
   addWords(graph);
   addAnswers(graph);
   if (graph.aggregated) addGroups(graph);

@@ -1,6 +1,6 @@
 // The index of a run: one row a circuit, with a thumbnail; click a heading to sort, type to filter.
 
-const THUMBNAIL = { width: 120, height: 84 };
+const THUMBNAIL = { width: 186, height: 124 };
 const state = makeState(render);
 const order = { column: "task", down: false };
 
@@ -8,16 +8,17 @@ function thumbnail(circuit) {
   const graph = buildGraph(circuit, openSites(circuit, "")), { width, height } = layOut(graph);
   const box = { viewBox: `0 0 ${Math.max(1, width)} ${Math.max(1, height)}`, width: THUMBNAIL.width, height: THUMBNAIL.height };
   const dots = [...graph.vertices.values()].filter((v) => v.kind !== "hub" && v.kind !== "final");
-  const size = Math.max(4, width / 45);
+  const unit = Math.max(width / THUMBNAIL.width, height / THUMBNAIL.height), strongest = strongestOf(graph); // a pixel
+  const wide = ({ kind, mass, weight }) => unit * (weight === null ? 0.5 : 0.4 + 1.4 * ((mass ?? Math.abs(weight)) / (strongest[kind] || 1)));
   return s("svg", { class: "thumbnail", ...box, role: "img", "aria-label": `${circuit.nodes.length} nodes, ${circuit.edges.length} edges` },
     graph.links.filter((l) => l.weight !== null || l.kind === "rail" || l.kind === "bundle").map((l) =>
-      s("path", { class: "link " + (l.weight === null ? "rail" : l.weight < 0 ? "negative" : "positive"), d: curve(l.source, l.target), "stroke-width": round(size / 4) })),
-    dots.map((v) => s("circle", { class: "dot " + v.kind, cx: v.x, cy: v.y, r: round(size * (v.kind === "group" ? 2 : 0.8)) })));
+      s("path", { class: "link " + (l.weight === null ? "rail" : l.weight < 0 ? "negative" : "positive"), d: curve(l.source, l.target), "stroke-width": wide(l).toFixed(2) })),
+    dots.map((v) => s("circle", { class: "dot " + v.kind, cx: v.x, cy: v.y, r: (unit * (v.kind === "group" ? 3 : v.kind === "words" ? 0.7 : 1.7)).toFixed(2) })));
 }
 
 const COLUMNS = [
-  ["task", (row) => row.task], ["loss", (row) => row.loss], ["accuracy", (row) => row.accuracy], ["nodes", (row) => row.nodes],
-  ["edges", (row) => row.edges], ["full model\u2019s loss", (row) => row.full], ["verdict", (row) => row.verdict],
+  ["task", (row) => row.task], ["loss", (row) => row.loss], ["full model\u2019s", (row) => row.full], ["accuracy", (row) => row.accuracy],
+  ["nodes", (row) => row.nodes], ["edges", (row) => row.edges], ["verdict", (row) => row.verdict],
 ];
 
 function compareRows(a, b) {
@@ -33,19 +34,20 @@ function verdictBadge({ verdict }) {
 
 function showTable(filter) {
   const wanted = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-  const rows = page.rows.filter((row) => wanted.every((word) => `${row.task} ${row.verdict}`.toLowerCase().includes(word))).sort(compareRows);
+  const rows = page.rows.filter((row) => wanted.every((word) => `${row.task} ${row.note} ${row.verdict}`.toLowerCase().includes(word))).sort(compareRows);
   const sorted = (name) => (order.column === name ? (order.down ? "descending" : "ascending") : "none");
-  const head = h("tr", {}, h("th", {}), COLUMNS.map(([name]) => h("th", { scope: "col", "aria-sort": sorted(name), class: typeof page.rows[0]?.[name] === "number" ? "number" : null },
+  const words = ["task", "verdict"];
+  const head = h("tr", {}, h("td", {}), COLUMNS.map(([name]) => h("th", { scope: "col", "aria-sort": sorted(name), class: words.includes(name) ? null : "number" },
     h("button", { type: "button", onclick: () => { Object.assign(order, { down: order.column === name && !order.down, column: name }); showTable(filter); } },
       name, order.column === name ? (order.down ? " \u2193" : " \u2191") : ""))));
   const cell = (row, [name, value]) => {
     if (name === "task") return h("td", {}, row.href ? h("a", { href: row.href }, row.task) : row.task, row.note ? h("div", { class: "quiet reason" }, row.note) : null);
     if (name === "verdict") return h("td", {}, row.verdict ? verdictBadge(row) : "");
-    return h("td", { class: "number" }, formatCell(value(row)));
+    return value(row) === null ? h("td", { class: "number" }) : h("td", { class: "number", "data-name": name }, formatCell(value(row)));
   };
   replaceContent(document.getElementById("index"), h("table", { class: "index" }, h("thead", {}, head), h("tbody", {}, rows.map((row) =>
     h("tr", {}, h("td", {}, row.circuit === null ? null : h("a", { href: row.href, tabindex: -1, "aria-hidden": "true" }, row.picture ??= thumbnail(page.circuits[row.circuit]))), COLUMNS.map((column) => cell(row, column)))))),
-  rows.length ? null : h("p", { class: "quiet" }, "No circuit matches."));
+  h("p", { class: "quiet" }, rows.length ? "Losses in nats on held-out pairs, calibrated; accuracies are not." : "No circuit matches."));
 }
 
 function render(now) {
@@ -53,7 +55,7 @@ function render(now) {
 }
 
 const filter = h("input", { type: "search", id: "search", placeholder: "Filter  /", "aria-label": "Filter circuits", oninput: () => showTable(filter) });
-replaceContent(document.getElementById("tools"), filter, themeButton(state));
+replaceContent(document.getElementById("tools"), page.auditPage ? h("a", { class: "home", href: page.auditPage }, "audit") : null, filter, themeButton(state));
 replaceContent(document.getElementById("circuit"), h("div", { id: "index", class: "table-scroll" }));
 showTable(filter);
 showRun();

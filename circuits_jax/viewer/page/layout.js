@@ -1,16 +1,22 @@
 // Where everything stands.  Every residual channel has one column in all layers, so that its rail is straight;
 // neurons, heads and answers settle above the columns they are joined to.  Nothing is random: barycenter sweeps,
-// ties broken by index, the arrangement with the fewest crossings kept.
+// ties broken by index, the arrangement with the fewest crossings kept, then neighbours exchanged (uncross.js).
 
 const SPACE = {
-  sweeps: 24, columnsWidth: 760, minColumn: 20, maxColumn: 62, node: 22, headPad: 11, head: 14, answer: 84, group: 150,
+  sweeps: 24, wide: { aspect: 1.35, column: 21, foot: 130 }, narrow: { aspect: 0.7, column: 16, foot: 40 }, half: { aspect: 0.8, column: 17, foot: 130 }, maxColumn: 62, node: 22, maxNode: 46, headPad: 11, head: 14,
 };
 
-/** Sets x and y on every vertex; returns {width, height, rowY: Map of row to y, boxes of the heads, foot}. */
-function layOut(graph) {
+/**
+ * Sets x and y on every vertex; returns {width, height, step: between columns, rowY: Map of row to y, boxes of the heads,
+ * foot}.  `shape` is SPACE.wide, or SPACE.half or SPACE.narrow where there is less room.
+ */
+function layOut(graph, shape = SPACE.wide) {
+  if (graph.aggregated) return layOutGroups(graph);
   const columns = [...graph.channels.keys()];
-  const width = SPACE.columnsWidth / Math.max(1, columns.length);
-  const step = Math.min(SPACE.maxColumn, Math.max(SPACE.minColumn, width));
+  const heights = rowHeights(graph), up = Math.max(0, ...heights.values());
+  const width = (shape.aspect * up) / Math.max(1, columns.length);
+  const step = Math.min(SPACE.maxColumn, Math.max(shape.column, width));
+  graph.spacing = Math.min(SPACE.maxNode, Math.max(SPACE.node, step));
   const groups = movableGroups(graph);
   let best = { crossings: Infinity };
   for (const vertex of graph.vertices.values()) vertex.x = (columns.length * step) / 2;
@@ -24,12 +30,10 @@ function layOut(graph) {
     placeColumns(graph, columns, step);
   }
   [...graph.vertices.values()].forEach((vertex, i) => (vertex.x = best.x[i]));
-  for (const vertex of graph.vertices.values()) if (vertex.kind === "group") vertex.x += GROUP_OFFSETS[vertex.location] ?? 0;
-  return finish(graph);
+  uncross(graph, groups);
+  for (const group of groups) placeGroup(group, (columns.length * step) / 2, true);
+  return { ...finish(graph, heights, shape), step, spacing: graph.spacing };
 }
-
-// Beside one another, so that links between the groups of a half can be seen.
-const GROUP_OFFSETS = { "attn.q": -150, "attn.k": 0, "attn.v": 150, "mlp.post_act": 90 };
 
 function byKeys(...keys) {
   return (a, b) => {
@@ -47,25 +51,24 @@ function movableGroups(graph) {
   for (const row of [...graph.rows.keys()].sort((a, b) => a - b)) {
     const free = graph.rows.get(row).filter(movesAlone);
     const unit = (v) => ({
-      members: [v], width: SPACE[v.kind],
-      tie: v.index ?? v.token ?? 0,
+      members: [v], width: v.kind === "answer" ? MARKS.most * answerWidth(v) : graph.spacing, tie: v.index ?? v.token ?? 0,
     });
     if (free.length) groups.push({ units: free.map(unit) });
   }
   for (const heads of groupBy(graph.heads, (head) => head.layer).values()) {
-    groups.push({ units: heads.map(headUnit) });
+    groups.push({ units: heads.map((head) => headUnit(head, graph.spacing)) });
   }
   return groups;
 }
 
 function movesAlone(vertex) {
-  return vertex.location === "mlp.post_act" || ["answer", "group"].includes(vertex.kind);
+  return vertex.location === "mlp.post_act" || vertex.kind === "answer";
 }
 
-function headUnit({ head, hub, members }) {
+function headUnit({ head, hub, members }, spacing) {
   const rows = [...groupBy(members, (v) => v.location).values()];
   const widest = Math.max(...rows.map((row) => row.length));
-  return { members, rows, hub, tie: head, width: widest * SPACE.node + 2 * SPACE.headPad + SPACE.head };
+  return { members, rows, hub, spacing, tie: head, width: widest * spacing + 2 * SPACE.headPad + SPACE.head };
 }
 
 function placeColumns(graph, columns, step) {
@@ -88,9 +91,9 @@ function columnPull(members) {
   return pull(members, members[0].x);
 }
 
-function placeGroup({ units }, middle) {
+function placeGroup({ units }, middle, inOrder = false) {
   for (const unit of units) unit.want = pull(unit.members, middle);
-  units.sort(byKeys((unit) => unit.want, (unit) => unit.tie));
+  if (!inOrder) units.sort(byKeys((unit) => unit.want, (unit) => unit.tie));
   const centers = spread(units.map((unit) => unit.want), units.map((unit) => unit.width));
   units.forEach((unit, i) => {
     if (!unit.rows) unit.members[0].x = centers[i];
@@ -103,11 +106,11 @@ function placeHead(unit, center) {
   for (const row of unit.rows) {
     const wants = new Map(row.map((v) => [v, pull([v], center)]));
     row.sort(byKeys((v) => wants.get(v), (v) => v.index));
-    row.forEach((v, i) => (v.x = center + (i - (row.length - 1) / 2) * SPACE.node));
+    row.forEach((v, i) => (v.x = center + (i - (row.length - 1) / 2) * unit.spacing));
   }
 }
 
-/** Centers nearest to `wants` (ascending, least squares) that leave room for `widths`: isotonic regression. */
+/** Centers nearest to `wants` (least squares), in their order, that leave room for `widths`: isotonic regression. */
 function spread(wants, widths) {
   const offsets = [];
   widths.forEach((width, i) => offsets.push(i ? offsets[i - 1] + (widths[i - 1] + width) / 2 : 0));
@@ -148,9 +151,8 @@ function inversions(links) {
   return found;
 }
 
-/** Heights: rows upward, the more links between two rows the further apart; then everything moved into view. */
-function finish(graph) {
-  const margin = { left: 22, right: graph.rows.has(0) ? 96 : 28, top: 34 }; // words slant to the right
+/** Map of row to its height above the lowest; the more links between two rows the further apart they are. */
+function rowHeights(graph) {
   const used = [...graph.rows.keys()].sort((a, b) => a - b);
   const heights = new Map();
   let up = 0;
@@ -158,12 +160,19 @@ function finish(graph) {
     if (i) up += gapBetween(graph, used[i - 1], row);
     heights.set(row, up);
   });
+  return heights;
+}
+
+/** Puts the rows at their heights, and moves everything into view. */
+function finish(graph, heights, shape) {
+  const margin = { left: 22, right: graph.rows.has(0) ? 96 : 28, top: 54 }; // words slant to the right
+  const used = [...heights.keys()], up = Math.max(0, ...heights.values());
   const all = [...graph.vertices.values()];
   const boxes = graph.heads.map((head) => ({ ...head, ...headSpan(head) }));
-  const reach = (v) => ({ answer: 40, group: SPACE.group / 2 })[v.kind] ?? 12;
+  const reach = (v) => (v.kind === "answer" ? 40 : 12);
   const left = all.length ? Math.min(...all.map((v) => v.x - reach(v)), ...boxes.map((box) => box.left)) : 0;
   const right = all.length ? Math.max(...all.map((v) => v.x + reach(v)), ...boxes.map((box) => box.right)) : 0;
-  const foot = graph.rows.has(0) && !graph.aggregated ? 130 : 24;
+  const foot = graph.rows.has(0) ? shape.foot : 24;
   const move = margin.left - left;
   const y = (row) => margin.top + up - heights.get(row);
   for (const vertex of all) {
@@ -182,10 +191,10 @@ function round(x) {
 }
 
 function gapBetween(graph, below, above) {
+  const place = (row) => (row - 1) % LOCATIONS.length;
   const side = (v) => v.kind !== "node" || v.channel !== null;
   const residual = (row) => graph.rows.get(row).every(side) && row !== graph.answerRow;
   if (residual(below) && residual(above)) return below === 0 ? 40 : 60;
-  const place = (row) => (row - 1) % LOCATIONS.length;
   const bothInHeads = above < graph.finalRow && [1, 2].includes(place(below)) && [2, 3].includes(place(above));
   if (bothInHeads) return place(above) === 3 ? 40 : 26;
   const between = graph.links.filter((l) => l.weight !== null && (l.source.row === below || l.target.row === above));

@@ -3,11 +3,11 @@
 /** The pane's content for the selected vertex. */
 function paneContent(context) {
   const { graph, state, vertex, bench, live } = context;
-  if (!vertex) return emptyPane(graph);
+  if (!vertex) return emptyPane(graph, state);
   const href = (id) => state.href({ node: id ?? "", to: "" });
   const close = h("a", { class: "close", href: href(null), "aria-label": "Clear the selection" }, "\u00d7");
   const end = graph.vertices.get(state.now.to);
-  const paths = end ? pathsSection(vertex, end, state) : null;
+  const paths = end ? pathsSection(graph, vertex, end, state) : null;
   if (vertex.kind === "group") return [close, paneHead(vertex, vertex.about), paths, groupSection(graph, vertex, state)];
   if (vertex.kind === "hub") return [close, paneHead(vertex, vertex.about), paths, attentionSection(bench, vertex, live), headMembers(graph, vertex, href)];
   if (vertex.kind !== "node") return [close, paneHead(vertex, vertex.about), paths, endSections(graph, vertex, href)];
@@ -20,16 +20,37 @@ function paneContent(context) {
   ];
 }
 
-function emptyPane(graph) {
-  const { prompts } = graph.circuit.evidence;
+const IMPORTANT_LISTED = 10;
+
+/** What to do, and where to begin: the most important nodes with what they fire on, else the task's prompts. */
+function emptyPane(graph, state) {
+  const { circuit } = graph, { prompts } = circuit.evidence;
   const hint = graph.circuit.nodes.length
-    ? "Select a node to see what it is joined to and what makes it fire. Shift-click a second one to list the paths between them."
+    ? "Select a node to see what it is joined to and what makes it fire. Shift-click a second one to list the paths between them. Drag to move the drawing; Ctrl + wheel or pinch to zoom."
     : "This circuit has no nodes: the answer does not depend on any.";
   return [
     h("p", { class: "hint" }, hint),
-    prompts.length ? h("h4", {}, "The task\u2019s prompts and right answers") : null,
-    prompts.slice(0, PAIRS_SHOWN).map((prompt) => promptPair(graph.circuit, prompt, null, 1)),
+    circuit.nodeDeltas?.length ? importantNodes(graph, state) : [
+      prompts.length ? h("h4", {}, "The task\u2019s prompts and right answers") : null,
+      prompts.slice(0, PAIRS_SHOWN).map((prompt) => promptPair(circuit, prompt, null, 1)),
+    ],
   ];
+}
+
+function importantNodes({ circuit, vertices }, state) {
+  const order = circuit.nodes.map((_, place) => place).sort(byKeys((place) => -circuit.nodeDeltas[place], (place) => place));
+  const most = Math.max(1e-12, circuit.nodeDeltas[order[0]]);
+  const said = (place) => descriptionWords(circuit, place) ?? LOCATION_LONG[splitSite(circuit.nodes[place][0]).location];
+  const item = (place) => {
+    const id = nodeId(circuit, place), delta = circuit.nodeDeltas[place], note = vertices.get(id)?.note;
+    const figures = descriptionFigures(circuit, place);
+    return h("li", {},
+      h("a", { class: "mono", href: state.href({ node: id, to: "" }) }, note || id), h("span", { class: "weight" }, formatSigned(delta)),
+      h("span", { class: "said" }, said(place), figures ? h("span", { class: "figures-said", title: figures.title }, figures.words) : null),
+      h("span", { class: "bar", style: `width:${((100 * Math.max(0, delta)) / most).toFixed(0)}%` }));
+  };
+  return h("section", {}, h("h4", {}, "Most important", h("span", { class: "count" }, "loss without it, in nats")),
+    h("ul", { class: "link-list important" }, order.slice(0, IMPORTANT_LISTED).map(item)));
 }
 
 function paneHead(vertex, about) {
@@ -40,14 +61,13 @@ function paneHead(vertex, about) {
 }
 
 function descriptionSection(circuit, vertex) {
-  const { description, active, min, max } = circuit.evidence.nodes[vertex.place];
-  const words = descriptionWords(circuit, vertex.place);
+  const { active, min, max } = circuit.evidence.nodes[vertex.place];
+  const words = descriptionWords(circuit, vertex.place), figures = descriptionFigures(circuit, vertex.place);
   if (!words) {
     const why = min === max ? "Constant on the corpus text read." : active === 0 ? "Never active." : "No short description fits what it fires on.";
     return h("p", { class: "description quiet" }, why);
   }
-  return h("p", { class: "description" }, words, h("span", { class: "quiet", title: `Where its size is at least ${formatNumber(description.threshold)}, half of its 99.9th percentile. Fitted on half of the windows, measured on the other: ${description.fired} tokens there.` },
-    ` precision ${formatPercent(description.precision)}, recall ${formatPercent(description.recall)} on held-out text`));
+  return h("p", { class: "description" }, words, h("span", { class: "quiet", title: figures.title }, ` ${figures.words} on held-out text`));
 }
 
 function statistics(graph, vertex) {
@@ -161,8 +181,11 @@ function groupSection(graph, vertex, state) {
 }
 
 /** Every path between the two chosen vertices, whichever is the lower, with its product of weights. */
-function pathsSection(a, b, state) {
-  const [start, end] = a.row <= b.row ? [a, b] : [b, a];
+function pathsSection(graph, a, b, state) {
+  const whole = graph.aggregated ? (graph.whole ??= buildGraph(graph.circuit)) : graph; // groups have no weights of their own
+  const chosen = [a, b].map(({ id }) => whole.vertices.get(id));
+  if (!chosen.every(Boolean)) return h("p", { class: "quiet" }, "Paths run between single nodes: open the boxes, and choose two of those.");
+  const [start, end] = chosen.sort(byKeys((v) => v.row));
   const { count, sum, paths } = pathsBetween(start, end);
   const step = (link) => {
     if (["hub", "final"].includes(link.target.kind)) return null; // the next step tells of them

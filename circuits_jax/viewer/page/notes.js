@@ -22,17 +22,39 @@ function parseNotes(text) {
   return notes;
 }
 
+/** What a file says of nodes, beside what was said before. */
+function mergeNotes(notes, loaded) {
+  const keys = [...new Set([...Object.keys(notes), ...Object.keys(loaded)])];
+  return Object.fromEntries(keys.map((key) => [key, { ...notes[key], ...loaded[key] }]));
+}
+
 function writeNotes(notes) {
   return JSON.stringify({ format: NOTES_FORMAT, version: 1, circuits: notes }, null, 1) + "\n";
 }
 
+const NOTE_SHOWN = 24, NOTE_LETTER = 7; // letters of a note on the graph, and the room of one
+
 /** Puts notes beside their nodes on the graph. */
 function showNotes(graph, notes) {
-  for (const vertex of graph.vertices.values()) {
-    if (vertex.kind !== "node") continue;
+  const nodes = [...graph.vertices.values()].filter((v) => v.kind === "node");
+  for (const vertex of nodes) {
     vertex.note = notes?.[vertex.id] ?? "";
-    vertex.element.querySelector(".note-label").textContent = clip(showUnseen(vertex.note), 24);
+    vertex.label.firstChild.textContent = clip(showUnseen(vertex.note), NOTE_SHOWN) || String(vertex.index);
+    vertex.label.classList.toggle("given", Boolean(vertex.note));
     vertex.element.setAttribute("aria-label", (vertex.note ? vertex.note + ": " : "") + nodeWords(vertex));
+  }
+  for (const row of groupBy(nodes.filter((v) => v.note), (v) => v.y).values()) setApart(row);
+}
+
+/** Notes of one row stand above their nodes, or below where they would run into the one before. */
+function setApart(row) {
+  let above = -Infinity, below = -Infinity;
+  for (const { x, label } of row.sort(byKeys((v) => v.x))) {
+    const half = (label.textContent.length * NOTE_LETTER) / 2;
+    const low = x - half < above && x - half >= below;
+    if (low) below = x + half;
+    else above = x + half;
+    label.classList.toggle("low", low);
   }
 }
 
@@ -46,8 +68,8 @@ function noteEditor(vertex, note, changed) {
   return h("div", { class: "note-editor" }, field);
 }
 
-/** Buttons that save and load all notes of the page. */
-function notesButtons(read, loaded) {
+/** Buttons that save and load all notes of the page: `read()` gives them, `saved()` and `loaded(notes)` are told. */
+function notesButtons(read, saved, loaded) {
   const message = h("span", { class: "quiet", role: "status" });
   const file = h("input", { type: "file", accept: ".json,application/json", hidden: true, onchange: async () => {
     const [chosen] = file.files;
@@ -61,7 +83,7 @@ function notesButtons(read, loaded) {
     }
   } });
   return h("span", { class: "notes-buttons" },
-    h("button", { type: "button", class: "save-notes", onclick: () => saveFile("annotations.json", "application/json", writeNotes(read())) }, "save notes"),
+    h("button", { type: "button", class: "save-notes", onclick: () => { saveFile("annotations.json", "application/json", writeNotes(read())); saved(); } }, "save notes"),
     h("button", { type: "button", onclick: () => file.click() }, "load notes"), file, message);
 }
 

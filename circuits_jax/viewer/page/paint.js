@@ -1,8 +1,20 @@
-// What colours the nodes: their importance (the task loss without them), or their value on a prompt.
+// What colours the nodes: their importance (the task loss without them), or their value on a prompt; and what the
+// answers come to there.
 
-/** Paints nodes by ablation delta: the deeper, the more the loss rises without the node. */
+/** Writes above the answers what share of the two each has; `shares` is a Map of token to share. */
+function showShares(graph, shares) {
+  for (const vertex of graph.vertices.values()) {
+    if (vertex.kind !== "answer") continue;
+    const share = shares.get(vertex.token);
+    vertex.element.querySelector(".answer-share").textContent = share === undefined ? "" : formatPercent(share);
+  }
+}
+
+/** Paints nodes by ablation delta: the deeper, the more the loss rises without the node; groups as their most important. */
 function paintImportance(graph) {
   for (const vertex of graph.vertices.values()) {
+    const chip = vertex.kind === "group" && vertex.element.querySelector(".tone");
+    if (chip) chip.style.setProperty("--tone", (importanceShare(graph, vertex) ** 0.5).toFixed(3));
     if (vertex.kind !== "node") continue;
     const known = typeof vertex.delta === "number";
     paintMark(vertex, known ? importanceShare(graph, vertex) ** 0.5 : null, known && vertex.delta < 0 ? "helps" : "needed");

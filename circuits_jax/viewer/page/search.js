@@ -9,7 +9,8 @@ function searchEntries(circuit, notes) {
     const head = HEAD_LOCATIONS.includes(location) ? Math.floor(index / circuit.model.d_head) : null;
     const id = `${site}.${index}`;
     const said = [notes?.[id], descriptionWords(circuit, place)].filter(Boolean).join("; ");
-    return { id, name: id, said, text: [id, said, ...aliasesOf(circuit, { layer, location, index, site, head })].join(" ").toLowerCase() };
+    const figures = descriptionFigures(circuit, place)?.words;
+    return { id, name: id, said, figures, text: [id, said, ...aliasesOf(circuit, { layer, location, index, site, head })].join(" ").toLowerCase() };
   });
   const answers = [...new Set(circuit.unembedding.map(([token]) => token))].map((token) => {
     const name = "answer " + tokenAlone(pieceOf(circuit, token));
@@ -45,9 +46,9 @@ function searchBox(entries, choose) {
     list.hidden = !field.value.trim();
     field.setAttribute("aria-expanded", String(!list.hidden));
     field.setAttribute("aria-activedescendant", found.length ? "found-" + at : "");
-    replaceContent(list, found.length ? found.map(({ id, name, said }, i) =>
+    replaceContent(list, found.length ? found.map(({ id, name, said, figures }, i) =>
       h("li", { role: "option", id: "found-" + i, "aria-selected": String(i === at), onpointerdown: (event) => { event.preventDefault(); take(id); } },
-        h("span", { class: "mono" }, name), said ? h("span", { class: "quiet" }, clip(said, 70)) : null)) :
+        h("span", { class: "mono" }, name), said ? h("span", { class: "quiet" }, clip(said, 70) + (figures ? ` (${figures})` : "")) : null)) :
       h("li", { class: "quiet" }, "nothing found"));
   };
   const close = () => { list.hidden = true; field.setAttribute("aria-expanded", "false"); };

@@ -16,6 +16,7 @@ function showSelection(graph, svg, id, to = null) {
   for (const vertex of buttons(graph)) {
     const element = vertex.button ?? vertex.element;
     lit(element, passes(vertex));
+    lit(vertex.label, passes(vertex));
     element.classList.toggle("selected", vertex === chosen || vertex === end);
     element.setAttribute("aria-pressed", String(vertex === chosen));
   }
@@ -34,7 +35,7 @@ function isBetween(a, b, vertex) {
 function showThresholds(graph, edges, nodes) {
   const weak = (vertex) => vertex.kind === "node" && nodes > 0 && importanceShare(graph, vertex) < nodes;
   for (const vertex of graph.vertices.values()) {
-    if (vertex.kind === "node") vertex.element.classList.toggle("weak", weak(vertex));
+    if (vertex.kind === "node") for (const part of [vertex.element, vertex.label]) part.classList.toggle("weak", weak(vertex));
   }
   let shown = 0;
   for (const link of graph.links) {
@@ -49,7 +50,7 @@ function showThresholds(graph, edges, nodes) {
 /** A node's ablation delta as a share of the largest; without deltas its strongest weight. */
 function importanceShare(graph, vertex) {
   const size = (v) => (v.delta === null ? strongestWeight(v) : Math.max(0, v.delta));
-  graph.mostImportant ??= Math.max(1e-12, ...[...graph.vertices.values()].filter((v) => v.kind === "node").map(size));
+  graph.mostImportant ??= Math.max(1e-12, ...[...graph.vertices.values()].filter((v) => ["node", "group"].includes(v.kind)).map(size));
   return size(vertex) / graph.mostImportant;
 }
 

@@ -15,7 +15,7 @@ const STATE_DEFAULTS = {
   of: "", // whose values the node pane shows: full or circuit
   open: "", // expanded groups of an aggregated view
   view: "", // camera: x,y,scale
-  with: "", // circuit to compare with
+  with: page.comparison && page.circuits.length > 1 ? page.circuits[1].key : "", // circuit to compare with
   theme: "", // light or dark; the system's when empty
 };
 
@@ -34,6 +34,7 @@ function stateHash(now, changes = {}) {
 /** Keeps the state; `show(now, before)` runs after every change. */
 function makeState(show) {
   const state = { now: parseState(location.hash), go, href: (changes) => stateHash(state.now, changes) };
+  const mirror = makeMirror();
   const become = (next) => {
     const before = state.now;
     state.now = next;
@@ -42,14 +43,13 @@ function makeState(show) {
   function go(changes, { replace = false } = {}) {
     const hash = stateHash(state.now, changes);
     if (hash === stateHash(state.now)) return;
-    try {
-      history[replace ? "replaceState" : "pushState"](null, "", hash);
-    } catch (error) {
-      if (error.name !== "SecurityError") throw error; // an embedded page has no address of its own
-    }
+    mirror.write(hash, replace);
     become(parseState(hash));
   }
-  const follow = () => { if (stateHash(parseState(location.hash)) !== stateHash(state.now)) become(parseState(location.hash)); };
+  const follow = () => {
+    mirror.drop();
+    if (stateHash(parseState(location.hash)) !== stateHash(state.now)) become(parseState(location.hash));
+  };
   addEventListener("popstate", follow);
   addEventListener("hashchange", follow);
   document.addEventListener("click", (event) => {
@@ -59,4 +59,31 @@ function makeState(show) {
     go(parseState(link.getAttribute("href")));
   });
   return state;
+}
+
+const MIRROR_MS = 150;
+
+/** Writes the address: at once, but while a slider moves only so often, since browsers ignore a page that does more. */
+function makeMirror() {
+  let last = 0, timer = 0, waiting = null;
+  const put = (method, hash) => {
+    last = Date.now();
+    try {
+      history[method](null, "", hash);
+    } catch (error) {
+      if (error.name !== "SecurityError") throw error; // an embedded page has no address of its own
+    }
+  };
+  const drop = () => { clearTimeout(timer); waiting = null; };
+  const flush = () => { const hash = waiting; drop(); if (hash !== null) put("replaceState", hash); };
+  const write = (hash, replace) => {
+    if (!replace) { flush(); return put("pushState", hash); }
+    drop();
+    const wait = last + MIRROR_MS - Date.now();
+    if (wait <= 0) return put("replaceState", hash);
+    waiting = hash;
+    timer = setTimeout(flush, wait);
+    return undefined;
+  };
+  return { write, drop };
 }

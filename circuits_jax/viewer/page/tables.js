@@ -8,33 +8,29 @@ const METRIC_GROUPS = { heldout: "held-out pairs", train: "training pairs" };
 const FULL = "full/";
 
 /** A scrollable table: `head` and `rows` are arrays of cells (text, numbers or elements). */
-function makeTable(head, rows, groups = null) {
+function makeTable(head, rows) {
   const empty = (content) => content === null || content === undefined;
   const numeric = head.map((_, i) => rows.every((row) => empty(row[i]) || typeof row[i] === "number"));
   const cell = (tag) => (content, i) => h(tag,
     { class: numeric[i] ? "number" : null, scope: tag === "th" ? "col" : null },
     content instanceof Node ? content : formatCell(content));
   return h("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": "Table" }, h("table", {},
-    h("thead", {}, groups, h("tr", {}, head.map(cell("th")))),
+    h("thead", {}, h("tr", {}, head.map(cell("th")))),
     h("tbody", {}, rows.map((row) => h("tr", {}, row.map(cell("td")))))));
 }
 
-/** Circuit against full model: one row each, one column per figure, grouped by the pairs it was measured on. */
+/** Circuit beside full model: one row a figure, grouped by the pairs it was measured on. */
 function metricsTable(circuit) {
-  const names = [...new Set(Object.keys(circuit.metrics).map((name) => name.replace(FULL, "")))];
+  const names = [...new Set(Object.keys(circuit.metrics).map((name) => name.replace(FULL, "")))].filter(isJudgement);
   const place = (name) => (METRIC_ORDER.includes(name) ? METRIC_ORDER.indexOf(name) : METRIC_ORDER.length);
-  const named = names.filter((name) => !["nodes", "edges"].includes(name));
-  named.sort((a, b) => place(a) - place(b) || (a < b ? -1 : 1));
-  const groups = groupBy(named, (name) => METRIC_GROUPS[name.split("/")[0]] ?? "");
-  const columns = [...groups.values()].flat();
-  const short = (name) => spaced(name.slice(name.indexOf("/") + 1));
-  const figures = (prefix) => columns.map((name) => circuit.metrics[prefix + name]);
-  const groupRow = h("tr", { class: "groups" }, h("td", { colspan: 3 }),
-    [...groups].map(([group, members]) => h("th", { colspan: members.length, scope: "colgroup" }, group)));
-  return makeTable(["", "nodes", "edges", ...columns.map(short)], [
-    ["circuit", circuit.nodes.length, circuit.edges.length, ...figures("")],
-    ["full model", null, null, ...figures(FULL)],
-  ], groupRow);
+  names.sort((a, b) => place(a) - place(b) || (a < b ? -1 : 1));
+  const words = (name) => `${METRIC_GROUPS[name.split("/")[0]]}: ${spaced(name.slice(name.indexOf("/") + 1))}`;
+  return makeTable(["", "circuit", "full model"], names.map((name) => [words(name), circuit.metrics[name] ?? null, circuit.metrics[FULL + name] ?? null]));
+}
+
+/** Whether a figure judges the circuit; the others say how it was found. */
+function isJudgement(name) {
+  return Object.hasOwn(METRIC_GROUPS, name.split("/")[0]);
 }
 
 /** One row a task; a row whose `task` has a circuit links to it. */
