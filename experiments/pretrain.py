@@ -20,12 +20,13 @@ from circuits_jax.data.generated_source import build_generated, corpus_words
 from circuits_jax.data.local import keep_tokenizer, local_folder
 from circuits_jax.sparsity.report import summarize_sparsity
 from circuits_jax.training import processes
+from circuits_jax.training.checkpoints import newest
 from circuits_jax.training.loop import Trainer
 from circuits_jax.training.pretraining import pretraining
 from circuits_jax.training.state import TrainState
 from circuits_jax.training.workdir import check, claim
 from experiments import common
-from experiments.start import Start, bring_tokenizer, check_fits, read_start
+from experiments.start import Start, bring_tokenizer, check_fits, read_start, tell
 
 _TENSORBOARD = flags.DEFINE_bool("tensorboard", False, "Write TensorBoard summaries too.")
 
@@ -60,10 +61,12 @@ def prepare_corpus(config: Config, workdir: Path) -> Corpus:
 
 def _start(config: Config, workdir: Path) -> Start | None:
     """The model that a run without a checkpoint is to start from, if it is to start from one."""
-    if config.train.start_from is None or any((workdir / "checkpoints").glob("[0-9]*")):
+    if config.train.start_from is None or newest(workdir) is not None:
         return None
     start = read_start(config.train.start_from)
     check_fits(start, config)
+    if processes.is_primary():
+        print(tell(start, config))
     return start
 
 

@@ -2,13 +2,16 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
+from etils import epath
 
 from circuits_jax import released
 from circuits_jax.config import Config, ModelConfig
 from circuits_jax.data.tokenizer import Tokenizer
 from circuits_jax.errors import CheckpointError
+from circuits_jax.files import is_remote
 from circuits_jax.model.transformer import Params, init_params
 from circuits_jax.released.tokenizers import load_released_tokenizer, save_released_tokenizer
 from circuits_jax.training.layout import check_start
@@ -38,23 +41,42 @@ def read_start(source: str) -> Start:
     Raises:
       UserError: if there is none, or it cannot be read.
     """
-    if (Path(source) / "checkpoints").is_dir():
-        run = load_run(Path(source))
+    folder = epath.Path(source) if is_remote(source) else Path(source)
+    if (folder / "checkpoints").is_dir():
+        run = load_run(folder)
         return Start(source, run.config.model, run.params, run.tokenizer)
     found = released.load(source)
     return Start(source, found.config, found.params, found.tokenizer)
 
 
 def check_fits(start: Start, config: Config) -> None:
-    """Raises CheckpointError unless the parameters have the shapes of `config.model`; says how to set it."""
+    """Raises CheckpointError unless the parameters are all those of `config.model`, and of their shapes; says
+    how to set it.
+    """
+    shapes = jax.eval_shape(lambda: init_params(config.model, jax.random.key(0)))
     try:
-        check_start(start.params, jax.eval_shape(lambda: init_params(config.model, jax.random.key(0))))
+        check_start({**dict.fromkeys(shapes, {}), **start.params}, shapes)
     except CheckpointError as error:
-        there, here = dataclasses.asdict(start.config), dataclasses.asdict(config.model)
-        settings = [f"--config.model.{name}={value}" for name, value in there.items() if value != here[name]]
+        settings = [
+            f"--config.model.{name}={there}" for name, (there, _) in _differing(start, config).items()
+        ]
         raise CheckpointError(
             f"train.start_from {start.source}: {error}, as by {' '.join(settings) or 'changing config.model'}"
         ) from error
+
+
+def tell(start: Start, config: Config) -> str:
+    """A line about the start, with the settings of the model that are other ones from now on."""
+    line = f"start        the parameters of {start.source}"
+    for name, (there, here) in _differing(start, config).items():
+        line += f"; model.{name} was {there}, now {here}"
+    return line
+
+
+def _differing(start: Start, config: Config) -> dict[str, tuple[Any, Any]]:
+    """Settings of the model that differ: (there, here)."""
+    there, here = dataclasses.asdict(start.config), dataclasses.asdict(config.model)
+    return {name: (there[name], here[name]) for name in there if there[name] != here[name]}
 
 
 def bring_tokenizer(start: Start, folder: Path, vocab_size: int) -> None:

@@ -3,10 +3,15 @@
 N windows, B rows of the global batch, T = n_ctx + 1 tokens of a window (inputs and targets overlap by n_ctx).
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,7 @@ import grain
 import numpy as np
 from absl import flags
 
-from circuits_jax.errors import ConfigError
+from circuits_jax.errors import ConfigError, TrainingError
 from circuits_jax.files import write_aside
 
 
@@ -135,8 +140,8 @@ def make_batches(
     return grain.MapDataset.range(len(windows)).shuffle(seed=seed).repeat().batch(batch_size).map(gather)
 
 
-def make_iterator(batches: grain.MapDataset, start: int = 0, workers: int = 0) -> grain.DatasetIterator:
-    """Iterates from batch `start` on, reading ahead.
+def make_iterator(batches: grain.MapDataset, start: int = 0, workers: int = 0) -> Iterator[np.ndarray]:
+    """Iterates from batch `start` on, reading ahead; to be closed when no more of them are wanted.
 
     A batch depends on its number alone, so that the number is all there is to a position in the data:
     whatever read the batches before, the same ones follow.
@@ -145,11 +150,41 @@ def make_iterator(batches: grain.MapDataset, start: int = 0, workers: int = 0) -
       batches: What `make_batches` gave.
       start: Number of the first batch.
       workers: Processes that read; 0 reads in a thread of this one.
+
+    Raises:
+      TrainingError: if one of the processes that read is lost.
     """
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
     rest = batches.slice(slice(start, None)).to_iter_dataset(options)
     if workers:
         if not flags.FLAGS.is_parsed():  # grain asks for a flag, also where nobody reads flags
             flags.FLAGS.mark_as_parsed()
-        rest = rest.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=workers))
-    return iter(rest)
+        settings = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
+        rest = rest.mp_prefetch(settings, worker_init_fn=_set_up_worker)
+    with contextlib.closing(iter(rest)) as iterator:
+        while True:
+            try:
+                batch = next(iterator)
+            except RuntimeError as error:
+                raise TrainingError(
+                    f"a process that reads batches is lost ({error}); checkpoints are intact: give the same "
+                    "command again, perhaps with fewer mesh.workers"
+                ) from error
+            yield batch
+
+
+def _set_up_worker(index: int, count: int) -> None:
+    """Leaves it to the process that trains, and only to it, to end a process that reads for it.
+
+    A SIGTERM for all of a run's processes, as schedulers send it, must not stop the batches of the steps that
+    are left until the run has saved its state; a run that is killed must leave no readers behind.
+    """
+    del index, count
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)

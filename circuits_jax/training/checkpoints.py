@@ -1,5 +1,6 @@
 """Checkpoints of a run, through orbax: the whole state, written while training goes on."""
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import Any
@@ -19,29 +20,20 @@ _LOSS = "validation_loss"
 class Checkpoints:
     """The checkpoints of one workdir; written aside by all processes together, renamed when whole."""
 
-    def __init__(self, workdir: Path, keep: int, keep_best: int = 0):
+    def __init__(self, workdir: Path, keep: int | None = None, keep_best: int = 0):
         """Args:
-        workdir: Its folder `checkpoints` is used; a local folder or a bucket.
-        keep: Newest checkpoints kept.
-        keep_best: Checkpoints of lowest validation loss kept beside them.
+          workdir: Its folder `checkpoints` is used; a local folder or a bucket.
+          keep: Newest checkpoints kept.  None only reads: nothing is made or removed, so that a run that is
+            writing there at the same time is left alone.  A number clears away what a killed run left half
+            written.
+          keep_best: Checkpoints of lowest validation loss kept beside them.
+
+        Raises:
+          CheckpointError: if the folder cannot be made.
         """
         logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every file it touches
         self._folder = (workdir if is_remote(workdir) else workdir.absolute()) / "checkpoints"
-        policies = [checkpoint_managers.LatestN(keep)]
-        if keep_best:
-            policies.append(
-                checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: metrics[_LOSS],
-                    reverse=True,
-                    n=keep_best,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
-        options = ocp.CheckpointManagerOptions(
-            preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-            enable_async_checkpointing=True,
-            cleanup_tmp_directories=True,
-        )
+        options = _reading() if keep is None else _writing(keep, keep_best)
         try:
             self._manager = ocp.CheckpointManager(self._folder, options=options)
         except OSError as error:
@@ -121,6 +113,34 @@ class Checkpoints:
             f"checkpoint {self._folder / str(step)} cannot be read: {_first_line(error)}; it is damaged or "
             f"of another configuration (delete that folder and {way_out})"
         )
+
+
+def newest(workdir: Path) -> int | None:
+    """Step of the newest whole checkpoint of `workdir`, None if there is none; changes nothing there."""
+    with contextlib.closing(Checkpoints(workdir)) as checkpoints:
+        return checkpoints.latest
+
+
+def _reading() -> ocp.CheckpointManagerOptions:
+    return ocp.CheckpointManagerOptions(read_only=True)
+
+
+def _writing(keep: int, keep_best: int) -> ocp.CheckpointManagerOptions:
+    policies = [checkpoint_managers.LatestN(keep)]
+    if keep_best:
+        policies.append(
+            checkpoint_managers.BestN(
+                get_metric_fn=lambda metrics: metrics[_LOSS],
+                reverse=True,
+                n=keep_best,
+                keep_checkpoints_without_metrics=False,
+            )
+        )
+    return ocp.CheckpointManagerOptions(
+        preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+        enable_async_checkpointing=True,
+        cleanup_tmp_directories=True,
+    )
 
 
 def _first_line(error: BaseException) -> str:

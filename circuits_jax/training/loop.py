@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,10 @@ class Trainer:
                 MetricsWriter(self._workdir, first, self._tensorboard) as writer,
                 Profiler(self.config.profile.steps, self._workdir) as profiler,
                 StopSignal() as stop,
+                contextlib.closing(make_iterator(self._batches, first, self.config.mesh.workers)) as batches,
                 bar,
             ):
-                state = self._loop(state, first, writer, bar, profiler, stop)
+                state = self._loop(state, first, batches, writer, bar, profiler, stop)
         return state
 
     def _start(self) -> TrainState:
@@ -102,13 +104,13 @@ class Trainer:
         self,
         state: TrainState,
         first: int,
+        batches: Iterator[np.ndarray],
         writer: MetricsWriter,
         bar: tqdm,
         profiler: Profiler,
         stop: StopSignal,
     ) -> TrainState:
         train = self.config.train
-        batches = make_iterator(self._batches, first, self.config.mesh.workers)
         pace = Pace(self.config, self.program.flops_per_token, first)
         pending: tuple[int, Metrics] | None = None
         for step in range(first + 1, train.steps + 1):

@@ -39,7 +39,7 @@ def load_run(workdir: Path) -> Run:
       UserError: if there is no run, no checkpoint or no tokenizer, or one of them is damaged.
     """
     config = load_config(workdir)
-    checkpoints = Checkpoints(workdir, config.train.keep_checkpoints)
+    checkpoints = Checkpoints(workdir)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever devices it was saved from
     like = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),

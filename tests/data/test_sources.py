@@ -166,12 +166,52 @@ def test_bad_rows_are_named(tmp_path: Path) -> None:
     refused(config("parquet", tmp_path / "cut.parquet"), tmp_path, "cut.parquet", "no readable Parquet")
 
 
+def damaged(folder: Path) -> dict[str, bytes]:
+    """Files of rows that cannot be read to their end, by name."""
+    write_jsonl(folder / "whole.jsonl.gz", TEXTS * 9)
+    write_parquet(folder / "whole.parquet", [text * 9 for text in TEXTS])
+    packed, columns = ((folder / f"whole.{kind}").read_bytes() for kind in ("jsonl.gz", "parquet"))
+    return {
+        "cut.jsonl.gz": packed[:-20],
+        "changed.jsonl.gz": packed[:40] + b"\xff" * 40 + packed[80:],
+        "plain.jsonl.gz": b'{"text": "a"}\n',
+        "latin.jsonl": b'{"text": "a"}\n{"text": "\xe9"}\n',
+        "deep.jsonl": b'{"text":' + b"[" * 10**5 + b"]" * 10**5 + b"}",
+        "changed.parquet": columns[:20] + b"\xff" * 40 + columns[60:],
+        "empty.parquet": b"",
+    }
+
+
+def test_files_that_cannot_be_read_to_their_end_are_named(tmp_path: Path) -> None:
+    for name, content in damaged(tmp_path).items():
+        (tmp_path / name).write_bytes(content)
+        source = "parquet" if name.endswith("parquet") else "jsonl"
+        refused(config(source, tmp_path / name), tmp_path / "data", str(tmp_path / name))
+
+
+def test_names_may_hold_what_patterns_are_made_of_and_files_a_byte_order_mark(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "a[1].jsonl", TEXTS)
+    marked = tmp_path / "marked.jsonl"
+    marked.write_bytes(b"\xef\xbb\xbf" + (tmp_path / "a[1].jsonl").read_bytes())
+    for path in (tmp_path / "a[1].jsonl", marked):
+        assert sorted(texts(sources.build(config("jsonl", path), tmp_path / "data"))) == sorted(TEXTS)
+
+
+def test_a_version_that_tfds_has_not_is_named(tmp_path: Path) -> None:
+    refused(config("tfds", tmp_path, name="mnist:9.9.9"), tmp_path, "'mnist:9.9.9'", "version 9.9.9")
+
+
 def test_what_is_not_there_is_named(tmp_path: Path, tfds_folder: Path) -> None:
     refused(config("jsonl", tmp_path / "*.jsonl"), tmp_path, "no file matches", "*.jsonl")
     refused(config("parquet"), tmp_path, "needs data.roots")
     refused(config("tfds", tfds_folder), tmp_path, "data.name")
     refused(config("tfds", tfds_folder, name="lines"), tmp_path, "no feature 'text'", "content, number")
-    refused(config("tfds", tfds_folder, name="no_such_thing"), tmp_path, "'no_such_thing' cannot be used")
+    refused(
+        config("tfds", tfds_folder, name="no_such_thing"),
+        tmp_path,
+        "'no_such_thing' cannot be used",
+        "not found",
+    )
     refused(config("tfds", tfds_folder, tmp_path, name="lines"), tmp_path, "one folder as data.roots")
     with pytest.raises(ConfigError, match="data.source is 'csv'; choose one of python, tfds, jsonl, parquet"):
         config("csv")

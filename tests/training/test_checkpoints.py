@@ -11,7 +11,7 @@ from jax.sharding import SingleDeviceSharding
 
 from circuits_jax.errors import CheckpointError
 from circuits_jax.training import mesh as meshes
-from circuits_jax.training.checkpoints import Checkpoints
+from circuits_jax.training.checkpoints import Checkpoints, newest
 from tests.training.tiny import CONFIG, assert_equal, make_state, replace
 
 
@@ -39,7 +39,7 @@ def copy(saved, tmp_path):
 
 
 def restore(workdir, like):
-    checkpoints = Checkpoints(workdir, keep=2)
+    checkpoints = Checkpoints(workdir)
     try:
         return checkpoints.restore(like)
     finally:
@@ -80,7 +80,7 @@ def test_the_newest_ones_are_kept(copy, states):
     checkpoints.save(12, states[12])
     assert checkpoints.latest == 12
     checkpoints.close()
-    assert sorted(path.name for path in (copy / "checkpoints").iterdir()) == ["12", "8"]
+    assert names(copy) == ["12", "8"]
     assert_equal(restore(copy, states[4]), states[12])
 
 
@@ -92,17 +92,41 @@ def test_a_step_is_saved_once(copy, states):
 
 
 def test_no_checkpoint_is_named_with_the_way_out(tmp_path, states):
-    checkpoints = Checkpoints(tmp_path, keep=2)
-    assert checkpoints.latest is None
     with pytest.raises(CheckpointError, match=rf"{tmp_path}.*experiments\.pretrain"):
-        checkpoints.restore(states[4])
+        restore(tmp_path, states[4])
+
+
+HALF_WRITTEN = ["12.orbax-checkpoint-tmp", "16.orbax-checkpoint-tmp-3"]
+
+
+@pytest.fixture
+def half_written(copy):
+    """The copy, with what runs leave that are killed while they write."""
+    for name in HALF_WRITTEN:
+        shutil.copytree(folder(copy, 8), copy / "checkpoints" / name)
+    return copy
+
+
+def names(workdir):
+    return sorted(path.name for path in (workdir / "checkpoints").iterdir())
+
+
+def test_a_checkpoint_that_was_being_written_when_killed_is_passed_over_and_cleared_away(
+    half_written, states
+):
+    checkpoints = Checkpoints(half_written, keep=2)
+    assert checkpoints.latest == 8
+    assert_equal(checkpoints.restore(states[4]), states[8])
+    checkpoints.save(12, states[12])
     checkpoints.close()
+    assert names(half_written) == ["12", "8"]
 
 
-def test_a_checkpoint_that_was_being_written_when_killed_is_passed_over(copy, states):
-    shutil.copytree(folder(copy, 8), copy / "checkpoints" / "12.orbax-checkpoint-tmp-3")
-    assert_equal(restore(copy, states[4]), states[8])
-    assert sorted(path.name for path in (copy / "checkpoints").iterdir() if path.name.isdigit()) == ["4", "8"]
+def test_readers_change_nothing_for_a_run_may_be_writing(half_written, states, tmp_path):
+    assert_equal(restore(half_written, states[4]), states[8])
+    assert names(half_written) == [*HALF_WRITTEN, "4", "8"]
+    assert (newest(half_written), newest(tmp_path / "nowhere")) == (8, None)
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_an_older_checkpoint_half_deleted_when_killed_does_not_matter(copy, states):
@@ -111,7 +135,7 @@ def test_an_older_checkpoint_half_deleted_when_killed_does_not_matter(copy, stat
     checkpoints = Checkpoints(copy, keep=2)
     checkpoints.save(12, states[12])
     checkpoints.close()
-    assert sorted(path.name for path in (copy / "checkpoints").iterdir()) == ["12", "8"]
+    assert names(copy) == ["12", "8"]
 
 
 def data_files(step_folder):
@@ -186,7 +210,7 @@ def test_the_best_ones_are_kept_beside_the_newest(states, tmp_path):
     for step, loss in losses.items():
         checkpoints.save(step, states[4], loss)
     checkpoints.close()
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4", "6"]
+    assert names(tmp_path) == ["2", "4", "6"]
 
 
 def test_a_state_may_be_changed_as_soon_as_save_returns(tmp_path):
