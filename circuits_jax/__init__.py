@@ -43,6 +43,10 @@ _HOMES = {
     "load_circuit": "circuits.circuit",
     "intervene": "circuits.intervene",
     "intervene_circuit": "circuits.intervene",
+    # bridges
+    "bridging": "bridges.training",
+    "load_bridge": "bridges.store",
+    "Steering": "bridges.steer",
     # folders with names of their own
     "released": "released",
 }

@@ -504,6 +504,7 @@ class BridgeConfig:
       ridge: Penalty of the closed-form bridges that evaluation compares with, as a share of the mean
         variance of a channel.
       ridge_batches: Training batches that those are fitted on.
+      warm_start: Whether bridges that are trained alone start from the closed-form ones.
     """
 
     dense: str | None = None
@@ -519,6 +520,7 @@ class BridgeConfig:
     sparse_to_dense: float = 1.0
     ridge: float = 1e-4
     ridge_batches: int = 32
+    warm_start: bool = True
 
     def __post_init__(self) -> None:
         check_choice("bridge.encoder", self.encoder, ENCODERS)

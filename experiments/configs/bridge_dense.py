@@ -1,0 +1,26 @@
+"""A dense model to be bridged: every weight and every activation kept.
+
+    python -m experiments.pretrain --config=experiments/configs/bridge_dense.py --workdir=runs/dense
+
+Two layers of d_model 128 on the quickstart's corpus, about five minutes on two cores; BUILD_NOTES.md has
+what comes out.  `bridge_dense.py:8x1024` is one of 8 layers of d_model 1024 for a machine with an
+accelerator: 65M tokens, which want more code than the standard library (--config.data.roots).  Nobody has
+trained that one here.
+"""
+
+from ml_collections import ConfigDict
+
+from circuits_jax.config import Config, DataConfig, ModelConfig, SparsityConfig, TrainConfig
+from experiments.configs.bridges import choose, large
+from experiments.configs.paper import dense
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The configuration, or with "8x1024" the large one, for --config=FILE[:8x1024]."""
+    small = Config(
+        model=ModelConfig(activation_fraction=None),
+        data=DataConfig(generated_share=0.25, seed=3),
+        sparsity=SparsityConfig(target=1.0),
+        train=TrainConfig(steps=2000, seed=3, bigram_prior=300.0, eval_every=500),
+    )
+    return choose(small, large(dense(1024)), variant)

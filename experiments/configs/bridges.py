@@ -1,0 +1,75 @@
+"""A sparse model trained coupled to the dense one of bridge_dense.py, with its bridges, and steering by it.
+
+    python -m experiments.pretrain --config=experiments/configs/bridge_dense.py --workdir=runs/dense
+    python -m experiments.bridges --config=experiments/configs/bridges.py --workdir=runs/bridges
+    python -m experiments.prune --config=experiments/configs/bridges.py --workdir=runs/bridges/sparse
+    python -m experiments.steer --workdir=runs/bridges
+
+In that order: a dense model, the coupled run, circuits of its sparse model, and the dense model steered by
+its nodes; runs/bridges/bridges.html is the report.  AbsTopK acts on the residual stream too, as METHOD
+section 8 has it.  BUILD_NOTES.md has what comes out, and how long it takes on two cores.
+
+`bridges.py:8x1024`, after `bridge_dense.py:8x1024`, is the same for a machine with an accelerator: 8 layers
+of d_model 1024, a batch in four parts so that it fits 80 GB.  Nobody has trained that one here.
+"""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from circuits_jax.config import (
+    TOPK_LOCATIONS,
+    BridgeConfig,
+    Config,
+    DataConfig,
+    ModelConfig,
+    PruneConfig,
+    SparsityConfig,
+    SteerConfig,
+    TrainConfig,
+)
+from circuits_jax.errors import ConfigError
+from experiments.configs import to_config_dict
+from experiments.configs.paper import paper
+
+LARGE = "8x1024"
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The configuration, or with "8x1024" the large one, for --config=FILE[:8x1024]."""
+    bridge = BridgeConfig(dense="runs/dense")
+    prune = PruneConfig(steps=200, k_coef=5e-4, train_pairs=192, tasks=SteerConfig().tasks)
+    small = Config(
+        model=ModelConfig(d_model=192, activation_locations=TOPK_LOCATIONS),
+        data=DataConfig(generated_share=0.25, seed=3),
+        sparsity=SparsityConfig(target=1 / 16),
+        train=TrainConfig(steps=1500, seed=3, bigram_prior=300.0, eval_every=250),
+        bridge=bridge,
+        prune=prune,
+    )
+    wide = large(paper(d_model=1024, target=1 / 64))
+    model = dataclasses.replace(wide.model, activation_locations=TOPK_LOCATIONS)
+    mesh = dataclasses.replace(wide.mesh, accumulate=4)
+    return choose(
+        small, dataclasses.replace(wide, model=model, mesh=mesh, bridge=bridge, prune=prune), variant
+    )
+
+
+def large(config: Config) -> Config:
+    """A configuration of the paper's size, its training cut to 65M tokens, with the small one's corpus."""
+    train = dataclasses.replace(
+        config.train, steps=4000, bigram_prior=300.0, log_every=20, eval_every=500, eval_batches=8,
+        checkpoint_every=500,
+    )  # fmt: skip
+    return dataclasses.replace(config, train=train, data=DataConfig(generated_share=0.25, seed=3))
+
+
+def choose(small: Config, big: Config, variant: str) -> ConfigDict:
+    """The small configuration without a variant, and the big one with LARGE.
+
+    Raises:
+      ConfigError: for any other variant.
+    """
+    if variant not in ("", LARGE):
+        raise ConfigError(f"unknown variant {variant!r} of the configuration; choose {LARGE} or none")
+    return to_config_dict(big if variant else small)
