@@ -40,6 +40,7 @@ setup(
             "nbclient>=0.10",
             "nbformat>=5.10",
             "networkx>=3.4",
+            "playwright>=1.49",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "ruff>=0.8",

@@ -21,6 +21,6 @@ def get_config(variant: str = "") -> ConfigDict:
         model=ModelConfig(activation_fraction=None),
         data=DataConfig(generated_share=0.25, seed=3),
         sparsity=SparsityConfig(target=1.0),
-        train=TrainConfig(steps=2000, seed=3, bigram_prior=300.0, eval_every=500),
+        train=TrainConfig(steps=4000, batch_size=8, seed=3, bigram_prior=300.0, eval_every=500, eval_batches=16),
     )
     return choose(small, large(dense(1024)), variant)

@@ -43,7 +43,7 @@ def get_config(variant: str = "") -> ConfigDict:
         model=ModelConfig(d_model=192, activation_locations=TOPK_LOCATIONS),
         data=DataConfig(generated_share=0.25, seed=3),
         sparsity=SparsityConfig(target=1 / 16),
-        train=TrainConfig(steps=1500, seed=3, bigram_prior=300.0, eval_every=250),
+        train=TrainConfig(steps=3000, batch_size=8, seed=3, bigram_prior=300.0, eval_every=500, eval_batches=16),
         bridge=bridge,
         prune=prune,
     )

@@ -156,11 +156,11 @@ class Pages:
         assert not complaints, complaints
 
 
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+@pytest.fixture(scope="module")  # Playwright's event loop is in the way of others' while it is up
+def browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no chromium or google-chrome on PATH; install one to test the page in a browser")
-    browser = Browser(tmp_path_factory.mktemp("profile"))
+    browser = Browser()
     yield browser
     browser.close()
 

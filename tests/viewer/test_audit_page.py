@@ -8,7 +8,8 @@ import pytest
 
 from circuits_jax.viewer.audit_page import build_audit_page
 from circuits_jax.viewer.plots import Bar, Line, bar_chart, scatter, show
-from tests.viewer.conftest import Pages
+from circuits_jax.viewer.report import build_report
+from tests.viewer.conftest import Example, Pages, document
 from tests.viewer.page import parse
 
 TASK, HOSTILE = "single_double_quote", "</section><img src=x onerror=alert(1)>"
@@ -244,3 +245,16 @@ def test_the_page_fits_its_window(pages: Pages, page: str, name: str, options: d
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert tab.evaluate(STRUCK) == 0
     pages.keep(tab, name, whole=True)
+
+
+def test_a_circuit_s_own_page_says_which_controls_miss_the_target(pages: Pages, example: Example):
+    circuit, audit = example.circuit, copy.deepcopy(REPORT)
+    audit["controls"]["seeds"].append(
+        {"seed": 2, "nodes": 99, "outcome": "missed", "loss": 0.3, "why": "", "jaccard": 0.1}
+    )
+    tab = pages.open(build_report("audited", [(circuit, example.evidence)], audits={circuit.task: audit}))
+    tab.wait("document.querySelector('.agreement').dataset.worst")
+    rows = [[cell.words() for cell in row.all("td")] for row in document(tab).all("tr")]
+    missed = {row[0]: "misses the target" in row[-1] for row in rows if len(row) == 5}
+    names = ("random model", "nonsense task", "seed 1", "seed 2")
+    assert [missed[name] for name in names] == [True, False, False, True]

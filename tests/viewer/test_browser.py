@@ -1,6 +1,5 @@
 """The page in a real browser (skipped where no Chromium is installed)."""
 
-import base64
 import collections
 import dataclasses
 import html
@@ -243,14 +242,14 @@ def test_clicks_and_keys_select_and_the_back_button_goes_back(pages: Pages, exam
     tab.key("ArrowUp")
     moved = tab.evaluate("document.activeElement.dataset.id")
     assert moved != start
-    tab.key("Enter", "\r")
+    tab.key("Enter")
     assert selected(tab) == [moved]
 
 
 def test_search_finds_nodes_and_answers(pages: Pages, example: Example):
     tab = pages.open(example.page)
     node = str(example.circuit.nodes[5])
-    tab.key("/", "/")
+    tab.key("/")
     assert (
         tab.evaluate("document.activeElement.id") == "search"
         and tab.evaluate("document.activeElement.value") == ""
@@ -258,9 +257,9 @@ def test_search_finds_nodes_and_answers(pages: Pages, example: Example):
     tab.type(node)
     found = tab.evaluate("[...document.querySelectorAll('#found .mono')].map((e) => e.textContent)")
     assert found[0] == node
-    tab.key("Enter", "\r")
+    tab.key("Enter")
     assert selected(tab) == [node]
-    tab.key("/", "/")
+    tab.key("/")
     tab.type("no such thing at all")
     assert "nothing found" in tab.evaluate("document.querySelector('#found').textContent")
 
@@ -343,7 +342,7 @@ def test_zoom_pan_and_fit_are_in_the_address(pages: Pages, example: Example):
     tab = pages.open(example.page)
     camera = "document.querySelector('.camera').getAttribute('transform')"
     fitted = tab.evaluate(camera)
-    tab.key("+", "+")
+    tab.key("+")
     assert tab.evaluate(camera) != fitted
     tab.wait("location.hash.includes('view=')")
     x, y = tab.place(".graph")
@@ -360,7 +359,7 @@ def test_zoom_pan_and_fit_are_in_the_address(pages: Pages, example: Example):
     again = pages.open(example.page, tab.evaluate(HASH))
     values = [list(map(float, re.findall(r"-?[\d.]+", each.evaluate(camera)))) for each in (tab, again)]
     assert values[1] == pytest.approx(values[0], rel=1e-2, abs=1)
-    tab.key("0", "0")
+    tab.key("0")
     assert tab.evaluate(camera) == fitted and "view=" not in tab.evaluate(HASH)
 
 
@@ -427,13 +426,10 @@ def catch_saved(tab: Tab) -> None:
         "window.saved = new Promise((done) => { const make = URL.createObjectURL;"
         "URL.createObjectURL = (blob) => { blob.text().then(done); return make(blob); }; }); 0"
     )
-    tab.call("Page.setDownloadBehavior", behavior="deny")
 
 
 def load_file(tab: Tab, selector: str, path: Path) -> None:
-    root = tab.call("DOM.getDocument")["root"]["nodeId"]
-    found = tab.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
-    tab.call("DOM.setFileInputFiles", files=[str(path)], nodeId=found)
+    tab.page.set_input_files(selector, path)
 
 
 def test_the_picture_stands_alone(pages: Pages, example: Example, browser, tmp_path: Path):
@@ -497,7 +493,7 @@ def test_an_index_sorts_and_filters(pages: Pages, example: Example):
     assert tab.evaluate(tasks)[:3] == ["zebra", "mango", "apple"]
     assert tab.evaluate("document.querySelectorAll('svg.thumbnail circle').length") > 60
     assert tab.evaluate("document.querySelector('tbody a[href=\"zebra.html\"]') !== null")
-    tab.key("/", "/")
+    tab.key("/")
     tab.type("faith")
     assert sorted(tab.evaluate(tasks)) == ["mango", "zebra"]
     pages.keep(tab, "index")
@@ -537,7 +533,7 @@ def test_it_works_inside_another_page(pages: Pages, example: Example):
 
 def test_it_prints_as_pdf(pages: Pages, live: Live):
     tab = pages.open(live.page)
-    pdf = base64.b64decode(tab.call("Page.printToPDF", printBackground=True)["data"])
+    pdf = tab.page.pdf(print_background=True)
     assert pdf.startswith(b"%PDF") and len(pdf) > 10_000
 
 
@@ -545,8 +541,8 @@ def test_paper_shows_the_whole_graph(pages: Pages, live: Live):
     """On paper half as wide as the window; what the window does with the pane and its tools is gone."""
     tab = pages.open(live.page, f"#node={live.circuit.nodes[0]}")
     tab.wait("document.querySelector('.graph').hasAttribute('viewBox')")
-    tab.call("Emulation.setEmulatedMedia", media="print")
-    tab.call("Emulation.setDeviceMetricsOverride", width=750, height=1000, deviceScaleFactor=1, mobile=False)
+    tab.page.emulate_media(media="print")
+    tab.page.set_viewport_size({"width": 750, "height": 1000})
     boxes = tab.evaluate(
         "['.graph', '.camera'].map((name) => (({ left, right }) => [left, right])"
         "(document.querySelector(name).getBoundingClientRect()))"

@@ -84,7 +84,6 @@ def test_two_fingers_zoom(pages: Pages, example: Example):
 
 def test_a_picture_is_saved_as_png(pages: Pages, example: Example):
     tab = pages.open(example.page)
-    tab.call("Page.setDownloadBehavior", behavior="deny")
     saved = tab.evaluate("""new Promise((done) => {
       navigator.clipboard.write = () => Promise.reject(new DOMException("no", "NotAllowedError"));
       URL.createObjectURL = (blob) => {
@@ -137,7 +136,6 @@ def test_unsaved_notes_are_asked_about(pages: Pages, live: Live):
     tab = pages.open(live.page, f"#node={live.circuit.nodes[0]}")
     left = "!dispatchEvent(new Event('beforeunload', { cancelable: true }))"
     assert not tab.evaluate(left)
-    tab.call("Page.setDownloadBehavior", behavior="deny")
     tab.click(".note-editor input")
     tab.type("mine")
     assert tab.evaluate(left)

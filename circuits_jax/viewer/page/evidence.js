@@ -57,11 +57,14 @@ function controlsTable(circuit) {
   const { empty, seeds } = circuit.audit.controls;
   const rows = [
     ["this circuit", circuit.nodes.length, circuit.metrics["heldout/calibrated_loss"] ?? null, null, ""],
-    ...Object.entries(empty ?? {}).map(([name, { nodes, loss, why }]) => [name, nodes, loss, null, why ?? ""]),
-    ...(seeds ?? []).map(({ seed, nodes, loss, jaccard, met }) => [`seed ${seed}`, nodes, loss, jaccard, met ? "" : "misses the target"]),
+    ...Object.entries(empty ?? {}).map(([name, row]) => controlRow(name, row)),
+    ...(seeds ?? []).map(({ seed, ...row }) => controlRow(`seed ${seed}`, row)),
   ];
   return makeTable(["", "nodes", "loss", "overlap", ""], rows);
 }
+
+const controlRow = (name, { nodes, loss, jaccard, outcome }) =>
+  [name, nodes, loss, jaccard ?? null, outcome === "met" ? "" : "misses the target, so all nodes"];
 
 function curveChart({ curve, metrics }) {
   const target = metrics["full/heldout/calibrated_loss"];
