@@ -29,9 +29,6 @@ from circuits_jax.model.transformer import init_params
 from circuits_jax.training.layout import first_state, make_layout, place
 from experiments import common
 
-_STEPS = flags.DEFINE_integer("steps", 12, "Steps that are timed.", lower_bound=1)
-_PARTS = flags.DEFINE_integer("parts", 1, "mesh.accumulate.", lower_bound=1)
-
 SPARSE = ModelConfig(n_layer=2, d_model=256, n_ctx=128, vocab_size=2048, activation_locations=TOPK_LOCATIONS)
 DENSE = dataclasses.replace(SPARSE, d_model=128, activation_fraction=None)
 
@@ -42,7 +39,7 @@ def main() -> None:
         model=SPARSE,
         sparsity=SparsityConfig(target=1 / 32, anneal_start=0.0, anneal_end=0.0),
         train=TrainConfig(batch_size=8, steps=1000),
-        mesh=MeshConfig(accumulate=_PARTS.value),
+        mesh=MeshConfig(accumulate=flags.FLAGS.parts),
     )
     dense = jax.device_get(init_params(DENSE, jax.random.PRNGKey(1)))
     program = bridging(config, (DENSE, dense))
@@ -60,7 +57,7 @@ def main() -> None:
     step = step.lower(state, windows, frozen).compile()
     compiled = time.perf_counter() - start
     times = []
-    for _ in range(_STEPS.value + 2):
+    for _ in range(flags.FLAGS.steps + 2):
         start = time.perf_counter()
         state, metrics = step(state, windows, frozen)
         jax.block_until_ready((state, metrics))
@@ -80,4 +77,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_integer("steps", 12, "Steps that are timed.", lower_bound=1)
+    flags.DEFINE_integer("parts", 1, "mesh.accumulate.", lower_bound=1)
     common.run(main)

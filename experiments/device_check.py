@@ -25,7 +25,6 @@ from circuits_jax.training.plan import describe, peak_flops, plan
 from circuits_jax.training.pretraining import pretraining
 from experiments import common
 
-_STEPS = flags.DEFINE_integer("steps", 10, "Steps that are timed, after two that are not.", lower_bound=1)
 _SEED = 0
 
 
@@ -79,7 +78,7 @@ def step_seconds(config: Config) -> float:
     shape = (config.train.batch_size, config.model.n_ctx + 1)
     windows = np.random.default_rng(_SEED).integers(0, config.model.vocab_size, shape).astype(np.int32)
     rows, state, seconds = jax.device_put(windows, layout.rows), first_state(program, layout), []
-    for number in range(_STEPS.value + 2):
+    for number in range(flags.FLAGS.steps + 2):
         began = time.perf_counter()
         state, metrics = jax.block_until_ready(step(state, rows, None))
         if number >= 2:  # the first compiles, the second settles the memory
@@ -131,4 +130,5 @@ def agrees_with_sort(rows: int = 1024, columns: int = 4096, k: int = 16384) -> b
 
 
 if __name__ == "__main__":
+    flags.DEFINE_integer("steps", 10, "Steps that are timed, after two that are not.", lower_bound=1)
     common.run(main)

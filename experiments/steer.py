@@ -34,9 +34,6 @@ from experiments import common
 from experiments.bridges import BridgeRun, read_bridges
 from experiments.pretrain import prepare_corpus
 
-_NODES = flags.DEFINE_list("nodes", None, "Nodes to steer by, such as 0.mlp.post_act.12.")
-_CIRCUIT = flags.DEFINE_string("circuit", None, "Folder of a circuit of the sparse model to take nodes from.")
-_SITES = flags.DEFINE_list("sites", ["*"], "Sites that nodes are chosen at, such as *.mlp.post_act.")
 SHOWN_PAIRS = 4
 
 
@@ -200,8 +197,12 @@ def steer(
 
 def main() -> None:
     """The command."""
-    steer(common.workdir(), common.read_config().steer, _NODES.value, _CIRCUIT.value, _SITES.value)
+    named = flags.FLAGS
+    steer(common.workdir(), common.read_config().steer, named.nodes, named.circuit, named.sites)
 
 
 if __name__ == "__main__":
+    flags.DEFINE_list("nodes", None, "Nodes to steer by, such as 0.mlp.post_act.12.")
+    flags.DEFINE_string("circuit", None, "Folder of a circuit of the sparse model to take nodes from.")
+    flags.DEFINE_list("sites", ["*"], "Sites that nodes are chosen at, such as *.mlp.post_act.")
     common.run(main)

@@ -40,10 +40,12 @@ def get_config(variant: str = "") -> ConfigDict:
     bridge = BridgeConfig(dense="runs/dense")
     prune = PruneConfig(steps=200, k_coef=5e-4, train_pairs=192, tasks=SteerConfig().tasks)
     small = Config(
-        model=ModelConfig(d_model=192, activation_locations=TOPK_LOCATIONS),
+        model=ModelConfig(activation_locations=TOPK_LOCATIONS),
         data=DataConfig(generated_share=0.25, seed=3),
         sparsity=SparsityConfig(target=1 / 16),
-        train=TrainConfig(steps=3000, batch_size=8, seed=3, bigram_prior=300.0, eval_every=500, eval_batches=16),
+        train=TrainConfig(
+            steps=3600, batch_size=8, seed=3, bigram_prior=300.0, eval_every=500, eval_batches=16
+        ),
         bridge=bridge,
         prune=prune,
     )
