@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from circuits_jax.viewer.plots import show
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 620, 330, 46, 40, 14, 14
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 620, 330, 64, 40, 14, 14
 CELL, NAMES = 52, 104
 Place = Callable[[float, float], tuple[float, float]]  # figures -> where they are drawn
 DASHES = ("", "7 4", "2 3", "9 3 2 3", "4 2", "1 2")
@@ -89,7 +89,7 @@ def matrix(title: str, names: Sequence[str], cells: Sequence[Sequence[float | No
     parts = []
     for place, name in enumerate(names):
         middle = place * CELL + CELL / 2
-        parts.append(_tick(NAMES + middle, 12, name.replace(".resid", ""), "middle"))
+        parts.append(_tick(NAMES + middle, 12, name.replace(".resid", "").replace("_resid", ""), "middle"))
         parts.append(_tick(NAMES - 8, 20 + middle + 4, name, "end"))
     for row, values in enumerate(cells):
         for column, value in enumerate(values):
