@@ -25,6 +25,7 @@ from circuits_jax.tasks import Pairs, build_pairs, get_task
 from circuits_jax.training.metrics import read_metrics
 from circuits_jax.training.run import Run, load_run
 from circuits_jax.viewer.annotations import read_annotations
+from circuits_jax.viewer.bridge_page import PAGE as BRIDGE_PAGE
 from circuits_jax.viewer.evidence import Evidence, gather_evidence
 from circuits_jax.viewer.report import build_index, build_report, write_report
 from circuits_jax.viewer.verdicts import read_audits, verdict_words
@@ -34,6 +35,7 @@ from experiments.pretrain import prepare_corpus
 from experiments.prune import Outcome
 
 PAGE = "page.html"
+SPARSE = "sparse"  # the folder of a coupled sparse model, in that of its bridges
 # Reports of the commands that cut circuits; what the first says of a task is newer.
 RECORDS = ("prune.json", "quickstart.json")
 
@@ -83,9 +85,25 @@ def write_page(
     ]
     refused = [(each.task, each.refusal or "") for each in outcomes if each.circuit is None]
     audit_page = "audit.html" if audits else None
-    page = build_index(f"Circuits of {name}", rows, refused, read_metrics(workdir), summary, audit_page)
+    page = build_index(
+        f"Circuits of {name}",
+        rows,
+        refused,
+        read_metrics(workdir),
+        summary,
+        audit_page,
+        _bridge_page(workdir),
+    )
     write_report(index, page)
     return index
+
+
+def _bridge_page(workdir: Path) -> str | None:
+    """Where the report on the bridges of this run, or of this coupled sparse model, lies, if there is one."""
+    own, coupled = workdir / BRIDGE_PAGE, workdir.parent / BRIDGE_PAGE
+    if own.exists():
+        return BRIDGE_PAGE
+    return f"../{BRIDGE_PAGE}" if _name(workdir) == SPARSE and coupled.exists() else None
 
 
 def _name(workdir: Path) -> str:

@@ -97,6 +97,7 @@ def build_index(
     metrics: Iterable[Mapping[str, Any]] = (),
     summary: Mapping[str, Any] | None = None,
     audit_page: str | None = None,
+    bridge_page: str | None = None,
 ) -> str:
     """The index of a run's circuits: a table that sorts and filters, with thumbnails, and the training curve.
 
@@ -105,6 +106,7 @@ def build_index(
       circuits: (name, circuit, verdict in words, address of its page relative to the index).
       refused: (task, why there is no circuit).
       metrics, summary, audit_page: As for `build_report`.
+      bridge_page: Where the report on the model's bridges lies, relative to the index.
     """
     rows: list[Data] = []
     for place, (name, circuit, verdict, href) in enumerate(circuits):
@@ -124,6 +126,7 @@ def build_index(
         "vocabularies": {},
         "comparison": False,
         "auditPage": audit_page,
+        "bridgePage": bridge_page,
         "circuits": [circuit_data(name, circuit, None) for name, circuit, _, _ in circuits],
     }
     return _page(title, data, INDEX_SCRIPTS)

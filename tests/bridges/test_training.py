@@ -193,6 +193,7 @@ def test_on_branch_passes_what_has_no_such_branch():
     assert negate.update(alone, negate.init(alone), alone)[0] is alone
 
 
+@pytest.mark.slow
 def test_the_operations_of_a_step_are_those_the_compiler_counts():
     """Matrix products are nearly all of it, where vocabulary and width are not tiny."""
     big = dataclasses.replace(RUN.model, activation_fraction=None, d_model=64, d_mlp=256, vocab_size=512)

@@ -198,7 +198,9 @@ def pruner():
     return Pruner(MODEL, network("quotes").params, means_of("quotes"), config, mesh)
 
 
-@names
+@pytest.mark.parametrize(
+    "name", ["quotes", *(pytest.param(name, marks=pytest.mark.slow) for name in DESIGNS if name != "quotes")]
+)
 def test_pruning_recovers_the_circuit(name):
     planted = network(name)
     pruned = pruner().on(planted.params, means_of(name)).prune(planted.train, planted.heldout)

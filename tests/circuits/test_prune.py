@@ -66,6 +66,7 @@ def test_attribution_is_the_first_order_change_of_the_loss():
         assert found[site][index] == pytest.approx(slope, rel=0.05, abs=2e-4), site
 
 
+@pytest.mark.slow
 def test_a_target_that_no_circuit_meets_is_missed_and_all_nodes_are_kept():
     planted = network("quotes")
     strict = pruner().on(planted.params, means_of("quotes"))

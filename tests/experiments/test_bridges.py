@@ -118,6 +118,7 @@ def test_given_again_the_command_trains_nothing(bridged, command, dense):
     assert (workdir / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_bridges_alone_between_trained_models(bridged, command, dense, place):
     sparse = bridged[0] / "sparse"
     flags = (f"--config.bridge.dense={dense}", f"--config.bridge.sparse={sparse}")

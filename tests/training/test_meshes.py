@@ -46,6 +46,7 @@ def test_twenty_steps_are_those_of_one_device(alone, mesh):
     assert np.count_nonzero(kernel) == kernel.size // 8
 
 
+@pytest.mark.slow
 def test_a_mesh_of_three_axes_and_parts_of_a_batch_change_nothing_but_rounding(alone):
     config, windows, losses, state = alone
     mesh = MeshConfig(data=2, fsdp=2, model=2, accumulate=2, remat="blocks")

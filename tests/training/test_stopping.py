@@ -39,6 +39,7 @@ def test_sigterm_in_the_last_step_is_no_interruption(whole, fresh):
     assert_equal(stopping(make_trainer(config, corpus, workdir), 12).run(), whole[2])
 
 
+@pytest.mark.slow
 def test_a_trace_of_the_steps_asked_for_is_written(fresh, monkeypatch):
     config, corpus, workdir = fresh
     config = replace(replace(config, "profile", steps=(3, 4)), "train", steps=6)

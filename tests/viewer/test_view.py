@@ -61,9 +61,12 @@ def test_every_circuit_gets_a_page_and_the_index_links_to_it(live: Live, run: Ru
     ]
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 3.5}\n{"step": 2, "loss": 3.0}\n')
     notes = {"quo tes#1": {str(circuit.nodes[0]): "my name"}}
+    (tmp_path / "bridges.html").write_text("<title>bridges</title>")
     index = write_page(run, corpus, outcomes, {"steps": 2}, tmp_path, notes)
     assert index == tmp_path / "report.html"
     tab = browser.open(index.as_uri())
+    assert tab.evaluate("[...document.querySelectorAll('a.home')].map((e) => e.textContent)") == ["bridges"]
+    assert tab.evaluate("document.querySelector('a.home').href") == (tmp_path / "bridges.html").as_uri()
     assert "the model knows <nothing>" in tab.evaluate("document.querySelector('table').textContent")
     tab.click("tbody td:nth-child(2) a")
     tab.wait("location.pathname.endsWith('circuits/quo%20tes%231/page.html')")
@@ -72,6 +75,12 @@ def test_every_circuit_gets_a_page_and_the_index_links_to_it(live: Live, run: Ru
     assert tab.evaluate("new URL(document.querySelector('.home').href).pathname") == str(index)
     assert not tab.complaints()
     tab.close()
+
+
+def test_only_the_pages_of_a_coupled_model_link_to_the_bridges_beside_them(tmp_path):
+    (tmp_path / "bridges.html").write_text("")
+    places = {name: view._bridge_page(tmp_path / name) for name in ("", "sparse", "other")}
+    assert places == {"": "bridges.html", "sparse": "../bridges.html", "other": None}
 
 
 def test_a_comparison_holds_both_circuits_and_their_audits(

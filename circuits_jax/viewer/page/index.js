@@ -55,7 +55,8 @@ function render(now) {
 }
 
 const filter = h("input", { type: "search", id: "search", placeholder: "Filter  /", "aria-label": "Filter circuits", oninput: () => showTable(filter) });
-replaceContent(document.getElementById("tools"), page.auditPage ? h("a", { class: "home", href: page.auditPage }, "audit") : null, filter, themeButton(state));
+const elsewhere = [["bridges", page.bridgePage], ["audit", page.auditPage]].filter(([, href]) => href);
+replaceContent(document.getElementById("tools"), ...elsewhere.map(([name, href]) => h("a", { class: "home", href }, name)), filter, themeButton(state));
 replaceContent(document.getElementById("circuit"), h("div", { id: "index", class: "table-scroll" }));
 showTable(filter);
 showRun();
