@@ -2,6 +2,10 @@
 
 d is the two answers' logit difference *by pair role*, so that b moves all prompts towards answer A and
 cannot tell right from wrong.  s is kept positive: a circuit that answers backwards stays wrong.
+
+Where d orders all prompts that it is fitted on, the likeliest s is infinite, and one mistake on others would
+then cost without bound.  So the fit counts each answer as right but for one prompt in all of either (Platt's
+targets for a fit that is to be used elsewhere); the losses that are reported do not.
 """
 
 import jax
@@ -14,7 +18,7 @@ STEPS = 16
 
 
 def calibrate(difference: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Fits scale and shift on `difference`, float32 [N, 2].
+    """Fits scale and shift on `difference`, float32 [N, 2], with Platt's targets 1 - 1 / (N + 2).
 
     Returns:
       (scale, shift, the loss with them), scalars.
@@ -23,9 +27,15 @@ def calibrate(difference: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     centre, spread = jnp.mean(difference), jnp.maximum(jnp.std(difference), 1e-6)
     unit = (difference - centre) / spread
 
-    def loss(fit: tuple[jax.Array, jax.Array]) -> jax.Array:
+    doubt = 1 / (len(difference) + 2)
+
+    def fitted(fit: tuple[jax.Array, jax.Array]) -> jax.Array:
         log_scale, shift = fit
-        return loss_of_difference(jnp.exp(log_scale) * unit + shift)
+        return jnp.exp(log_scale) * unit + shift
+
+    def loss(fit: tuple[jax.Array, jax.Array]) -> jax.Array:
+        x = fitted(fit)
+        return (1 - doubt) * loss_of_difference(x) + doubt * loss_of_difference(-x)
 
     solver = optax.lbfgs()
     value_and_grad = optax.value_and_grad_from_state(loss)
@@ -39,7 +49,7 @@ def calibrate(difference: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     start = (jnp.zeros(()), jnp.zeros(()))
     (fit, _), _ = jax.lax.scan(step, (start, solver.init(start)), length=STEPS)
     scale = jnp.exp(fit[0]) / spread
-    return scale, fit[1] - scale * centre, loss(fit)
+    return scale, fit[1] - scale * centre, loss_of_difference(fitted(fit))
 
 
 def calibrated_loss(difference: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
