@@ -68,10 +68,15 @@ class Tab:
         return self.page.evaluate(expression)
 
     def wait(self, condition: str) -> Any:
-        """Waits until `condition` is true, and returns its value."""
+        """Waits until `condition` is true, also while the page changes, and returns its value."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            value = self.evaluate(condition)
+            try:
+                value = self.evaluate(condition)
+            except Error as error:
+                if "context was destroyed" not in error.message:
+                    raise
+                value = None
             if value:
                 return value
             assert time.monotonic() < deadline, f"never true: {condition}"
