@@ -34,12 +34,14 @@ from circuits_jax.errors import BridgeError
 from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.model.transformer import init_params
 from circuits_jax.training import processes
+from circuits_jax.training.checkpoints import newest
 from circuits_jax.training.loop import Trainer
 from circuits_jax.training.workdir import check, claim, load_config
+from circuits_jax.viewer.bridge_page import SPARSE as SPARSE_WORKDIR
 from circuits_jax.viewer.bridge_page import write_bridge_page
 from experiments import common
 from experiments.pretrain import prepare_corpus
-from experiments.start import Start, bring_tokenizer, check_fits, read_start
+from experiments.start import Start, bring_tokenizer, check_fits, read_start, tell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +83,7 @@ def train_bridges(config: Config, workdir: Path, tensorboard: bool = False) -> t
     params = processes.fetch(Trainer(program, config, corpus, workdir, tensorboard).run().params)
     joined = Joined(bridge, dense.params, params.get(SPARSE, joined.sparse), params[BRIDGES])
     if sparse is None:
-        save_model(workdir / "sparse", config, joined.sparse, local_folder(workdir))
+        save_model(workdir / SPARSE_WORKDIR, config, joined.sparse, local_folder(workdir))
     if processes.is_primary():
         hashes = hashes_of(joined, corpus.tokenizer)
         save_bridge(workdir / "bridge", bridge, joined.bridges, config.bridge, hashes)
@@ -114,7 +116,7 @@ def read_bridges(workdir: Path) -> BridgeRun:
     if config.bridge.dense is None:
         raise BridgeError(f"{workdir} holds a run without bridges; train some with experiments.bridges")
     dense, sparse = read_models(config)
-    place = workdir / "sparse" if sparse is None else Path(sparse.source)
+    place = workdir / SPARSE_WORKDIR if sparse is None else Path(sparse.source)
     sparse = read_start(str(place)) if sparse is None else sparse
     tokenizer = _with_tokenizer(sparse, dense).tokenizer
     if tokenizer is None:
@@ -149,11 +151,13 @@ def _read_start(config: Config, dense: Start, workdir: Path) -> Start | None:
             "train.start_from names what a coupled sparse model starts from, and bridge.sparse one that is "
             "frozen; give one of them"
         )
-    if any((workdir / "checkpoints").glob("[0-9]*")):
+    if newest(workdir) is not None:
         return None
     start = read_start(config.train.start_from)
     check_fits(start, config)
     _check_tokenizers(dense, start)
+    if processes.is_primary():
+        print(tell(start, config))
     return start
 
 

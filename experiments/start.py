@@ -11,11 +11,13 @@ from circuits_jax import released
 from circuits_jax.config import Config, ModelConfig
 from circuits_jax.data.tokenizer import Tokenizer
 from circuits_jax.errors import CheckpointError
-from circuits_jax.files import is_remote
 from circuits_jax.model.transformer import Params, init_params
 from circuits_jax.released.tokenizers import load_released_tokenizer, save_released_tokenizer
 from circuits_jax.training.layout import check_start
 from circuits_jax.training.run import load_run
+
+# Where workdirs may lie beside folders; other URLs are those of released checkpoints.
+_BUCKETS = ("gs://", "s3://")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +43,7 @@ def read_start(source: str) -> Start:
     Raises:
       UserError: if there is none, or it cannot be read.
     """
-    folder = epath.Path(source) if is_remote(source) else Path(source)
+    folder = epath.Path(source) if source.startswith(_BUCKETS) else Path(source)
     if (folder / "checkpoints").is_dir():
         run = load_run(folder)
         return Start(source, run.config.model, run.params, run.tokenizer)

@@ -26,6 +26,7 @@ from circuits_jax.training.metrics import read_metrics
 from circuits_jax.training.run import Run, load_run
 from circuits_jax.viewer.annotations import read_annotations
 from circuits_jax.viewer.bridge_page import PAGE as BRIDGE_PAGE
+from circuits_jax.viewer.bridge_page import SPARSE as SPARSE_WORKDIR
 from circuits_jax.viewer.evidence import Evidence, gather_evidence
 from circuits_jax.viewer.report import build_index, build_report, write_report
 from circuits_jax.viewer.verdicts import read_audits, verdict_words
@@ -35,7 +36,6 @@ from experiments.pretrain import prepare_corpus
 from experiments.prune import Outcome
 
 PAGE = "page.html"
-SPARSE = "sparse"  # the folder of a coupled sparse model, in that of its bridges
 # Reports of the commands that cut circuits; what the first says of a task is newer.
 RECORDS = ("prune.json", "quickstart.json")
 
@@ -103,7 +103,7 @@ def _bridge_page(workdir: Path) -> str | None:
     own, coupled = workdir / BRIDGE_PAGE, workdir.parent / BRIDGE_PAGE
     if own.exists():
         return BRIDGE_PAGE
-    return f"../{BRIDGE_PAGE}" if _name(workdir) == SPARSE and coupled.exists() else None
+    return f"../{BRIDGE_PAGE}" if _name(workdir) == SPARSE_WORKDIR and coupled.exists() else None
 
 
 def _name(workdir: Path) -> str:

@@ -18,7 +18,8 @@ from circuits_jax.viewer.plots import Bar, bar_chart, show
 
 Report = Mapping[str, Any]
 PAGE = "bridges.html"
-CIRCUITS = "sparse/report.html"  # written by experiments.view
+SPARSE = "sparse"  # the workdir of a coupled sparse model, in that of its bridges
+CIRCUITS = f"{SPARSE}/report.html"  # written by experiments.view
 _STYLE = """
 .plot .curve { fill: none; stroke: var(--other); stroke-width: 2; }
 .plot .curve.ours { stroke: var(--ours); stroke-width: 2.6; } .plot .curve.model { stroke: var(--model); }

@@ -11,6 +11,7 @@ from circuits_jax.data.tokenizer import train_sentencepiece
 from circuits_jax.errors import CheckpointError
 from circuits_jax.training.run import load_run
 from experiments.pretrain import pretrain
+from experiments.start import read_start
 from tests.training.tiny import CONFIG, assert_equal, program, replace, write_programs
 
 
@@ -29,6 +30,16 @@ def still(config, source, **train):
     """A run of one step, too small to move anything, from `source`."""
     config = replace(config, "optimizer", learning_rate=1e-12, weight_decay=0.0)
     return replace(config, "train", steps=1, start_from=str(source), **train)
+
+
+@pytest.mark.parametrize("source", ["https://host.invalid/model", "hf:owner/name", "memory://model"])
+def test_what_is_no_workdir_is_loaded_as_released(monkeypatch, source):
+    def load(name):
+        raise CheckpointError(f"asked for {name}")
+
+    monkeypatch.setattr(released, "load", load)
+    with pytest.raises(CheckpointError, match=f"asked for {source}"):
+        read_start(source)
 
 
 def test_a_run_goes_on_from_another_with_fresh_schedules(dense, tmp_path):
