@@ -11,19 +11,20 @@ import time
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
 from circuits_jax.circuits import masks
 from circuits_jax.circuits.ablation import full_masks, pair_difference
 from circuits_jax.circuits.cut import capacities, masked_difference, narrowed
-from circuits_jax.circuits.fit import Fitter, Run, start
+from circuits_jax.circuits.fit import Batch, Fitter, Loss, Run, start
 from circuits_jax.circuits.spread import replicate
 from circuits_jax.config import ModelConfig, PruneConfig
 from circuits_jax.model.sites import node_sites
 from circuits_jax.model.taps import mix
 from circuits_jax.model.transformer import Transformer, init_params
-from circuits_jax.tasks.metrics import loss_of_difference
+from circuits_jax.tasks.metrics import loss_of_difference, task_loss
 from experiments import common
 
 _LENGTH = flags.DEFINE_integer("length", 24, "Tokens of a prompt.", lower_bound=2)
@@ -59,6 +60,13 @@ def build_ways(config: ModelConfig, prune: PruneConfig, length: int) -> dict[str
         del own
         return loss_of_difference(pair_difference(model, shared[0], *batch, tap=mix(kept, shared[1])))
 
+    def everywhere(shared: tuple, own: tuple, kept: masks.Taus, batch: tuple) -> jax.Array:
+        del own
+        tokens, last, answers = batch
+        tokens = tokens.reshape(-1, tokens.shape[-1])
+        logits, _ = model.apply(shared[0], tokens, tap=mix(kept, shared[1]))
+        return task_loss(logits[jnp.arange(len(tokens)), jnp.repeat(last, 2)], answers)
+
     def tapped(shared: tuple, own: tuple, kept: masks.Taus, batch: tuple) -> jax.Array:
         return loss_of_difference(masked_difference(model, shared, own, kept, batch))
 
@@ -68,9 +76,13 @@ def build_ways(config: ModelConfig, prune: PruneConfig, length: int) -> dict[str
         stays = _some(config, share)
         own = narrowed(config, host, means, stays, capacities(config, [stays]))
         runs[name] = run._replace(own=own)
-    slow = Fitter(plain, prune, jax.devices())
-    ways: dict[str, Callable[[], object]] = {"as the network is": lambda: slow.fit(shared, [run], STEPS)}
-    return ways | {name: lambda one=one: fitter.fit(shared, [one], STEPS) for name, one in runs.items()}
+    whole = {"logits at every position": everywhere, "as the network is": plain}
+    slow = {name: Fitter(loss, prune, jax.devices()) for name, loss in whole.items()}
+    return (
+        _gradients(plain, jax.tree.map(jnp.asarray, (host, means)), full_masks(config), run.data)
+        | {name: lambda one=one: one.fit(shared, [run], STEPS) for name, one in slow.items()}
+        | {name: lambda one=one: fitter.fit(shared, [one], STEPS) for name, one in runs.items()}
+    )
 
 
 def measure(ways: dict[str, Callable[[], object]], repeats: int) -> list[Row]:
@@ -92,6 +104,19 @@ def measure(ways: dict[str, Callable[[], object]], repeats: int) -> list[Row]:
             values = [pair[at] for pair in pairs]
             rows[name] |= {f"{kind} min": min(values), f"{kind} median": float(np.median(values))}
     return list(rows.values())
+
+
+def _gradients(loss: Loss, shared: tuple, kept: masks.Taus, batch: Batch) -> dict[str, Callable[[], object]]:
+    """What a step spends on its gradient alone, on one device, and what the weights' gradient would add."""
+
+    def way(wanted: tuple[int, ...]) -> Callable[[], object]:
+        gradient = jax.jit(jax.grad(lambda kept, shared: loss(shared, (), kept, batch), wanted))
+        return lambda: [jax.block_until_ready(gradient(kept, shared)) for _ in range(STEPS)]
+
+    return {
+        "one device, gradient of masks and weights": way((0, 1)),
+        "one device, gradient of masks": way((0,)),
+    }
 
 
 def _run(config: ModelConfig, prune: PruneConfig, length: int) -> Run:
