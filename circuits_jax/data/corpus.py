@@ -20,6 +20,7 @@ from circuits_jax.files import write_aside
 
 # Texts of one threaded call to the tokenizer.
 GROUP = 64
+IMPORTED = "imported.json"  # lies in a workdir whose model came from elsewhere (`released.as_workdir`)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _tokenizer(builder: Documents, config: DataConfig, vocab_size: int, workdir:
         "symbols": list(config.symbols),
         "characters": config.tokenizer_characters,
     }
-    brought = tinypython.lies_in(workdir)
+    brought = tinypython.lies_in(workdir) or (path.exists() and (workdir / IMPORTED).exists())
     if not path.exists() and not brought:
         tokenizer = train_sentencepiece(
             read_texts(builder, "train"), vocab_size, config.symbols, config.tokenizer_characters

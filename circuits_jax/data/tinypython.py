@@ -44,6 +44,7 @@ class TinyPython:
         if type(self.eot) is not int or self.eot < len(ranks):
             raise CheckpointError(f"{folder / ENCODER}: the id {self.eot!r} of {EOT_TEXT} is another token's")
         self.vocab_size = self.eot + 1
+        self._texts = len(ranks)  # ids from here to end-of-text stand for nothing
         self.hash = hashlib.sha256(b"".join(self._files.values())).hexdigest()
         self._encoding = _tiktoken().Encoding(
             "tinypython", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={EOT_TEXT: self.eot}
@@ -58,23 +59,28 @@ class TinyPython:
         return self._encoding.encode_ordinary_batch(list(texts), num_threads=THREADS)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`, without end-of-text tokens; bytes that are no UTF-8 become U+FFFD.
+        """The text of `ids`, without end-of-text and unused ids; bytes that are no UTF-8 become U+FFFD.
 
         Raises:
           ValueError: if an id is not in the vocabulary.
         """
-        content = b"".join(self._bytes(token) for token in ids if token != self.eot)
+        content = b"".join(self._bytes(token) for token in ids if not self._texts <= token <= self.eot)
         return content.decode("utf-8", errors="replace")
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token by itself, bytes that are no UTF-8 as `\\xe2`."""
-        return [self._bytes(token).decode("utf-8", errors="backslashreplace") for token in ids]
+        """The text of each token by itself, bytes that are no UTF-8 as `\\xe2`; `#1999` for an unused id."""
+        return [self._piece(token) for token in ids]
 
     def save(self, folder: str | Path) -> None:
         """Writes `encoder.json` and `vocab.bpe`, as they were read, into `folder`."""
         for name, content in self._files.items():
             with write_aside(Path(folder) / name) as file:
                 file.write(content)
+
+    def _piece(self, token: int) -> str:
+        if token >= self._texts and token != self.eot:
+            return f"#{token}"
+        return self._bytes(token).decode("utf-8", errors="backslashreplace")
 
     def _bytes(self, token: int) -> bytes:
         try:

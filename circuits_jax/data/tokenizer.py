@@ -51,7 +51,10 @@ class Tokenizer(Protocol):
         """The text of `ids`; the end-of-text token is left out."""
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """What each token stands for, for display: its text, or `\\x0c` for a single byte."""
+        """What each token stands for, for display: its text, or `\\x0c` for a single byte.
+
+        A model may have more ids than its tokenizer; those stand for nothing, and are shown as `#2100`.
+        """
 
     def save(self, path: Path) -> None:
         """Writes the model file."""
@@ -93,8 +96,8 @@ class SentencePieceTokenizer:
         return self._processor.decode([int(token) for token in ids])
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """What each token stands for: its text, or `\\x0c` for a single byte."""
-        return [self._display[token] for token in ids]
+        """What each token stands for: its text, `\\x0c` for a byte, `#2100` for an id beyond the last."""
+        return [self._display[token] if token < self.vocab_size else f"#{token}" for token in ids]
 
     def save(self, path: Path) -> None:
         """Writes the model file whole."""

@@ -89,7 +89,7 @@ def parse(site: str) -> tuple[int, str]:
       ConfigError: if `site` is not of that form.
     """
     layer, _, location = site.partition(".")
-    if not layer.isdigit() or location not in LOCATIONS:
+    if not layer.isdecimal() or location not in LOCATIONS:
         choices = ", ".join(LOCATIONS)
         raise ConfigError(f"unknown site {site!r}; a site is {{layer}}.{{location}} of {choices}")
     return int(layer), location

@@ -33,10 +33,18 @@ def fetched(path: str | Path, weights: Sequence[str]) -> Iterator[Path]:
     elif "://" in name:
         with tempfile.TemporaryDirectory() as folder:
             yield _from_url(name, weights, Path(folder))
-    elif not Path(path).exists():
+    elif not _exists(Path(path)):
         raise CheckpointError(f"{path} does not exist; give a folder, a file, hf:owner/name or a URL")
     else:
         yield Path(path)
+
+
+def _exists(path: Path) -> bool:
+    """Whether `path` is there and may be looked at: a name can also be too long, or a folder closed to us."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def shard_names(index: Path) -> list[str]:

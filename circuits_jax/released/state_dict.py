@@ -97,7 +97,8 @@ def params_from_state(
     layers = 1 + max((int(match[1]) for match in map(_LAYER.match, state) if match), default=-1)
     # Looked at first, so that a mistaken number, however large, is not gone through tensor by tensor.
     if layers != config.n_layer:
-        raise CheckpointError(f"the configuration has {config.n_layer} layers, the file {layers}")
+        named = "" if layers else f"; its tensors are named {listed(sorted(state)) or 'nothing'}"
+        raise CheckpointError(f"the configuration has {config.n_layer} layers, the file {layers}{named}")
     if config.tied_unembed:
         _untie(state, strict)
     wanted = list(layout(config))

@@ -168,7 +168,7 @@ class _VizFile:
     def _joined(self, key: str) -> list[Joined]:
         """The matrices under `key`; one version of the file nests their list once more."""
         entries = self._importances.get(key) or []
-        if entries and not isinstance(entries[0][0], np.ndarray):
+        if not any(len(entry) and isinstance(entry[0], np.ndarray) for entry in entries):
             entries = [entry for part in entries for entry in part]
         joined = []
         for matrix, sources, targets, ends in entries:

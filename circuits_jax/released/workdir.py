@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from circuits_jax.config import Config, TrainConfig
+from circuits_jax.data.corpus import IMPORTED
 from circuits_jax.data.tokenizer import Tokenizer
 from circuits_jax.errors import CheckpointError
 from circuits_jax.files import read_json, write_json
@@ -19,7 +20,6 @@ from circuits_jax.training.state import make_init
 
 # One step, and it is taken: the experiments find a finished run.
 _FINISHED = TrainConfig(steps=1, keep_checkpoints=1)
-NOTE = "imported.json"
 
 
 def as_workdir(
@@ -54,7 +54,7 @@ def as_workdir(
     workdirs.check(workdir, config)
     save_released_tokenizer(words, workdir)
     _save_checkpoint(found, config, workdir)
-    write_json(workdir / NOTE, {"source": str(source), "config": found.raw_config})
+    write_json(workdir / IMPORTED, {"source": str(source), "config": found.raw_config})
     workdirs.claim(workdir, config)
     return workdir
 

@@ -57,6 +57,8 @@ def test_pieces_spell_the_text(text: str) -> None:
 def test_pieces_show_bytes_and_the_end_of_text() -> None:
     assert TOKENIZER.pieces(TOKENIZER.encode("\x0c\u2581")) == ["\\x0c", "\\xe2", "\\x96", "\\x81"]
     assert TOKENIZER.pieces([TOKENIZER.eot]) == [EOT]
+    beyond = TOKENIZER.vocab_size  # a model may have more ids
+    assert TOKENIZER.pieces([beyond, beyond + 7]) == [f"#{beyond}", f"#{beyond + 7}"]
     assert TOKENIZER.decode([*TOKENIZER.encode("a b"), TOKENIZER.eot]) == "a b"
 
 

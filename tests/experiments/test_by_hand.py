@@ -190,6 +190,18 @@ def test_prompts_that_are_empty_or_too_long(sparse):
     assert "context of 12" in refusal("generate", f"--model={sparse}", f"--prompt={'[5, 6] ' * 9}")
 
 
+def test_a_model_with_more_ids_than_its_tokenizer(tokenizer, tmp_path, capsys):
+    """What is told is the text of the ids that have one, and no other id is drawn."""
+    config = TINY.__class__(**{**vars(TINY), "vocab_size": tokenizer.vocab_size + 40})
+    save_sparse(random_params(config, seed=1), config, tmp_path, tokenizer)
+    with flagsaver.flagsaver():
+        tokens = [tokenizer.vocab_size + 3, *tokenizer.encode("name"), tokenizer.vocab_size + 39]
+        told = ",".join(map(str, tokens))
+        flags.FLAGS(["generate", f"--model={tmp_path}", f"--tokens={told}", "--max_tokens=4"])
+        generate.main()
+    assert capsys.readouterr().out.startswith("name")
+
+
 def test_streamed_text_is_the_text_and_never_taken_back(tokenizer):
     rng = random.Random(0)
     for _ in range(300):

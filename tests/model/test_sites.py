@@ -52,7 +52,19 @@ def test_parse_takes_a_name_apart(site):
 
 
 @pytest.mark.parametrize(
-    "site", ["", "3", "x.attn.q", "-1.attn.q", "0.attn", "0.attn.z", "attn.q", "final_resid", "0.0.attn.q"]
+    "site",
+    [
+        "",
+        "3",
+        "x.attn.q",
+        "².attn.q",
+        "-1.attn.q",
+        "0.attn",
+        "0.attn.z",
+        "attn.q",
+        "final_resid",
+        "0.0.attn.q",
+    ],
 )
 def test_parse_refuses_other_names(site):
     with pytest.raises(ConfigError, match=r"unknown site.*attn\.q.*mlp\.post_act"):

@@ -220,6 +220,8 @@ def test_hub_names(hub, params, monkeypatch):
 def test_nothing_there(tmp_path, bucket):
     with pytest.raises(CheckpointError, match="does not exist"):
         released.load(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="does not exist"):
+        released.load("x" * 5000)  # longer than a name may be
     with pytest.raises(CheckpointError, match="holds no weights"):
         released.load(tmp_path)
     (bucket / "beeg_config.json").unlink()

@@ -99,6 +99,11 @@ def test_layers_must_agree_before_anything_is_built():
     absurd = ModelConfig(n_layer=10**12)
     with pytest.raises(CheckpointError, match="1000000000000 layers, the file 0"):
         params_from_state({}, absurd)
+    compiled = {f"_orig_mod.{name}": value for name, value in tiny_state().items()}
+    with pytest.raises(
+        CheckpointError, match=r"1 layers, the file 0; its tensors are named _orig_mod\.lm_head"
+    ):
+        params_from_state(compiled, TINY)
 
 
 def test_tied_weights():

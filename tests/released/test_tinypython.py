@@ -90,9 +90,18 @@ def test_round_trip(tokenizer, text):
 
 
 def test_unknown_ids(tokenizer):
-    for token in (1000, -1, 2048, 10**20):
+    for token in (-1, 2048, 10**20):
         with pytest.raises(ValueError, match=f"token {token} is not"):
             tokenizer.decode([token])
+
+
+def test_ids_between_the_last_merge_and_end_of_text(tokenizer):
+    """A model may draw them, and an embedding has rows for them."""
+    last = 256 + len(MERGES)
+    ids = [last - 1, last, 2046, *tokenizer.encode("x")]
+    assert tokenizer.decode(ids) == " dex"
+    assert tokenizer.pieces(ids) == [" de", f"#{last}", "#2046", "x"]
+    assert tokenizer.pieces([2047, 2048]) == ["<|endoftext|>", "#2048"]  # a model may have more ids
 
 
 def test_hash_is_of_both_files(tokenizer, tmp_path):

@@ -148,7 +148,7 @@ def test_the_nested_version_means_the_same(path, tmp_path):
     value = published()
     for key in ("pair_data", "pair_data_connections"):
         entries = value["importances"][key]
-        value["importances"][key] = [entries[:1], entries[1:]]
+        value["importances"][key] = [[], entries[:1], entries[1:]]  # a part may be empty
     nested = released.import_viz(write(tmp_path / "nested.pt", value), "quotes").circuit
     flat = released.import_viz(path, "quotes").circuit
     assert nested.edges == flat.edges
@@ -160,6 +160,12 @@ def test_without_weights_the_edges_are_those_with_a_delta(tmp_path):
     value["importances"]["pair_data_connections"] = []
     circuit = released.import_viz(write(tmp_path / "x.pt", value), "quotes").circuit
     assert len(circuit.edges) == 4 and np.isnan([edge.weight for edge in circuit.edges]).all()
+
+
+def test_nested_and_without_any_pair(tmp_path):
+    value = published()
+    value["importances"] |= {"pair_data": [[]], "pair_data_connections": [[]]}
+    assert released.import_viz(write(tmp_path / "x.pt", value), "quotes").circuit.edges == ()
 
 
 def test_the_circuit_file_keeps_it(path, tmp_path):

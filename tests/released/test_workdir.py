@@ -67,6 +67,17 @@ def test_the_released_tokenizer(tmp_path):
         prepare(data, 30, config.n_ctx, workdir)
 
 
+def test_a_sentencepiece_tokenizer_with_fewer_tokens_than_the_model(words, tmp_path):
+    source = released.export(random_params(CONFIG), CONFIG, tmp_path / "model", tokenizer=words)
+    workdir = released.as_workdir(source, tmp_path / "run")
+    (tmp_path / "code").mkdir()
+    for n in range(40):
+        (tmp_path / "code" / f"{n}.py").write_text(f"{CODE}y = {n}\n")
+    data = DataConfig(roots=(str(tmp_path / "code"),), validation_fraction=0.3)
+    corpus = prepare(data, CONFIG.vocab_size, CONFIG.n_ctx, workdir)
+    assert corpus.tokenizer.hash == words.hash
+
+
 def test_a_folder_that_is_taken(words, tmp_path):
     source = released.export(random_params(CONFIG), CONFIG, tmp_path / "model", tokenizer=words)
     (tmp_path / "run").mkdir()
