@@ -61,7 +61,10 @@ def ends(planted, masks):
     return {(nodes[e.source], nodes[e.target]) for e in graph.edges_of(planted.config, planted.params, nodes)}
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name == "quotes" else name for name in DESIGNS],
+)
 def test_exactly_the_planted_edges_are_left(name):
     planted, added = network(name)
     masks = masks_of(planted)

@@ -77,6 +77,7 @@ def test_a_target_that_no_circuit_meets_is_missed_and_all_nodes_are_kept():
     assert all(mask.all() for mask in pruned.masks.values())
 
 
+@pytest.mark.slow
 def test_cutting_does_not_change_what_is_found():
     planted = network("quotes")
     config = dataclasses.replace(pruner().config, steps=40, cuts=(0.7, 0.9))
