@@ -108,10 +108,19 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _processes() -> contextlib.AbstractContextManager[None]:
-    """The other processes of the run, if the flags or the environment speak of any."""
+    """The other processes of the run, if the flags or the environment speak of any.
+
+    Raises:
+      ConfigError: for a number of processes without the address where they meet: each would train alone.
+    """
     if _DISTRIBUTED.value:
         return together(None, None, None, _JOIN_TIMEOUT.value)
     if _COORDINATOR.value is None:
+        if _PROCESSES.value is not None or _PROCESS.value is not None:
+            raise ConfigError(
+                "--processes and --process need --coordinator=host:port, the address of process 0; give it "
+                "too, or neither of them"
+            )
         return contextlib.nullcontext()
     return together(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value, _JOIN_TIMEOUT.value)
 

@@ -18,6 +18,7 @@ from circuits_jax.data.bigram import bigram_logits
 from circuits_jax.data.corpus import Corpus, prepare, read_texts
 from circuits_jax.data.generated_source import build_generated, corpus_words
 from circuits_jax.data.local import keep_tokenizer, local_folder
+from circuits_jax.errors import UserError
 from circuits_jax.sparsity.report import summarize_sparsity
 from circuits_jax.training import processes
 from circuits_jax.training.checkpoints import newest
@@ -47,16 +48,31 @@ def pretrain(config: Config, workdir: Path, tensorboard: bool = False) -> tuple[
 
 
 def prepare_corpus(config: Config, workdir: Path) -> Corpus:
-    """The corpus, with generated programs mixed in at the configured share."""
-    data, generated, folder = config.data, None, local_folder(workdir)
+    """The corpus, with generated programs mixed in at the configured share.
+
+    Raises:
+      UserError: for a corpus that cannot be used, or where it cannot be written.
+    """
+    folder = local_folder(workdir)
+    try:
+        corpus = _corpus(config, folder)
+        keep_tokenizer(folder, workdir)
+    except (OSError, RuntimeError) as error:  # the latter is array_record's, of a full disk
+        raise UserError(
+            f"the corpus cannot be written to {folder} ({error}); make room, or make the folder "
+            "writable, and give the same command again"
+        ) from error
+    return corpus
+
+
+def _corpus(config: Config, folder: Path) -> Corpus:
+    data, generated = config.data, None
     if data.generated_share:
         real = sources.build(data, folder / "data")
         size = int(real.info.metadata["bytes"] * data.generated_share / (1 - data.generated_share))
         words = corpus_words(read_texts(real, "train"))
         generated = list(read_texts(build_generated(words, size, data.seed, folder / "data"), "train"))
-    corpus = prepare(data, config.model.vocab_size, config.model.n_ctx, folder, generated)
-    keep_tokenizer(folder, workdir)
-    return corpus
+    return prepare(data, config.model.vocab_size, config.model.n_ctx, folder, generated)
 
 
 def _start(config: Config, workdir: Path) -> Start | None:

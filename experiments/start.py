@@ -9,8 +9,10 @@ from etils import epath
 
 from circuits_jax import released
 from circuits_jax.config import Config, ModelConfig
+from circuits_jax.data.corpus import IMPORTED
 from circuits_jax.data.tokenizer import Tokenizer
 from circuits_jax.errors import CheckpointError
+from circuits_jax.files import write_json
 from circuits_jax.model.transformer import Params, init_params
 from circuits_jax.released.tokenizers import load_released_tokenizer, save_released_tokenizer
 from circuits_jax.training.layout import check_start
@@ -98,5 +100,6 @@ def bring_tokenizer(start: Start, folder: Path, vocab_size: int) -> None:
             f"{folder} holds another tokenizer than {start.source}, whose parameters mean nothing with it; "
             "choose another --workdir"
         )
+    write_json(folder / IMPORTED, {"source": start.source})  # it may have fewer tokens than the model
     if there is None:
         save_released_tokenizer(start.tokenizer, folder)

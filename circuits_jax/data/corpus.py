@@ -20,7 +20,8 @@ from circuits_jax.files import write_aside
 
 # Texts of one threaded call to the tokenizer.
 GROUP = 64
-IMPORTED = "imported.json"  # lies in a workdir whose model came from elsewhere (`released.as_workdir`)
+# Lies in a workdir whose tokenizer came with a model (`released.as_workdir`, `train.start_from`).
+IMPORTED = "imported.json"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,10 +4,11 @@ import hashlib
 import os
 from pathlib import Path
 
+from circuits_jax.data.corpus import IMPORTED
 from circuits_jax.data.tinypython import ENCODER, MERGES
 from circuits_jax.files import is_remote, write_aside
 
-TOKENIZER_FILES = ("tokenizer.model", ENCODER, MERGES)
+TOKENIZER_FILES = ("tokenizer.model", ENCODER, MERGES, IMPORTED)
 
 
 def local_folder(workdir: Path) -> Path:

@@ -31,7 +31,8 @@ class Checkpoints:
         Raises:
           CheckpointError: if the folder cannot be made.
         """
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports every file it touches
+        # Orbax reports every file it touches, and errors, which it raises too, with their whole traces.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._folder = (workdir if is_remote(workdir) else workdir.absolute()) / "checkpoints"
         options = _reading() if keep is None else _writing(keep, keep_best)
         try:

@@ -29,7 +29,7 @@ class Rule:
 
     def matches(self, name: str) -> bool:
         """Whether `name`, or its end from a "/" on, is of the pattern."""
-        return re.fullmatch(f"(.*/)?({self.pattern})", name) is not None
+        return re.fullmatch(_anywhere(self.pattern), name) is not None
 
     def __str__(self) -> str:
         names = (
@@ -68,7 +68,8 @@ def parse_rules(texts: Sequence[str]) -> tuple[Rule, ...]:
     """Rules from `mesh.rules`: "pattern = axis, axis", "-" for a dimension that is whole, "a+b" for two axes.
 
     Raises:
-      ConfigError: for a rule of another form, a pattern that is none, or an axis that no mesh has.
+      ConfigError: for a rule of another form, a pattern that is none, or an axis that no mesh has or that is
+        named twice.
     """
     return tuple(map(_parse, texts))
 
@@ -164,10 +165,19 @@ def _parse(text: str) -> Rule:
     if not equals or not pattern or not axes:
         raise ConfigError(f"the partition rule {text!r} is not of the form 'pattern = axis, axis'")
     try:
-        re.compile(pattern)
+        re.compile(_anywhere(pattern))
     except re.error as error:
         raise ConfigError(f"the pattern of the partition rule {text!r} cannot be read: {error}") from error
-    return Rule(pattern, tuple(_parse_axis(each.strip(), text) for each in axes.split(",")))
+    rule = Rule(pattern, tuple(_parse_axis(each.strip(), text) for each in axes.split(",")))
+    named = [name for names in rule.axes for name in names or ()]
+    if len(set(named)) < len(named):
+        raise ConfigError(f"the partition rule {text!r} names an axis twice; each can split one dimension")
+    return rule
+
+
+def _anywhere(pattern: str) -> str:
+    """What matches `pattern`, or a longer name that ends in it."""
+    return f"(?:.*/)?(?:{pattern})"
 
 
 def _parse_axis(name: str, rule: str) -> tuple[str, ...] | None:

@@ -40,7 +40,7 @@ def load_run(workdir: Path) -> Run:
     """
     config = load_config(workdir)
     checkpoints = Checkpoints(workdir)
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])  # whatever devices it was saved from
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # wherever it was saved from
     like = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
         jax.eval_shape(make_init(config, make_optimizer(config))),

@@ -6,6 +6,7 @@ to the others who it was.  Collectives would wait for a lost process for ever, a
 from C++ after a while, with nothing that a person could read.
 """
 
+import contextlib
 import os
 import secrets
 import socket
@@ -69,7 +70,8 @@ class Watchdog:
         """Leaves in trouble: the others notice, and end."""
         self._closing.set()
         for link in self._links.values():
-            link.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):  # the other end may have closed it already
+                link.shutdown(socket.SHUT_RDWR)
 
     def _listen(self) -> None:
         server = socket.create_server(("", 0), backlog=jax.process_count())

@@ -20,17 +20,18 @@ def check(workdir: Path, config: Config) -> None:
       UserError: if the folder cannot be made.
       ConfigError: if it holds a run of another configuration; the first differences are named.
     """
-    if (workdir / "config.json").exists():
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        found = (workdir / "config.json").exists()
+    except OSError as error:
+        raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
+    if found:
         differences = _differences(to_dict(load_config(workdir)), to_dict(config))
         if differences:
             raise ConfigError(
                 f"{workdir} holds a run of another configuration ({'; '.join(differences[:3])}); "
                 "choose another --workdir, or delete that one"
             )
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
 
 
 def claim(workdir: Path, config: Config) -> None:

@@ -2,6 +2,8 @@
 
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import jax
@@ -9,7 +11,8 @@ import numpy as np
 import pytest
 
 from circuits_jax.training.metrics import read_metrics
-from tests.experiments.command import TINY, finish, kill_at, start
+from circuits_jax.training.run import load_run
+from tests.experiments.command import ROOT, TINY, finish, kill_at, start
 from tests.experiments.test_pretrain import last_state
 from tests.training.tiny import assert_equal, write_programs
 
@@ -182,6 +185,44 @@ def test_a_process_that_never_comes_is_missed(command, tmp_path):
     code, _, errors = finish(command(tmp_path / "run", *flags))
     assert code == 1
     assert any(address in line and "5 seconds" in line for line in errors_of(errors)), errors
+
+
+def test_several_processes_read_a_run_each_for_itself(whole):
+    """As `train.start_from` and bridges do: no process may ask for the devices of another."""
+    script = (
+        "import sys; from pathlib import Path\n"
+        "import jax, numpy as np\n"
+        "from circuits_jax.training.processes import together\n"
+        "from circuits_jax.training.run import load_run\n"
+        "with together(sys.argv[1], 2, int(sys.argv[2]), 60):\n"
+        "    params = load_run(Path(sys.argv[3])).params\n"
+        "    print(jax.process_count(), float(sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(params))))\n"
+    )
+    address = f"127.0.0.1:{free_port()}"
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, address, str(index), str(whole)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in (0, 1)
+    ]
+    outcomes = [finish(process) for process in both]
+    assert [code for code, _, _ in outcomes] == [0, 0], outcomes
+    total = sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(load_run(whole).params))
+    for _, out, _ in outcomes:
+        count, found = out.split()[-2:]
+        assert count == "2"
+        np.testing.assert_allclose(float(found), total, rtol=1e-6)
+
+
+def test_processes_without_a_place_to_meet_are_refused(command, tmp_path):
+    code, _, errors = finish(command(tmp_path / "run", "--processes=2", "--process=1"))
+    assert code == 1
+    assert len(errors) == 1 and "need --coordinator" in errors[0]
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("flags", [("--processes=2",), ("--process=2", "--processes=2")], ids=str)

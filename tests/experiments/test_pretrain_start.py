@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from circuits_jax import released
+from circuits_jax.data.corpus import prepare
 from circuits_jax.data.tokenizer import train_sentencepiece
-from circuits_jax.errors import CheckpointError
+from circuits_jax.errors import CheckpointError, UserError
 from circuits_jax.training.run import load_run
 from experiments.pretrain import pretrain
-from experiments.start import read_start
+from experiments.start import bring_tokenizer, read_start
 from tests.training.tiny import CONFIG, assert_equal, program, replace, write_programs
 
 
@@ -81,6 +82,14 @@ def test_a_released_checkpoint_is_a_start_with_its_own_tokenizer(dense, tmp_path
     )
 
 
+def test_a_start_may_have_fewer_tokens_than_its_model_has_ids(dense, tmp_path):
+    config, source = dense
+    start = dataclasses.replace(read_start(str(source)), source="a padded model")
+    for _ in range(2):  # a run that was killed early brings it again
+        bring_tokenizer(start, tmp_path, 320)
+        assert prepare(config.data, 320, config.model.n_ctx, tmp_path).tokenizer.vocab_size == 300
+
+
 def test_a_start_of_another_shape_is_refused_with_the_way_out(dense, tmp_path):
     config, source = dense
     other = replace(still(config, source), "model", d_mlp=32, n_layer=2)
@@ -95,6 +104,21 @@ def test_a_workdir_with_another_tokenizer_is_refused(dense, tmp_path):
     brought.save(tmp_path / "run" / "tokenizer.model")
     with pytest.raises(CheckpointError, match="another tokenizer"):
         pretrain(still(config, source), tmp_path / "run")
+
+
+def test_a_corpus_that_cannot_be_written_is_one_line(dense, tmp_path, monkeypatch):
+    config, _ = dense
+    (tmp_path / "data").write_text("no folder")
+    with pytest.raises(UserError, match=rf"cannot be written to {tmp_path}.*make room"):
+        pretrain(config, tmp_path)
+    assert not (tmp_path / "config.json").exists()
+
+    def full(*args):
+        raise RuntimeError("write() failed: No space left on device")  # array_record's
+
+    monkeypatch.setattr("experiments.pretrain.prepare", full)
+    with pytest.raises(UserError, match="No space left on device.*give the same command again"):
+        pretrain(config, tmp_path / "run")
 
 
 def test_a_start_that_is_not_there_is_named(dense, tmp_path):

@@ -52,6 +52,11 @@ def test_rules_are_read_as_they_are_shown():
     assert parse_rules([str(rule)]) == (rule,)
 
 
+def test_a_pattern_may_refer_to_its_own_groups():
+    (rule,) = parse_rules([r"(a|b)/\1/kernel = model"])
+    assert rule.matches("a/a/kernel") and rule.matches("h/b/b/kernel") and not rule.matches("a/b/kernel")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -59,6 +64,9 @@ def test_rules_are_read_as_they_are_shown():
         ("= model", "of the form"),
         ("kernel = tensor", "axis 'tensor', which no mesh has; choose of data, fsdp, model"),
         ("(kernel = model", "cannot be read"),
+        ("(?i)kernel = model", "cannot be read"),
+        ("kernel = model, model", "names an axis twice"),
+        ("kernel = -, fsdp+fsdp", "names an axis twice"),
     ],
 )
 def test_rules_that_cannot_be_read_are_refused(text, words):

@@ -89,6 +89,6 @@ def test_a_configuration_of_an_earlier_version_takes_the_defaults(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    for workdir in (tmp_path / "file", tmp_path / "file" / "run"):
+    for workdir in (tmp_path / "file", tmp_path / "file" / "run", tmp_path / ("long" * 99)):
         with pytest.raises(UserError, match=str(workdir)):
             claim(workdir, CONFIG)
