@@ -32,6 +32,7 @@ xpk_in_place() {
 
 create() {
   need tpu_type
+  need_counts num_slices
   local capacity=--on-demand
   [[ ${OPTION[spot]} == no ]] || capacity=--spot
   xpk_in_place cluster create "--tpu-type=${OPTION[tpu_type]}" "--num-slices=${OPTION[num_slices]}" "$capacity"
@@ -45,6 +46,7 @@ container_line() {
 # 1 is also what the processes end with when one of them is gone; 143, stopped and saved, is restarted anyway.
 start() {
   need tpu_type owner
+  need_counts num_slices max_restarts
   FLAGS=(--distributed "${FLAGS[@]}")
   xpk_in_place workload create "--workload=${OPTION[name]}" "--tpu-type=${OPTION[tpu_type]}" \
     "--num-slices=${OPTION[num_slices]}" "--docker-image=${OPTION[image]}" \
@@ -92,6 +94,7 @@ YAML
 
 sweep() {
   need owner array
+  need_counts at_once max_restarts chips
   local bounds
   bounds=$(array_bounds)
   [[ ${bounds% *} == 0 ]] || die "--array is '${OPTION[array]}'; an Indexed Job counts from 0"

@@ -24,6 +24,7 @@ start() {
 
 sweep() {
   need name array
+  need_counts gpus
   need_index_in_flags
   local bounds indices
   bounds=$(array_bounds)

@@ -53,6 +53,14 @@ need() {
   done
 }
 
+# need_counts NAME...: these options must be whole numbers above 0.
+need_counts() {
+  local name
+  for name in "$@"; do
+    [[ ${OPTION[$name]} =~ ^[1-9][0-9]*$ ]] || die "--$name is '${OPTION[$name]}'; give a whole number above 0"
+  done
+}
+
 # Words as a shell reads them back, quoted where they must be.
 quoted() {
   local word line=''
@@ -85,7 +93,7 @@ clone() {
 
 # array_bounds: "FIRST LAST" of --array=FIRST-LAST.
 array_bounds() {
-  [[ ${OPTION[array]} =~ ^([0-9]+)-([0-9]+)$ ]] || die "--array is '${OPTION[array]}'; give FIRST-LAST, such as 0-14"
+  [[ ${OPTION[array]} =~ ^(0|[1-9][0-9]*)-(0|[1-9][0-9]*)$ ]] || die "--array is '${OPTION[array]}'; give FIRST-LAST, such as 0-14"
   ((BASH_REMATCH[1] <= BASH_REMATCH[2])) || die "--array is '${OPTION[array]}'; its first index is above its last"
   echo "${BASH_REMATCH[1]} ${BASH_REMATCH[2]}"
 }

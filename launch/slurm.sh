@@ -16,6 +16,7 @@ OPTION=([name]='' [nodes]=1 [gpus]=1 [time]=24:00:00 [array]='' [at_once]=4 [exp
 
 # submit OPTIONS...: hands the job to sbatch.
 submit() {
+  need_counts nodes gpus
   ((OPTION[nodes] * OPTION[gpus] == 1)) || FLAGS=(--distributed "${FLAGS[@]}")
   run mkdir -p logs
   run sbatch "--job-name=${OPTION[name]}" "--nodes=${OPTION[nodes]}" "--ntasks-per-node=${OPTION[gpus]}" \
@@ -25,6 +26,7 @@ submit() {
 
 sweep() {
   need array
+  need_counts at_once
   array_bounds >/dev/null
   need_index_in_flags
   submit "--output=logs/%x-%a.log" "--array=${OPTION[array]}%${OPTION[at_once]}"
