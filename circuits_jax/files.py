@@ -34,6 +34,14 @@ def is_remote(path: Path | str) -> bool:
     return "://" in str(path)
 
 
+def exists(path: Path) -> bool:
+    """Whether `path` is there and may be looked at: a name can also be too long, or a folder closed to us."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def write_json(path: Path, values: Any) -> None:
     """Writes `values` as indented JSON, whole or not at all."""
     with write_aside(path) as file:

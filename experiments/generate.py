@@ -60,8 +60,7 @@ def main() -> None:
     if tokenizer is None:
         pieces = (f"{token} " for token in [*prompt, *drawn])
     else:
-        told = [token for token in prompt if token < tokenizer.vocab_size]  # of --tokens, which may be any
-        pieces = stream(_until(tokenizer.eot, told, drawn), tokenizer.decode)
+        pieces = stream(_until(tokenizer.eot, prompt, drawn), tokenizer.decode)
     if len(prompt) + _MAX_TOKENS.value > n_ctx:
         print(
             f"note: the context holds {n_ctx} tokens; when full, its newer half is read again",

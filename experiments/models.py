@@ -13,6 +13,7 @@ from circuits_jax.circuits.ablation import Means, mean_activations
 from circuits_jax.circuits.circuit import Circuit, load_circuit
 from circuits_jax.data.tokenizer import Tokenizer
 from circuits_jax.errors import CheckpointError, ConfigError
+from circuits_jax.files import exists
 from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.model.generate import check_prompt
 from circuits_jax.model.transformer import Params, Transformer
@@ -67,10 +68,10 @@ def open_model(name: str | Path | None = None) -> Opened:
     """
     name = str(name or _MODEL.value or common.workdir())
     folder = Path(name)
-    if (folder / "checkpoints").is_dir():
+    if exists(folder / "checkpoints"):
         run = load_run(folder)
         return Opened(name, run.model, run.params, run.tokenizer, run)
-    if ":" not in name and not folder.exists():
+    if ":" not in name and not exists(folder):
         raise CheckpointError(
             f"there is no model {name}; name a workdir of experiments.pretrain or a released checkpoint"
         )

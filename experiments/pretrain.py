@@ -57,7 +57,10 @@ def prepare_corpus(config: Config, workdir: Path) -> Corpus:
     try:
         corpus = _corpus(config, folder)
         keep_tokenizer(folder, workdir)
-    except (OSError, RuntimeError) as error:  # the latter is array_record's, of a full disk
+    except (OSError, RuntimeError) as error:
+        # array_record tells of a full disk by a RuntimeError; any other is a defect.
+        if isinstance(error, RuntimeError) and "write() failed" not in str(error):
+            raise
         raise UserError(
             f"the corpus cannot be written to {folder} ({error}); make room, or make the folder "
             "writable, and give the same command again"

@@ -44,7 +44,7 @@ class TinyPython:
         if type(self.eot) is not int or self.eot < len(ranks):
             raise CheckpointError(f"{folder / ENCODER}: the id {self.eot!r} of {EOT_TEXT} is another token's")
         self.vocab_size = self.eot + 1
-        self._texts = len(ranks)  # ids from here to end-of-text stand for nothing
+        self._texts = len(ranks)  # ids from here on, but for end-of-text, stand for nothing
         self.hash = hashlib.sha256(b"".join(self._files.values())).hexdigest()
         self._encoding = _tiktoken().Encoding(
             "tinypython", pat_str=PATTERN, mergeable_ranks=ranks, special_tokens={EOT_TEXT: self.eot}
@@ -62,9 +62,9 @@ class TinyPython:
         """The text of `ids`, without end-of-text and unused ids; bytes that are no UTF-8 become U+FFFD.
 
         Raises:
-          ValueError: if an id is not in the vocabulary.
+          ValueError: if an id is negative.
         """
-        content = b"".join(self._bytes(token) for token in ids if not self._texts <= token <= self.eot)
+        content = b"".join(self._bytes(token) for token in ids if token < self._texts)
         return content.decode("utf-8", errors="replace")
 
     def pieces(self, ids: Sequence[int]) -> list[str]:

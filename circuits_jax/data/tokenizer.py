@@ -48,13 +48,13 @@ class Tokenizer(Protocol):
         """`[encode(text) for text in texts]`, faster."""
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`; the end-of-text token is left out."""
+        """The text of `ids`, without end-of-text and without ids that stand for nothing.
+
+        A model may have more ids than its tokenizer: an embedding padded to a rounder number.
+        """
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
-        """What each token stands for, for display: its text, or `\\x0c` for a single byte.
-
-        A model may have more ids than its tokenizer; those stand for nothing, and are shown as `#2100`.
-        """
+        """What each token stands for, for display: its text, `\\x0c` for a byte, `#2100` for nothing."""
 
     def save(self, path: Path) -> None:
         """Writes the model file."""
@@ -92,8 +92,8 @@ class SentencePieceTokenizer:
         return [self.encode(text) if SPACE in text else ids for text, ids in zip(texts, encoded, strict=True)]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of `ids`; the end-of-text token is left out."""
-        return self._processor.decode([int(token) for token in ids])
+        """The text of `ids`, without end-of-text and ids beyond the last."""
+        return self._processor.decode([int(token) for token in ids if token < self.vocab_size])
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """What each token stands for: its text, `\\x0c` for a byte, `#2100` for an id beyond the last."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from circuits_jax.errors import CheckpointError
-from circuits_jax.files import read_json
+from circuits_jax.files import exists, read_json
 
 _HUB = "hf:"
 _LONGEST_REASON = 300
@@ -33,18 +33,10 @@ def fetched(path: str | Path, weights: Sequence[str]) -> Iterator[Path]:
     elif "://" in name:
         with tempfile.TemporaryDirectory() as folder:
             yield _from_url(name, weights, Path(folder))
-    elif not _exists(Path(path)):
+    elif not exists(Path(path)):
         raise CheckpointError(f"{path} does not exist; give a folder, a file, hf:owner/name or a URL")
     else:
         yield Path(path)
-
-
-def _exists(path: Path) -> bool:
-    """Whether `path` is there and may be looked at: a name can also be too long, or a folder closed to us."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
 
 
 def shard_names(index: Path) -> list[str]:

@@ -94,6 +94,7 @@ def test_the_validation_figures_are_those_of_the_loss(whole, base, dense):
         assert 3 * figures[f"validation_{name}"] == pytest.approx(float(terms[name]), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_bit_for_bit(whole, base, dense, tmp_path):
     config, corpus, workdir = base
     shutil.copytree(workdir, tmp_path / "run")

@@ -76,7 +76,7 @@ def ones_with_ties(change):
     return model, {**params, "wte": {"embedding": jnp.round(params["wte"]["embedding"])}}
 
 
-@pytest.mark.parametrize("make", [network, ones_with_ties])
+@pytest.mark.parametrize("make", [pytest.param(network, marks=pytest.mark.slow), ones_with_ties])
 def test_the_cut_network_is_the_masked_one_with_two_layers(make):
     check_cut(*make({}))
 

@@ -59,6 +59,7 @@ def test_pieces_show_bytes_and_the_end_of_text() -> None:
     assert TOKENIZER.pieces([TOKENIZER.eot]) == [EOT]
     beyond = TOKENIZER.vocab_size  # a model may have more ids
     assert TOKENIZER.pieces([beyond, beyond + 7]) == [f"#{beyond}", f"#{beyond + 7}"]
+    assert TOKENIZER.decode([beyond, *TOKENIZER.encode("a b"), beyond + 7]) == "a b"
     assert TOKENIZER.decode([*TOKENIZER.encode("a b"), TOKENIZER.eot]) == "a b"
 
 

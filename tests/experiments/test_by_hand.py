@@ -110,6 +110,7 @@ def test_a_sparse_folder_opens_with_its_tokenizer(sparse, tokenizer):
     ("module", "arguments", "words"),
     [
         ("generate", ["--model=/no/such/folder", "--prompt=a"], "no model /no/such/folder"),
+        ("generate", [f"--model={'x' * 5000}", "--prompt=a"], "no model xxx"),
         ("inspect", [f"--model={ROOT / 'circuits_jax'}"], "holds no weights"),
         ("generate", [f"--model={SPARSE}", "--prompt=a"], "no tokenizer lies beside"),
         ("generate", [f"--model={SPARSE}"], "give a prompt"),

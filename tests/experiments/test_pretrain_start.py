@@ -113,11 +113,17 @@ def test_a_corpus_that_cannot_be_written_is_one_line(dense, tmp_path, monkeypatc
         pretrain(config, tmp_path)
     assert not (tmp_path / "config.json").exists()
 
-    def full(*args):
-        raise RuntimeError("write() failed: No space left on device")  # array_record's
+    def failing(message):
+        def prepare(*args):
+            raise RuntimeError(message)
 
-    monkeypatch.setattr("experiments.pretrain.prepare", full)
+        monkeypatch.setattr("experiments.pretrain.prepare", prepare)
+
+    failing("write() failed: No space left on device")  # array_record's
     with pytest.raises(UserError, match="No space left on device.*give the same command again"):
+        pretrain(config, tmp_path / "run")
+    failing("a defect")
+    with pytest.raises(RuntimeError, match="a defect"):
         pretrain(config, tmp_path / "run")
 
 

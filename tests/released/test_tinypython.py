@@ -89,17 +89,16 @@ def test_round_trip(tokenizer, text):
     assert tokenizer.encode_batch([text, text]) == [ids, ids]
 
 
-def test_unknown_ids(tokenizer):
-    for token in (-1, 2048, 10**20):
-        with pytest.raises(ValueError, match=f"token {token} is not"):
-            tokenizer.decode([token])
+def test_no_id_is_negative(tokenizer):
+    with pytest.raises(ValueError, match="token -1 is not"):
+        tokenizer.decode([-1])
 
 
-def test_ids_between_the_last_merge_and_end_of_text(tokenizer):
-    """A model may draw them, and an embedding has rows for them."""
+def test_ids_that_stand_for_nothing(tokenizer):
+    """A model may draw those between the last merge and end-of-text, and may have more than the tokenizer."""
     last = 256 + len(MERGES)
     ids = [last - 1, last, 2046, *tokenizer.encode("x")]
-    assert tokenizer.decode(ids) == " dex"
+    assert tokenizer.decode([*ids, 2047, 2048, 10**20]) == " dex"
     assert tokenizer.pieces(ids) == [" de", f"#{last}", "#2046", "x"]
     assert tokenizer.pieces([2047, 2048]) == ["<|endoftext|>", "#2048"]  # a model may have more ids
 

@@ -6,12 +6,17 @@ import struct
 from circuits_jax.training.watchdog import Watchdog
 
 
-def test_leaving_in_trouble_bears_a_connection_that_the_other_end_has_cut():
+def test_leaving_in_trouble_tells_the_others_when_one_has_cut_its_connection():
     watchdog = Watchdog()
     with socket.create_server(("127.0.0.1", 0)) as server:
-        other = socket.create_connection(server.getsockname())
-        watchdog._links[1], _ = server.accept()
-    other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    other.close()  # with a reset, as that of a killed process with unread bytes
+        others = []
+        for number in (1, 2):
+            others.append(socket.create_connection(server.getsockname(), timeout=5))
+            watchdog._links[number], _ = server.accept()
+    cut, waiting = others
+    cut.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    cut.close()  # with a reset, as that of a killed process with unread bytes
     watchdog.abandon()
-    watchdog._links[1].close()
+    assert waiting.recv(1) == b""  # the end of the connection; without it this would time out
+    for link in (waiting, *watchdog._links.values()):
+        link.close()
