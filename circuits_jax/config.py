@@ -288,8 +288,8 @@ class TrainConfig:
       checkpoint_every: Steps between checkpoints.
       keep_checkpoints: Newest checkpoints kept.
       keep_best: Checkpoints of lowest validation loss kept beside them.
-      start_from: A workdir or a released checkpoint whose parameters the run starts from, with a fresh
-        optimizer and fresh schedules; None starts from random ones.
+      start_from: A workdir, a folder in the sparse format or a released checkpoint, whose parameters the
+        run starts from with a fresh optimizer and fresh schedules; None starts from random ones.
     """
 
     steps: int = 2000
@@ -592,6 +592,13 @@ class Config:
     audit: AuditConfig = AuditConfig()
     bridge: BridgeConfig = BridgeConfig()
     steer: SteerConfig = SteerConfig()
+
+    def __post_init__(self) -> None:
+        if self.profile.steps and self.profile.steps[1] > self.train.steps:
+            raise ConfigError(
+                f"profile.steps is {self.profile.steps}, but train.steps is {self.train.steps}; "
+                "trace steps that are taken"
+            )
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -70,7 +70,13 @@ def read_config() -> Config:
 
 
 def workdir() -> Path:
-    """The folder of the run, local or in a bucket."""
+    """The folder of the run, local or in a bucket.
+
+    Raises:
+      ConfigError: for an empty one, which would be the current folder.
+    """
+    if not _WORKDIR.value:
+        raise ConfigError("--workdir is empty; name a folder, or . for this one")
     return epath.Path(_WORKDIR.value) if is_remote(_WORKDIR.value) else Path(_WORKDIR.value)
 
 
@@ -111,9 +117,12 @@ def _processes() -> contextlib.AbstractContextManager[None]:
     """The other processes of the run, if the flags or the environment speak of any.
 
     Raises:
-      ConfigError: for a number of processes without the address where they meet: each would train alone.
+      ConfigError: for flags that contradict each other, or a number of processes without the address where
+        they meet: each would train alone.
     """
     if _DISTRIBUTED.value:
+        if flags.FLAGS["coordinator"].present:
+            raise ConfigError("--distributed finds the coordinator by itself; drop it or --coordinator")
         return together(None, None, None, _JOIN_TIMEOUT.value)
     if _COORDINATOR.value is None:
         if _PROCESSES.value is not None or _PROCESS.value is not None:

@@ -1,7 +1,6 @@
 """Opens the model that the command line names: a workdir of ours, a sparse folder, a released checkpoint."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from circuits_jax.files import exists
 from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.model.generate import check_prompt
 from circuits_jax.model.transformer import Params, Transformer
-from circuits_jax.released.sparse_format import FORMAT
 from circuits_jax.training.run import Run, load_run
 from experiments import common
 from experiments.pretrain import prepare_corpus
@@ -75,8 +73,7 @@ def open_model(name: str | Path | None = None) -> Opened:
         raise CheckpointError(
             f"there is no model {name}; name a workdir of experiments.pretrain or a released checkpoint"
         )
-    load = released.load_sparse if _is_sparse(folder / "config.json") else released.load
-    found = load(name)
+    found = released.load_any(name)
     return Opened(name, found.model, found.params, found.tokenizer, None)
 
 
@@ -132,12 +129,3 @@ def corpus_means(opened: Opened) -> Means:
     order = np.random.RandomState(prune.seed).permutation(len(windows))[:rows]
     tokens = windows[np.resize(order, rows), :-1].reshape(prune.mean_batches, config.train.batch_size, -1)
     return mean_activations(opened.model, opened.params, tokens)
-
-
-def _is_sparse(path: Path) -> bool:
-    """Whether `path` is the configuration of our sparse format."""
-    try:
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False  # the loader of released checkpoints says what is wrong with it
-    return isinstance(values, dict) and values.get("format") == FORMAT

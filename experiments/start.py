@@ -40,7 +40,8 @@ class Start:
 
 
 def read_start(source: str) -> Start:
-    """The workdir of a run, or a released checkpoint by folder, file, hf:owner/name or URL.
+    """The workdir of a run, a folder in the sparse format, or a released checkpoint by folder, file,
+    hf:owner/name or URL.
 
     Raises:
       UserError: if there is none, or it cannot be read.
@@ -49,7 +50,7 @@ def read_start(source: str) -> Start:
     if (folder / "checkpoints").is_dir():
         run = load_run(folder)
         return Start(source, run.config.model, run.params, run.tokenizer)
-    found = released.load(source)
+    found = released.load_any(source)
     return Start(source, found.config, found.params, found.tokenizer)
 
 

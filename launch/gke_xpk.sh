@@ -47,6 +47,7 @@ container_line() {
 start() {
   need tpu_type owner
   need_counts num_slices max_restarts
+  need_shared_workdir
   FLAGS=(--distributed "${FLAGS[@]}")
   xpk_in_place workload create "--workload=${OPTION[name]}" "--tpu-type=${OPTION[tpu_type]}" \
     "--num-slices=${OPTION[num_slices]}" "--docker-image=${OPTION[image]}" \
@@ -95,6 +96,7 @@ YAML
 sweep() {
   need owner array
   need_counts at_once max_restarts chips
+  need_shared_workdir
   local bounds
   bounds=$(array_bounds)
   [[ ${bounds% *} == 0 ]] || die "--array is '${OPTION[array]}'; an Indexed Job counts from 0"

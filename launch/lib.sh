@@ -98,6 +98,15 @@ array_bounds() {
   echo "${BASH_REMATCH[1]} ${BASH_REMATCH[2]}"
 }
 
+# need_shared_workdir: the disks of the workers are their own, and go with them.
+need_shared_workdir() {
+  local flag
+  for flag in "${FLAGS[@]}"; do
+    [[ $flag != --workdir=*://* && $flag != --workdir=/* ]] || return 0
+  done
+  die "$COMMAND needs, after --, a --workdir that all workers see: gs://BUCKET/RUN, or the path of a shared disk"
+}
+
 # need_index_in_flags: every element of an array must have a configuration and a workdir of its own.
 need_index_in_flags() {
   local name flag

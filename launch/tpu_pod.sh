@@ -72,6 +72,7 @@ install() {
 # A worker that fails takes the others with it, and systemd starts all of them again: they go on from the last
 # checkpoint.  When the VM is shut down systemd sends SIGTERM and waits for the run to save.
 start() {
+  need_shared_workdir
   FLAGS=(--distributed "${FLAGS[@]}")
   local service=(
     sudo systemd-run --collect "--unit=$UNIT" "--uid=\$USER" "--working-directory=\$HOME/$UNIT"
@@ -99,6 +100,7 @@ main() {
     delete) tpus queued-resources delete "${OPTION[name]}" --force --quiet ;;
     restart)
       need accelerator_type owner
+      need_shared_workdir
       tpus queued-resources delete "${OPTION[name]}" --force --quiet
       create
       wait_until_active

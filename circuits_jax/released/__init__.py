@@ -1,6 +1,7 @@
 """Checkpoints and circuits of openai/circuit_sparsity in and out, and a compact format for sparse weights."""
 
 from circuits_jax.data.tinypython import TinyPython
+from circuits_jax.released.any_layout import load_any
 from circuits_jax.released.export import export
 from circuits_jax.released.load import Released, load
 from circuits_jax.released.sparse_format import load_sparse, save_sparse
@@ -18,6 +19,7 @@ __all__ = [
     "export_viz",
     "import_viz",
     "load",
+    "load_any",
     "load_sparse",
     "save_sparse",
 ]

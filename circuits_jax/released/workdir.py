@@ -9,9 +9,9 @@ from circuits_jax.config import Config, TrainConfig
 from circuits_jax.data.corpus import IMPORTED
 from circuits_jax.data.tokenizer import Tokenizer
 from circuits_jax.errors import CheckpointError
-from circuits_jax.files import read_json, write_json
-from circuits_jax.released.load import Released, load
-from circuits_jax.released.sparse_format import CONFIG, FORMAT, load_sparse
+from circuits_jax.files import write_json
+from circuits_jax.released.any_layout import load_any
+from circuits_jax.released.load import Released
 from circuits_jax.released.tokenizers import load_released_tokenizer, save_released_tokenizer
 from circuits_jax.training import workdir as workdirs
 from circuits_jax.training.checkpoints import Checkpoints
@@ -33,7 +33,7 @@ def as_workdir(
     standard library), in the model's own tokens.
 
     Args:
-      source: What `load` takes, or a folder in the sparse format.
+      source: What `load_any` takes.
       workdir: A folder that holds no run yet.
       tokenizer: A folder with the tokenizer's files, if they do not lie beside the weights.
       strict: As `load` has it.
@@ -48,7 +48,7 @@ def as_workdir(
     workdir = Path(workdir)
     if (workdir / "config.json").exists() or (workdir / "checkpoints").exists():
         raise CheckpointError(f"{workdir} holds a run already; choose another folder, or delete that one")
-    found = _load(source, strict)
+    found = load_any(source, strict)
     words = _tokenizer(found, source, tokenizer)
     config = Config(model=found.config, train=_FINISHED)
     workdirs.check(workdir, config)
@@ -57,14 +57,6 @@ def as_workdir(
     write_json(workdir / IMPORTED, {"source": str(source), "config": found.raw_config})
     workdirs.claim(workdir, config)
     return workdir
-
-
-def _load(source: str | Path, strict: bool) -> Released:
-    """A checkpoint in a released layout or in the sparse format."""
-    config = Path(source) / CONFIG
-    if config.is_file() and read_json(config).get("format") == FORMAT:
-        return load_sparse(source)
-    return load(source, strict)
 
 
 def _tokenizer(found: Released, source: str | Path, folder: str | Path | None) -> Tokenizer:

@@ -148,8 +148,9 @@ def refused(process, *words):
         (["--config.sparsity.target=0"], ["sparsity.target", "0.0", "(0, 1]"]),
         (["--config.sparsity.target=1.5"], ["sparsity.target", "1.5", "(0, 1]"]),
         (["stray"], ["'stray'", "--flag=value"]),
+        (["--workdir="], ["--workdir is empty"]),
     ],
-    ids=["unknown key", "target 0", "target 1.5", "stray argument"],
+    ids=["unknown key", "target 0", "target 1.5", "stray argument", "no workdir"],
 )
 def test_settings_that_cannot_be_used_are_refused_before_anything_is_written(command, tmp_path, flags, words):
     refused(command(tmp_path / "run", *flags), *words)

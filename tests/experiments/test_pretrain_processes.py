@@ -222,6 +222,9 @@ def test_processes_without_a_place_to_meet_are_refused(command, tmp_path):
     code, _, errors = finish(command(tmp_path / "run", "--processes=2", "--process=1"))
     assert code == 1
     assert len(errors) == 1 and "need --coordinator" in errors[0]
+    code, _, errors = finish(command(tmp_path / "run", "--distributed", "--coordinator=127.0.0.1:1"))
+    assert code == 1
+    assert len(errors) == 1 and "drop it or --coordinator" in errors[0]
     assert not (tmp_path / "run").exists()
 
 

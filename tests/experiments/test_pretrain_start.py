@@ -38,7 +38,7 @@ def test_what_is_no_workdir_is_loaded_as_released(monkeypatch, source):
     def load(name):
         raise CheckpointError(f"asked for {name}")
 
-    monkeypatch.setattr(released, "load", load)
+    monkeypatch.setattr(released, "load_any", load)
     with pytest.raises(CheckpointError, match=f"asked for {source}"):
         read_start(source)
 
@@ -80,6 +80,15 @@ def test_a_released_checkpoint_is_a_start_with_its_own_tokenizer(dense, tmp_path
     np.testing.assert_allclose(
         state.params["lm_head"]["kernel"], run.params["lm_head"]["kernel"], rtol=0, atol=1e-7
     )
+
+
+def test_a_folder_in_the_sparse_format_is_a_start(dense, tmp_path):
+    config, source = dense
+    run = load_run(source)
+    released.save_sparse(run.params, config.model, tmp_path / "small", run.tokenizer)
+    start = read_start(str(tmp_path / "small"))
+    assert start.config == config.model and start.tokenizer.hash == run.tokenizer.hash
+    assert_equal(start.params, run.params)
 
 
 def test_a_start_may_have_fewer_tokens_than_its_model_has_ids(dense, tmp_path):

@@ -224,6 +224,10 @@ def test_the_sweep_on_one_box_has_every_index_and_a_gpu_each(launch):
         (["slurm.sh", "sweep", "--name=n", "--array=0-2", *FLAGS], ["--config", "{}"]),
         (["gpu_box.sh", "sweep", "--name=n", *SWEEP[:3], "--workdir=runs/x"], ["--workdir", "{}"]),
         (["gpu_box.sh", "start", *FLAGS], ["--name="]),
+        (["tpu_pod.sh", "run", *TPU, "--", "--workdir=runs/r"], ["--workdir", "gs://"]),
+        (["tpu_pod.sh", "restart", *TPU, "--accelerator_type=v4-8", "--owner=o"], ["--workdir", "gs://"]),
+        (["gke_xpk.sh", "run", *GKE, "--tpu_type=t", "--owner=o"], ["--workdir", "gs://"]),
+        (["gke_xpk.sh", "sweep", *GKE, "--owner=o", *SWEEP[:3], "--workdir={}"], ["--workdir", "gs://"]),
     ],
     ids=lambda value: " ".join(value[:2]) if value[0].endswith(".sh") else None,
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from circuits_jax.config import MeshConfig, ProfileConfig
+from circuits_jax.config import Config, MeshConfig, ProfileConfig, TrainConfig
 from circuits_jax.errors import ConfigError
 from circuits_jax.model.transformer import Transformer, init_params
 from circuits_jax.training import plan as plans
@@ -114,6 +114,12 @@ def test_the_pace_is_measured_and_told_once_after_the_warm_up(monkeypatch):
 def test_steps_to_trace_that_make_no_sense_are_refused(steps):
     with pytest.raises(ConfigError, match="profile.steps"):
         ProfileConfig(steps)
+
+
+def test_steps_to_trace_must_be_taken():
+    Config(train=TrainConfig(steps=8), profile=ProfileConfig((8, 8)))
+    with pytest.raises(ConfigError, match=r"profile.steps is \(8, 9\), but train.steps is 8"):
+        Config(train=TrainConfig(steps=8), profile=ProfileConfig((8, 9)))
 
 
 @pytest.mark.parametrize(

@@ -28,17 +28,25 @@ function readContext(circuit, place, [window, start, peak, value, packed]) {
   return { tokens: [...corpus.unpacked.slice(from, from + values.length)], values, peak, value };
 }
 
-/** The automatic description as a sentence, or null. */
-function descriptionWords(circuit, place) {
+/** The automatic description, as words and {token}s among them; null where there is none. */
+function descriptionParts(circuit, place) {
   const found = circuit.evidence.nodes[place].description;
   if (!found) return null;
-  if (found.kind === "state") return `fires ${found.words[0]}` + (found.signs[0] < 0 ? ", negative" : "");
-  const words = found.words.map((token) => tokenAlone(pieceOf(circuit, token)));
-  const of = (sign) => words.filter((_, i) => found.signs[i] === sign);
-  const where = found.kind === "previous" ? "after" : "on";
-  const both = of(1).length && of(-1).length;
-  return `fires ${where} ${listWords(words)}` +
-    (both ? `, positive ${where} ${listWords(of(1))}, negative ${where} ${listWords(of(-1))}` : of(-1).length ? ", negative" : "");
+  if (found.kind === "state") return [`fires ${found.words[0]}`, found.signs[0] < 0 ? ", negative" : ""];
+  const of = (sign) => listParts(found.words.filter((_, i) => found.signs[i] === sign).map((token) => ({ token: tokenAlone(pieceOf(circuit, token)) })));
+  const where = found.kind === "previous" ? "after" : "on", positive = of(1), negative = of(-1);
+  if (positive.length && negative.length) return [`fires, positive ${where} `, ...positive, `, negative ${where} `, ...negative];
+  return [`fires ${where} `, ...positive, ...negative, negative.length ? ", negative" : ""];
+}
+
+/** The same as plain text, or null. */
+function descriptionWords(circuit, place) {
+  return descriptionParts(circuit, place)?.map((part) => (part.token === undefined ? part : `\`${part.token}\``)).join("") ?? null;
+}
+
+/** The same as elements, tokens as code, or null. */
+function descriptionElements(circuit, place) {
+  return descriptionParts(circuit, place)?.map((part) => (part.token === undefined ? part : h("code", {}, part.token))) ?? null;
 }
 
 /** How far the description holds on held-out text: {words, title}, or null. */

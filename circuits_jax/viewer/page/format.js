@@ -58,8 +58,8 @@ function clip(text, length) {
 }
 
 /** `items` as a phrase: "a", "a and b", "a, b and c". */
-function listWords(items) {
-  return items.length < 2 ? items.join("") : items.slice(0, -1).join(", ") + " and " + items.at(-1);
+function listParts(items) {
+  return items.flatMap((item, i) => [i === 0 ? "" : i === items.length - 1 ? " and " : ", ", item]).slice(1);
 }
 
 /** "heldout/calibrated_loss" -> "heldout calibrated loss". */

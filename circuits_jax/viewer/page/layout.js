@@ -2,8 +2,12 @@
 // neurons, heads and answers settle above the columns they are joined to.  Nothing is random: barycenter sweeps,
 // ties broken by index, the arrangement with the fewest crossings kept, then neighbours exchanged (uncross.js).
 
+// `foot` is for the slanting words; where a drawing of `room` pixels is too small for them, `bare` is left of it.
 const SPACE = {
-  sweeps: 24, wide: { aspect: 1.35, column: 21, foot: 130 }, narrow: { aspect: 0.7, column: 16, foot: 40 }, half: { aspect: 0.8, column: 17, foot: 130 }, maxColumn: 62, node: 22, maxNode: 46, headPad: 11, head: 14,
+  sweeps: 24, maxColumn: 62, node: 22, maxNode: 46, headPad: 11, head: 14, bare: 24,
+  wide: { aspect: 1.35, column: 21, foot: 130 },
+  half: { aspect: 1.3, column: 19, foot: 130 },
+  narrow: { aspect: 0.7, column: 16, foot: 104, room: 300 },
 };
 
 /**
@@ -172,17 +176,18 @@ function finish(graph, heights, shape) {
   const reach = (v) => (v.kind === "answer" ? 40 : 12);
   const left = all.length ? Math.min(...all.map((v) => v.x - reach(v)), ...boxes.map((box) => box.left)) : 0;
   const right = all.length ? Math.max(...all.map((v) => v.x + reach(v)), ...boxes.map((box) => box.right)) : 0;
-  const foot = graph.rows.has(0) ? shape.foot : 24;
+  const width = Math.ceil(right - left + margin.left + margin.right), tall = margin.top + up;
+  const tooSmall = shape.room && Math.min(shape.room / width, FRAME.low / (tall + shape.foot)) < MARKS.far;
+  const foot = graph.rows.has(0) && !tooSmall ? shape.foot : SPACE.bare;
   const move = margin.left - left;
-  const y = (row) => margin.top + up - heights.get(row);
+  const y = (row) => tall - heights.get(row);
   for (const vertex of all) {
     vertex.x = round(vertex.x + move);
     if (vertex.kind !== "hub") vertex.y = y(vertex.row);
   }
   for (const box of boxes) placeBox(box, move);
   return {
-    boxes, foot, width: Math.ceil(right - left + margin.left + margin.right),
-    height: margin.top + up + foot, rowY: new Map(used.map((row) => [row, y(row)])),
+    boxes, foot, width, height: tall + foot, rowY: new Map(used.map((row) => [row, y(row)])),
   };
 }
 

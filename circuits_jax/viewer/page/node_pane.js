@@ -40,7 +40,7 @@ function emptyPane(graph, state) {
 function importantNodes({ circuit, vertices }, state) {
   const order = circuit.nodes.map((_, place) => place).sort(byKeys((place) => -circuit.nodeDeltas[place], (place) => place));
   const most = Math.max(1e-12, circuit.nodeDeltas[order[0]]);
-  const said = (place) => descriptionWords(circuit, place) ?? LOCATION_LONG[splitSite(circuit.nodes[place][0]).location];
+  const said = (place) => descriptionElements(circuit, place) ?? LOCATION_LONG[splitSite(circuit.nodes[place][0]).location];
   const item = (place) => {
     const id = nodeId(circuit, place), delta = circuit.nodeDeltas[place], note = vertices.get(id)?.note;
     const figures = descriptionFigures(circuit, place);
@@ -62,7 +62,7 @@ function paneHead(vertex, about) {
 
 function descriptionSection(circuit, vertex) {
   const { active, min, max } = circuit.evidence.nodes[vertex.place];
-  const words = descriptionWords(circuit, vertex.place), figures = descriptionFigures(circuit, vertex.place);
+  const words = descriptionElements(circuit, vertex.place), figures = descriptionFigures(circuit, vertex.place);
   if (!words) {
     const why = min === max ? "Constant on the corpus text read." : active === 0 ? "Never active." : "No short description fits what it fires on.";
     return h("p", { class: "description quiet" }, why);

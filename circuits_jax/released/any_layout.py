@@ -1,0 +1,29 @@
+"""One door for checkpoints from elsewhere: a released layout or the sparse format."""
+
+from pathlib import Path
+
+from circuits_jax.errors import CheckpointError
+from circuits_jax.files import read_json
+from circuits_jax.released.load import Released, load
+from circuits_jax.released.sparse_format import CONFIG, FORMAT, load_sparse
+
+
+def load_any(source: str | Path, strict: bool = True) -> Released:
+    """Loads what `load` takes, or a folder in the sparse format.
+
+    Args:
+      source: A folder, a file, hf:owner/name or a URL.
+      strict: As `load` has it; the sparse format knows no surplus.
+
+    Raises:
+      CheckpointError: whatever is wrong with the checkpoint, in one line.
+    """
+    return load_sparse(source) if _is_sparse(Path(source)) else load(source, strict)
+
+
+def _is_sparse(folder: Path) -> bool:
+    """Whether `folder` holds a configuration of the sparse format; `load` says what is wrong with others."""
+    try:
+        return read_json(folder / CONFIG).get("format") == FORMAT
+    except CheckpointError:
+        return False
