@@ -76,9 +76,14 @@ def ones_with_ties(change):
     return model, {**params, "wte": {"embedding": jnp.round(params["wte"]["embedding"])}}
 
 
-@pytest.mark.parametrize("make", [pytest.param(network, marks=pytest.mark.slow), ones_with_ties])
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [network, ones_with_ties])
 def test_the_cut_network_is_the_masked_one_with_two_layers(make):
     check_cut(*make({}))
+
+
+def test_the_cut_network_is_the_masked_one_where_magnitudes_tie():
+    check_cut(*ones_with_ties(ONE_LAYER))
 
 
 @options

@@ -63,7 +63,7 @@ def ends(planted, masks):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.slow) if name == "quotes" else name for name in DESIGNS],
+    ["binding", *(pytest.param(name, marks=pytest.mark.slow) for name in DESIGNS if name != "binding")],
 )
 def test_exactly_the_planted_edges_are_left(name):
     planted, added = network(name)

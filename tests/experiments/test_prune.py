@@ -19,9 +19,9 @@ PRUNE = PruneConfig(
     steps=20,
     batch_pairs=16,
     trials=2,
-    train_pairs=64,
-    heldout_pairs=64,
-    mean_batches=4,
+    train_pairs=32,
+    heldout_pairs=32,
+    mean_batches=2,
     edge_steps=0,
     importance_nodes=0,
 )
@@ -29,7 +29,7 @@ PRUNE = PruneConfig(
 
 @pytest.fixture(scope="module")
 def planted():
-    return plant("quotes", 0, 64, 64)
+    return plant("quotes", 0, 32, 32)
 
 
 @pytest.fixture
