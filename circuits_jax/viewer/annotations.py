@@ -22,7 +22,10 @@ def read_annotations(path: Path) -> dict[str, dict[str, str]]:
     except (RecursionError, ValueError) as error:
         raise CircuitError(f"the annotations {path} are not JSON ({error}); save them anew") from error
     if not isinstance(found, dict) or (found.get("format"), found.get("version")) != (FORMAT, VERSION):
-        raise CircuitError(f"{path} holds no annotations of version {VERSION} (no format {FORMAT!r})")
+        raise CircuitError(
+            f"{path} holds no annotations of version {VERSION} (no format {FORMAT!r}); the page saves such a "
+            "file by its button 'save notes'"
+        )
     circuits = found.get("circuits")
     if not isinstance(circuits, dict) or not all(isinstance(notes, dict) for notes in circuits.values()):
         raise CircuitError(f"the annotations {path} lack a table of circuits; save them anew")

@@ -114,7 +114,8 @@ def build_index(
         rows.append(
             {
                 "task": name, "circuit": place, "href": href, "verdict": verdict, "note": _asks(circuit.task),
-                "loss": figures.get("heldout/calibrated_loss"), "accuracy": figures.get("heldout/accuracy"),
+                "loss": figures.get("heldout/calibrated_loss"),
+                "accuracy": figures.get("heldout/calibrated_accuracy"),
                 "nodes": len(circuit.nodes), "edges": len(circuit.edges),
                 "full": figures.get("full/heldout/calibrated_loss", figures.get("full/heldout/loss")),
             }

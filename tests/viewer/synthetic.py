@@ -174,6 +174,7 @@ def make_circuit(
         calibration=Calibration(1.4, -0.08),
         metrics={
             "heldout/loss": 0.2113, "heldout/calibrated_loss": 0.1391, "heldout/accuracy": 0.957,
+            "heldout/calibrated_accuracy": 0.962, "full/heldout/calibrated_accuracy": 0.984,
             "train/loss": 0.19, "train/calibrated_loss": 0.1498, "train/accuracy": 0.97,
             "full/heldout/loss": 0.0912, "full/heldout/calibrated_loss": 0.088, "full/heldout/accuracy": 0.98,
             "full/train/loss": 0.08, "full/train/calibrated_loss": 0.079, "full/train/accuracy": 0.99,

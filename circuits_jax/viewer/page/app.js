@@ -51,13 +51,15 @@ function showCircuit(circuit, now) {
 }
 
 function circuitHead(circuit) {
-  const figure = (name, value, full) => h("div", {}, h("dt", {}, name), h("dd", {}, value, full ? h("span", { class: "quiet" }, ` full model ${full}`) : null));
-  const { metrics } = circuit, percent = (share) => (share === undefined ? "\u2013" : formatPercent(share));
+  const figure = (name, value, beside) => h("div", {}, h("dt", {}, name), h("dd", {}, value, beside ? h("span", { class: "quiet" }, ` ${beside}`) : null));
+  const { metrics } = circuit, percent = (name) => (metrics[name] === undefined ? "\u2013" : formatPercent(metrics[name]));
+  const loss = (name) => formatNumber(metrics[name]);
   return h("div", { class: "circuit-head" },
     h("div", {}, page.circuits.length > 1 ? h("h2", {}, circuit.key) : null, circuit.description ? h("p", {}, circuit.description) : null),
     h("dl", { class: "figures" }, figure("nodes", formatNumber(circuit.nodes.length)), figure("edges", formatNumber(circuit.edges.length)),
-      figure("held-out loss, calibrated", formatNumber(metrics["heldout/calibrated_loss"]), formatNumber(metrics["full/heldout/calibrated_loss"])),
-      figure("held-out accuracy, uncalibrated", percent(metrics["heldout/accuracy"]), percent(metrics["full/heldout/accuracy"]))));
+      figure("held-out loss, calibrated", loss("heldout/calibrated_loss"), `full model ${loss("full/heldout/calibrated_loss")}`),
+      figure("held-out accuracy, calibrated", percent("heldout/calibrated_accuracy"),
+        `uncalibrated ${percent("heldout/accuracy")}, full model ${percent("full/heldout/calibrated_accuracy")}`)));
 }
 
 const PANE_BELOW = 980; // as in style.css

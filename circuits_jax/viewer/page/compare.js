@@ -98,6 +98,6 @@ function comparisonTable(a, b, { nodes, edges }) {
   return makeTable(["", a.key, b.key, "shared"], [
     ["nodes", a.nodes.length, b.nodes.length, `${nodes.shared.size} (${share(nodes)} of all)`],
     ["edges", a.edges.length, b.edges.length, `${edges.shared.size} (${share(edges)} of all)`],
-    ...["heldout/calibrated_loss", "heldout/accuracy", "full/heldout/calibrated_loss"].map(figure),
+    ...["heldout/calibrated_loss", "heldout/calibrated_accuracy", "heldout/accuracy", "full/heldout/calibrated_loss"].map(figure),
   ]);
 }

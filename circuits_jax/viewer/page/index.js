@@ -22,6 +22,7 @@ const COLUMNS = [
 ];
 
 function compareRows(a, b) {
+  if ((a.circuit === null) !== (b.circuit === null)) return a.circuit === null ? 1 : -1; // refused tasks come last
   const value = COLUMNS.find(([name]) => name === order.column)[1];
   const [x, y] = [value(a), value(b)];
   if (x === null || y === null) return (x === null) - (y === null); // what is not known comes last
@@ -47,7 +48,7 @@ function showTable(filter) {
   };
   replaceContent(document.getElementById("index"), h("table", { class: "index" }, h("thead", {}, head), h("tbody", {}, rows.map((row) =>
     h("tr", {}, h("td", {}, row.circuit === null ? null : h("a", { href: row.href, tabindex: -1, "aria-hidden": "true" }, row.picture ??= thumbnail(page.circuits[row.circuit]))), COLUMNS.map((column) => cell(row, column)))))),
-  h("p", { class: "quiet" }, rows.length ? "Losses in nats on held-out pairs, calibrated; accuracies are not." : "No circuit matches."));
+  h("p", { class: "quiet" }, rows.length ? "Losses (nats) and accuracies are of held-out pairs, calibrated." : "No circuit matches."));
 }
 
 function render(now) {
