@@ -26,7 +26,7 @@ TINY = {
         "d_model": 32,
         "d_mlp": 32,
         "n_ctx": 64,
-        "vocab_size": 1400,
+        "vocab_size": 1800,
         "activation_fraction": 1,
     },
     "data": {"validation_fraction": 0.25},
@@ -79,7 +79,7 @@ def test_quickstart_trains_looks_inside_prunes_and_shows_the_page(quickstart, pl
     predictions = quickstart["run = load_run(workdir)"].splitlines()
     assert [line.count("', '") + line.count("\", '") >= 1 for line in predictions] == [True, True]
     rows = quickstart["outcomes = prune_tasks(run, corpus, config.prune, workdir)"]
-    assert "'task': 'while_return_true'" in rows and "'refused'" in rows  # four steps teach nothing
+    assert "'task': 'while_return_true'" in rows and "knows nothing" in rows  # four steps teach nothing
     page = quickstart["page = write_page(run, corpus, outcomes, {}, workdir).read_text()"]
     assert page.startswith("<iframe srcdoc=") and "while_return_true" in page
     assert (place / "runs" / "quickstart" / "report.html").exists()
