@@ -3,14 +3,17 @@
 A `.pt` file is an uncompressed zip archive: `<root>/data.pkl` is a pickle that describes containers
 and tensors, `<root>/data/<key>` are the tensors' storages, raw bytes.  `torch_pickle` interprets the
 pickle and refuses by name whatever is no container and no tensor.  This one path is used whether
-PyTorch is installed or not.
+PyTorch is installed or not; only files of before 1.6, which are no archives, are left to PyTorch itself
+(`weights_only`), where it is installed.
 """
 
+import importlib.util
 import mmap
 import struct
 import zipfile
 import zlib
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import ml_dtypes
@@ -55,18 +58,21 @@ def read_torch_file(path: Path) -> Any:
     """The content of a `.pt` file, tensors as numpy arrays (bfloat16 by ml_dtypes).
 
     Args:
-      path: A file written by `torch.save` of PyTorch 1.6 or later.
+      path: A file written by `torch.save`.
 
     Returns:
       What was saved: containers (dict, list, tuple), str, int, float, bool, None and arrays, which are
       read-only views of the mapped file.
 
     Raises:
-      CheckpointError: if the file is empty, truncated, damaged, no zip archive, of the older format, or
-        asks for anything but containers and tensors.
+      CheckpointError: if the file is empty, truncated, damaged, no zip archive, asks for anything but
+        containers and tensors, or is of the format before PyTorch 1.6 and PyTorch is not installed.
     """
     mapping = map_file(path)
-    _check_start(path, mapping[: len(_POINTER)])
+    start = mapping[: len(_POINTER)]
+    if start.startswith(_LEGACY):
+        return _read_legacy(path)
+    _check_start(path, start)
     try:
         with zipfile.ZipFile(path) as archive:
             return _Reader(archive, mapping).read()
@@ -78,10 +84,36 @@ def read_torch_file(path: Path) -> Any:
         ) from error
 
 
+def _read_legacy(path: Path) -> Any:
+    """The content of a file of before PyTorch 1.6, read by PyTorch, which is let make tensors and no more."""
+    if importlib.util.find_spec("torch") is None:
+        raise CheckpointError(
+            f"{path} is in PyTorch's format before 1.6; install PyTorch, or save it anew with torch.save"
+        )
+    import torch  # not needed by anything else
+
+    try:
+        return _as_numpy(torch.load(path, map_location="cpu", weights_only=True), torch)
+    except Exception as error:  # of many kinds, for what is damaged and what is refused
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise CheckpointError(f"{path}: PyTorch cannot read it ({why})") from error
+
+
+def _as_numpy(content: Any, torch: ModuleType) -> Any:
+    """Containers of PyTorch's tensors as containers of arrays."""
+    if isinstance(content, dict):
+        return {key: _as_numpy(value, torch) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return type(content)(_as_numpy(value, torch) for value in content)
+    if not isinstance(content, torch.Tensor):
+        return content
+    if content.dtype == torch.bfloat16:  # which numpy has not
+        return content.detach().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return content.detach().numpy()
+
+
 def _check_start(path: Path, start: bytes) -> None:
     """Raises CheckpointError unless the file begins as a zip archive does."""
-    if start.startswith(_LEGACY):
-        raise CheckpointError(f"{path} is in PyTorch's format before 1.6; torch.load and torch.save it again")
     if start.startswith(_POINTER):
         raise CheckpointError(f"{path} is a Git LFS pointer, not the file itself; run git lfs pull")
     if not start.startswith(_ZIP):

@@ -195,7 +195,8 @@ def test_containers_of_the_standard_pickler():
         (b"PK\x03\x04" + b"\0" * 50, "damaged or truncated"),
     ],
 )
-def test_files_that_are_no_checkpoint(content, words, tmp_path):
+def test_files_that_are_no_checkpoint(content, words, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # PyTorch is not installed
     path = tmp_path / "x.pt"
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=words):

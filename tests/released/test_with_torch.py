@@ -107,10 +107,40 @@ def test_refuses_by_name_what_is_no_plain_tensor(torch, value, words, tmp_path):
         read_torch_file(tmp_path / "x.pt")
 
 
-def test_the_format_before_zip_is_named(torch, tmp_path):
-    torch.save({"x": torch.zeros(2)}, tmp_path / "x.pt", _use_new_zipfile_serialization=False)
-    with pytest.raises(CheckpointError, match=r"before 1\.6"):
-        read_torch_file(tmp_path / "x.pt")
+@pytest.fixture
+def legacy(torch, tmp_path):
+    """Saves a value in the format of before PyTorch 1.6; the file."""
+
+    def save(value):
+        torch.save(value, tmp_path / "x.pt", _use_new_zipfile_serialization=False)
+        return tmp_path / "x.pt"
+
+    return save
+
+
+def test_reads_the_format_before_zip(torch, legacy):
+    check(read_torch_file(legacy(zoo(torch))))
+
+
+def test_the_format_before_zip_runs_nothing_and_is_refused_in_one_line(torch, legacy, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    with pytest.raises(CheckpointError, match="PyTorch cannot read it") as caught:
+        read_torch_file(legacy({"x": Evil()}))
+    assert "\n" not in str(caught.value) and not (tmp_path / "ran").exists()
+    path = legacy({"x": torch.zeros(200)})
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(CheckpointError, match="PyTorch cannot read it"):
+        read_torch_file(path)
+
+
+def test_without_pytorch_the_format_before_zip_is_named(legacy, monkeypatch):
+    path = legacy({})
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(CheckpointError, match=r"before 1\.6; install PyTorch"):
+        read_torch_file(path)
 
 
 @pytest.mark.parametrize("mapped", [False, True])
