@@ -24,10 +24,10 @@ from circuits_jax.circuits.natural import Natural, find_natural
 from circuits_jax.circuits.prune import Pruner
 from circuits_jax.config import AuditConfig, PruneConfig, from_dict, to_dict
 from circuits_jax.data.corpus import Corpus
-from circuits_jax.errors import CircuitError, TaskError
+from circuits_jax.errors import CircuitError, ConfigError, TaskError
 from circuits_jax.files import write_aside, write_json
 from circuits_jax.model.fingerprint import model_hash
-from circuits_jax.tasks import Pairs, Task, build_pairs, get_task
+from circuits_jax.tasks import Pairs, Task, build_pairs, find_task, get_task
 from circuits_jax.training.mesh import data_mesh
 from circuits_jax.training.run import Run, load_run
 from circuits_jax.viewer.audit_page import build_audit_page
@@ -68,7 +68,7 @@ class Audit:
         """The report on one circuit.
 
         Raises:
-          TaskError: if its task has too few pairs under this tokenizer.
+          TaskError: if its task has too few pairs under this tokenizer, or other ones than it was cut on.
         """
 
         def advance(stage: str) -> None:
@@ -77,6 +77,11 @@ class Audit:
 
         prune, circuit = subject.prune, subject.circuit
         train = self._pairs(subject, "train", prune.train_pairs, prune.seed)
+        if circuit.provenance.get("pairs", [train.digest])[0] != train.digest:
+            raise TaskError(
+                f"the pairs of {subject.task.name} are not those that its circuit was cut on (the task, or "
+                "its file, has changed since); prune again"
+            )
         # Drawn anew: pruning may have chosen among circuits by the held-out pairs it saw.
         heldout = self._pairs(subject, "heldout", self.config.pairs, prune.seed + 1 + self.config.seed)
         auditor = self._auditor(prune)
@@ -138,25 +143,30 @@ def find_subjects(run: Run, workdir: Path, names: list[str], config: AuditConfig
     """The circuits in `workdir` of the tasks or task files `names`; ["all"]: of every task.
 
     Raises:
+      ConfigError: for no names.
       CircuitError: if there are none, one is missing, or one is not of this run's model.
       TaskError: for an unknown task.
     """
+    if not names:
+        raise ConfigError("--tasks is empty; name tasks, files of tasks, or all")
     there = sorted(path.parent.name for path in workdir.glob(f"circuits/*/{MANIFEST}"))
     if not there:
         raise CircuitError(f"{workdir} holds no circuits; cut some with experiments.prune")
     identity, subjects = model_hash(run.config.model, run.params), []
-    for task in [get_task(name) for name in (there if names == ["all"] else names)]:
-        if task.name not in there:
+    for given in there if names == ["all"] else names:
+        name = given if given in there else get_task(given).name
+        if name not in there:
             raise CircuitError(
-                f"{workdir} holds no circuit of {task.name}, only of {', '.join(there)}; "
+                f"{workdir} holds no circuit of {name}, only of {', '.join(there)}; "
                 "cut it with experiments.prune"
             )
-        folder = workdir / "circuits" / task.name
+        folder = workdir / "circuits" / name
         circuit = load_circuit(folder)
         circuit.check_model(identity, run.tokenizer.hash)
         if "prune" not in circuit.provenance:
             raise CircuitError(f"{folder} does not say how the circuit was pruned; prune again")
         prune = from_dict(PruneConfig, circuit.provenance["prune"], f"{folder / MANIFEST}: prune")
+        task = find_task(name, (given, *prune.tasks))
         subjects.append(Subject(task, circuit, prune, circuit_key(folder, config)))
     return subjects
 
@@ -202,11 +212,15 @@ def earlier_reports(workdir: Path, config: AuditConfig) -> dict[str, Report]:
         return {}
     if not isinstance(found, dict) or (found.get("format"), found.get("version")) != (FORMAT, VERSION):
         return {}
-    folders = {task: workdir / "circuits" / task for task in found["tasks"]}
+    tasks = found.get("tasks")
+    reports = tasks if isinstance(tasks, dict) else {}  # an edited file may hold anything
+    folders = {task: workdir / "circuits" / task for task in reports}
     return {
         task: report
-        for task, report in found["tasks"].items()
-        if (folders[task] / MANIFEST).exists() and report["key"] == circuit_key(folders[task], config)
+        for task, report in reports.items()
+        if (folders[task] / MANIFEST).exists()
+        and isinstance(report, dict)
+        and report.get("key") == circuit_key(folders[task], config)
     }
 
 

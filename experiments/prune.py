@@ -9,7 +9,7 @@ search: a command that was killed goes on when it is given again.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -27,7 +27,7 @@ from circuits_jax.config import PruneConfig, to_dict
 from circuits_jax.data.corpus import Corpus
 from circuits_jax.errors import CircuitError, TaskError
 from circuits_jax.model.fingerprint import model_hash
-from circuits_jax.tasks import TASKS, Pairs, build_pairs, get_task
+from circuits_jax.tasks import TASKS, Pairs, Task, build_pairs, get_task
 from circuits_jax.training.mesh import data_mesh
 from circuits_jax.training.run import Run, load_run
 from experiments import common
@@ -50,6 +50,7 @@ class Outcome:
 def prune_tasks(run: Run, corpus: Corpus, prune: PruneConfig, workdir: Path) -> list[Outcome]:
     """Prunes for every configured task; saves each circuit under `<workdir>/circuits/<task>`."""
     tasks = [get_task(name) for name in prune.tasks]
+    _check_names(tasks)
     identity = model_hash(run.config.model, run.params)
     outcomes: dict[str, Outcome] = {}
     missing: dict[str, Splits] = {}
@@ -62,13 +63,24 @@ def prune_tasks(run: Run, corpus: Corpus, prune: PruneConfig, workdir: Path) -> 
         except TaskError as error:
             outcomes[task.name] = Outcome(task.name, None, str(error), None)
             continue
-        circuit = _finished(workdir / "circuits" / task.name, prune, identity)
+        circuit = _finished(workdir / "circuits" / task.name, prune, identity, (train, heldout))
         outcomes[task.name] = Outcome(task.name, circuit, None, heldout)
         if circuit is None:
             missing[task.name] = train, heldout
     if missing:
         outcomes |= _search(run, corpus, prune, workdir, missing)
     return [outcomes[task.name] for task in tasks]
+
+
+def _check_names(tasks: Sequence[Task]) -> None:
+    """Raises TaskError if two different tasks would have the same folder."""
+    known = dict(TASKS)
+    for task in tasks:
+        if known.setdefault(task.name, task) != task:
+            raise TaskError(
+                f"two tasks are called {task.name!r}, and a circuit's folder has its task's name; "
+                "call your own otherwise than the built-in ones and each other"
+            )
 
 
 def _search(
@@ -91,6 +103,7 @@ def _search(
             progress(0, "edges and importance")
             circuit = make_circuit(found, run.model, params, means, prune, train, heldout, run.tokenizer.hash)
             circuit.save(workdir / "circuits" / name)
+            progress.saved(name, len(circuit.nodes), len(circuit.edges))
             outcomes[name] = Outcome(name, circuit, None, heldout)
     return outcomes
 
@@ -128,8 +141,8 @@ def _means(run: Run, params: jax.Array, corpus: Corpus, prune: PruneConfig) -> M
     return reference_activations(run.model, params, batches, prune.ablation)
 
 
-def _finished(folder: Path, prune: PruneConfig, identity: str) -> Circuit | None:
-    """The circuit of an earlier call with the same model and settings, if there is a whole one."""
+def _finished(folder: Path, prune: PruneConfig, identity: str, splits: Splits) -> Circuit | None:
+    """The circuit of an earlier call with the same model, settings and pairs, if there is a whole one."""
     if not (folder / MANIFEST).exists():
         return None
     try:
@@ -137,8 +150,12 @@ def _finished(folder: Path, prune: PruneConfig, identity: str) -> Circuit | None
     except CircuitError as error:
         print(f"{error}; making it anew")
         return None
-    same = _settings(circuit.provenance["prune"]) == _settings(to_dict(prune))
-    return circuit if circuit.model_hash == identity and same else None
+    pairs = [split.digest for split in splits]
+    same = circuit.model_hash == identity and _settings(circuit.provenance.get("prune", {})) == _settings(
+        to_dict(prune)
+    )
+    # Circuits of before pairs were recorded say nothing of them.
+    return circuit if same and circuit.provenance.get("pairs", pairs) == pairs else None
 
 
 def _settings(prune: Mapping[str, object]) -> dict[str, object]:

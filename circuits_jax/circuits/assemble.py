@@ -85,18 +85,19 @@ def make_circuit(
         model_config=to_dict(config),
         model_hash=model_hash(config, host),
         tokenizer_hash=tokenizer_hash,
-        provenance=_provenance(pruned, prune, train, figures),
+        provenance=_provenance(pruned, prune, (train, heldout), figures),
         importance=weighed,
     )
 
 
 def _provenance(
-    pruned: Pruned, prune: PruneConfig, pairs: Pairs, figures: Mapping[str, float]
+    pruned: Pruned, prune: PruneConfig, pairs: tuple[Pairs, Pairs], figures: Mapping[str, float]
 ) -> dict[str, Any]:
     return {
         "prune": to_dict(prune),
         "met_target": figures["heldout/calibrated_loss"] <= prune.target,
         "mediocre_model": pruned.mediocre,
-        "pairs_survived": pairs.survived,
+        "pairs_survived": pairs[0].survived,
+        "pairs": [split.digest for split in pairs],
         "versions": {name: importlib.metadata.version(name) for name in ("circuits_jax", "jax", "optax")},
     }

@@ -239,7 +239,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"{path} is of version {manifest.get('version')}; this release reads versions 1 to {VERSION}"
         )
     tensors = manifest.get("tensors")
-    if not isinstance(tensors, dict) or not {"file", "sha256"} <= set(tensors):
+    if (
+        not isinstance(tensors, dict)
+        or not {"file", "sha256"} <= set(tensors)
+        or Path(file := str(tensors["file"])).name != file
+        or "\0" in file
+    ):
         raise CircuitError(f"{path} does not name its tensors file; prune again")
     return manifest
 
@@ -280,8 +285,15 @@ def _importance(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
 
 def _check_places(circuit: Circuit) -> None:
     """Raises what `load_circuit` reports unless nodes, edges and what is said of them belong together."""
-    circuit.masks()
+    for name in ("metrics", "model_config", "provenance"):
+        if not isinstance(getattr(circuit, name), dict):
+            raise ValueError(f"its {name} is no object")
     count = len(circuit.nodes)
+    if any(type(node.index) is not int or node.index < 0 for node in circuit.nodes):
+        raise ValueError("a node's index is not 0 or a greater integer")
+    if len(set(circuit.nodes)) < count:
+        raise ValueError("a node is there twice")
+    circuit.masks()
     if len(circuit.bias_only) != count:
         raise ValueError("it does not say of every node if it is bias-only")
     if any(not 0 <= end < count for edge in circuit.edges for end in edge[:2]):

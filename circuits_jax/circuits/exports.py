@@ -54,6 +54,8 @@ def links(circuit: Circuit) -> Iterator[Link]:
         for read in circuit.nodes:
             if _is_wiring(write, read):
                 yield Link(str(write), str(read), "wiring")
+    if "d_head" not in circuit.model_config:
+        return  # an older file, that does not say which channels are of one head
     d_head = int(circuit.model_config["d_head"])
     for gate in circuit.nodes:
         for value in circuit.nodes:

@@ -9,7 +9,6 @@ forward pass with them is an ordinary one.
 """
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping
 
 import jax
@@ -53,8 +52,8 @@ def parse_change(text: str, config: ModelConfig) -> Change:
         number = float(value)
     except ValueError as error:
         raise ConfigError(f"{text!r} sets {name} to {value!r}, which is no number") from error
-    if not math.isfinite(number):
-        raise ConfigError(f"{text!r} sets {name} to {value}; give a finite number")
+    if not abs(number) <= float(np.finfo(np.float32).max):  # nor is NaN
+        raise ConfigError(f"{text!r} sets {name} to {value}; give a finite number that float32 can hold")
     return Change(node, number)
 
 

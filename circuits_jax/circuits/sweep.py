@@ -45,30 +45,38 @@ class Member(NamedTuple):
 
 @dataclasses.dataclass
 class Progress:
-    """One bar for a whole sweep: mask steps done, and each task's fewest nodes so far.
+    """One bar for a whole sweep: mask steps done, and each task's fewest nodes so far, then its edges.
 
     Attributes:
       bar: Counts mask steps of all runs.
       best: {task: nodes}, of whole circuits and of rungs.
+      edges: {task: edges} of the circuits that were saved.
       doing: What is being done for which task.
     """
 
     bar: tqdm
     best: dict[str, int] = dataclasses.field(default_factory=dict)
+    edges: dict[str, int] = dataclasses.field(default_factory=dict)
     doing: str = ""
 
     def __call__(self, steps: int, status: str) -> None:
         """Shows that many steps more, and `status`."""
-        best = ", ".join(f"{task} {nodes}" for task, nodes in self.best.items())
-        self.bar.set_postfix_str(
-            f"{self.doing}: {status}" + (f"; nodes: {best}" if best else ""), refresh=False
-        )
+        best = [
+            f"{task} {nodes} nodes" + (f" {self.edges[task]} edges" if task in self.edges else "")
+            for task, nodes in self.best.items()
+        ]
+        self.bar.set_postfix_str("; ".join([f"{self.doing}: {status}", *best]), refresh=False)
         self.bar.update(steps)
 
     def found(self, task: str, nodes: int) -> None:
         """Shows that a circuit of so many nodes holds the target."""
         self.best[task] = min(nodes, self.best.get(task, nodes))
         self(0, "found one")
+
+    def saved(self, task: str, nodes: int, edges: int) -> None:
+        """Shows that this task's circuit is made, of so many nodes and edges."""
+        self.best[task], self.edges[task] = nodes, edges
+        self(0, "saved")
 
 
 def sweep(

@@ -1,6 +1,6 @@
 """Binary next-token tasks: pairs of prompts, their loss and accuracy."""
 
-from circuits_jax.tasks.files import get_task, load_task
+from circuits_jax.tasks.files import find_task, get_task, load_task
 from circuits_jax.tasks.python_tasks import TASKS
 from circuits_jax.tasks.task import Pairs, Task, build_pairs
 from circuits_jax.tasks.template import TaskError, Template, skeleton
@@ -12,6 +12,7 @@ __all__ = [
     "TaskError",
     "Template",
     "build_pairs",
+    "find_task",
     "get_task",
     "load_task",
     "skeleton",

@@ -4,6 +4,8 @@ import hashlib
 import importlib.util
 import json
 import pathlib
+import sys
+from collections.abc import Iterable
 from typing import Any
 
 from circuits_jax.data.words import SPLITS
@@ -27,6 +29,28 @@ def get_task(name: str) -> Task:
     raise TaskError(
         f"unknown task {name!r}; choose one of {', '.join(TASKS)}, "
         "or a file of your own ending in .py or .jsonl"
+    )
+
+
+def find_task(name: str, given: Iterable[str]) -> Task:
+    """The task that a circuit called `name` is for: a built-in one, or that of a file among `given`.
+
+    Args:
+      name: The task's name, without folder or ending.
+      given: Names and files as on the command line, such as `prune.tasks`.
+
+    Raises:
+      TaskError: if it is neither, or its file cannot be read.
+    """
+    if name in TASKS:
+        return TASKS[name]
+    files = [each for each in given if each.endswith((".py", ".jsonl"))]
+    for file in files:
+        if pathlib.Path(file).is_file() and (task := load_task(file)).name == name:
+            return task
+    looked = f" (looked for it in {', '.join(files)})" if files else ""
+    raise TaskError(
+        f"task {name!r} is not built in, and its file is not there{looked}; name it: --tasks=FILE"
     )
 
 
@@ -57,9 +81,12 @@ def _from_python(path: pathlib.Path) -> Task:
     if spec is None or spec.loader is None:
         raise TaskError(f"task file {path} cannot be imported as Python")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
     try:
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, NameError, TypeError, ValueError, AttributeError, LookupError) as error:
+    except TaskError:
+        raise
+    except (Exception, SystemExit) as error:  # the user's own code may raise whatever it likes
         raise TaskError(f"task file {path} fails when imported: {type(error).__name__}: {error}") from error
     tasks = {id(value): value for value in vars(module).values() if isinstance(value, Task)}
     if len(tasks) != 1:
@@ -71,7 +98,8 @@ def _from_jsonl(path: pathlib.Path) -> Task:
     """A task without slots: every line a template of its own."""
     templates: dict[str, list[Template]] = {split: [] for split in SPLITS}
     try:
-        lines = path.read_text("utf-8").splitlines()
+        # Not splitlines: JSON strings may hold U+2028 and others of its line ends as they are.
+        lines = path.read_text("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise TaskError(f"task file {path} is not UTF-8: {error}") from error
     for number, line in enumerate(lines, 1):
@@ -95,11 +123,14 @@ def _read_line(line: str, where: str) -> tuple[str, Template]:
     """One pair and its split."""
     try:
         row: Any = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise TaskError(f"{where} is not JSON: {error}") from error
     if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in _KEYS):
         raise TaskError(f"{where} must be an object with the strings {', '.join(_KEYS)}")
-    digest = hashlib.sha256("\0".join(row[key] for key in _KEYS).encode()).digest()
+    try:
+        digest = hashlib.sha256("\0".join(row[key] for key in _KEYS).encode()).digest()
+    except UnicodeEncodeError as error:
+        raise TaskError(f"{where} holds half a character: {error}") from error
     split = row.get("split", "heldout" if digest[0] < 64 else "train")
     if split not in SPLITS:
         raise TaskError(f"{where} has the split {split!r}; choose one of {', '.join(SPLITS)}")

@@ -49,6 +49,8 @@ class Task:
     python: bool = True
 
     def __post_init__(self) -> None:
+        if not self.name or self.name.startswith(".") or set(self.name) & set("/\\,\n\0"):
+            raise TaskError(f"a task cannot be called {self.name!r}: its circuit's folder has its name")
         for split in SPLITS:
             if not self.templates.get(split):
                 raise TaskError(f"task {self.name!r} has no {split} template; give both splits at least one")
@@ -76,6 +78,14 @@ class Pairs:
     texts: list[tuple[str, str]]
     survived: float
     continuations: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the prompts and answers, in hex."""
+        found = hashlib.sha256()
+        for array in (self.tokens, self.last, self.answers):
+            found.update(repr(array.shape).encode() + np.ascontiguousarray(array, np.int32).tobytes())
+        return found.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +137,8 @@ def build_pairs(task: Task, tokenizer: Tokenizer, split: str, count: int, seed: 
     if len(kept) < count:
         raise TaskError(
             f"task {task.name!r} has only {len(kept)} different {split} pairs under this tokenizer, "
-            f"not {count}; ask for fewer (prune.{split}_pairs) or give the task more templates or words"
+            f"not {count}; ask for fewer (prune.{split}_pairs, audit.pairs or --pairs) or give the task more "
+            "templates or words"
         )
     return _pack(task.name, split, kept[:count], survived, tokenizer.eot, n_ctx)
 

@@ -11,10 +11,11 @@ import networkx
 import numpy as np
 import pytest
 
-from circuits_jax.circuits.circuit import Calibration, Circuit, Edge, Importance, Node
+from circuits_jax.circuits.circuit import Calibration, Circuit, Edge, Importance, Node, load_circuit
 from circuits_jax.circuits.exports import FORMATS, export, to_csv, to_graphml, to_json, to_networkx
 from circuits_jax.errors import CircuitError, ConfigError
 from experiments.export import export_circuits
+from tests.circuits.test_circuit import VERSION_1
 
 NODES = (
     Node("0.attn.act_in", 3),
@@ -171,3 +172,11 @@ def test_without_networkx_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "networkx", None)
     with pytest.raises(CircuitError, match=r"circuits_jax\[graph\]"):
         to_networkx(circuit())
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_circuit_of_an_older_version_is_exported(form):
+    old = load_circuit(VERSION_1)
+    text = export(old, form)
+    assert all(str(old.nodes[end]) in text for edge in old.edges for end in edge[:2])
+    assert to_networkx(old).number_of_nodes() == len(old.nodes)

@@ -118,6 +118,7 @@ def test_the_grammar():
         ("", "no intervention"),
         ("1.mlp.post_act.7=much", "'much', which is no number"),
         ("1.mlp.post_act.7=nan", "finite"),
+        ("1.mlp.post_act.7=1e300", "float32 can hold"),
         ("1.mlp.post_act.7:median", "'median'; choose one of mean, zero"),
     ],
 )

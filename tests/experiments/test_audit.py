@@ -9,12 +9,14 @@ import pytest
 from circuits_jax.circuits import graph
 from circuits_jax.circuits.ablation import full_masks
 from circuits_jax.circuits.circuit import Calibration, Circuit
-from circuits_jax.config import PruneConfig, to_dict
+from circuits_jax.config import AuditConfig, PruneConfig, to_dict
 from circuits_jax.data.generated_source import corpus_words, generate_programs
 from circuits_jax.data.words import WORDS
+from circuits_jax.errors import ConfigError, TaskError
 from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.model.sites import node_sites
 from circuits_jax.training.run import load_run
+from experiments.audit import FORMAT, VERSION, Audit, earlier_reports, find_subjects
 from tests.experiments.command import TINY, finish, start
 
 TASK = "digits"
@@ -155,3 +157,52 @@ def test_a_circuit_of_another_model_is_refused(place, circuit):
     code, _, errors = run_audit(place, mine(place))
     circuit.save(place / "run" / "circuits" / TASK)
     assert code == 1 and len(errors) == 1 and "belongs to model 000000000000" in errors[0]
+
+
+def test_circuits_of_tasks_of_the_users_own_are_audited_with_all_others(place, circuit, tmp_path):
+    run = load_run(place / "run")
+    file = str(place / f"{TASK}.jsonl")
+    prune = dataclasses.replace(PRUNE, tasks=("with_as", file))
+    dataclasses.replace(circuit, provenance={"prune": to_dict(prune)}).save(tmp_path / "circuits" / TASK)
+    for names in (["all"], [TASK], [file]):
+        (subject,) = find_subjects(run, tmp_path, names, AuditConfig())
+        assert subject.task.name == TASK and len(subject.task.templates["train"]) == 40
+    with pytest.raises(ConfigError, match="--tasks is empty"):
+        find_subjects(run, tmp_path, [], AuditConfig())
+    circuit.save(tmp_path / "circuits" / TASK)
+    with pytest.raises(TaskError, match="'digits' is not built in, and its file is not there"):
+        find_subjects(run, tmp_path, ["all"], AuditConfig())
+
+
+def test_a_circuit_cut_on_other_pairs_of_its_task_is_refused(place, circuit, tmp_path):
+    run = load_run(place / "run")
+    prune = dataclasses.replace(PRUNE, tasks=(str(place / f"{TASK}.jsonl"),))
+    known = {"prune": to_dict(prune), "pairs": ["0" * 64, "0" * 64]}
+    dataclasses.replace(circuit, provenance=known).save(tmp_path / "circuits" / TASK)
+    (subject,) = find_subjects(run, tmp_path, ["all"], AuditConfig())
+    with pytest.raises(TaskError, match="not those that its circuit was cut on"):
+        Audit(run, None, AuditConfig(), controls=False).examine(subject, None)
+
+
+@pytest.mark.parametrize("more", [{}, {"tasks": []}, {"tasks": {TASK: 5}}, {"tasks": {TASK: {}}}])
+def test_an_audit_file_that_lacks_something_counts_as_none(circuit, more, tmp_path):
+    circuit.save(tmp_path / "circuits" / TASK)
+    (tmp_path / "audit.json").write_text(json.dumps({"format": FORMAT, "version": VERSION, **more}))
+    assert earlier_reports(tmp_path, AuditConfig()) == {}
+
+
+def test_tasks_are_listed_with_a_checkpoint_and_without_one(place, tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes((place / "run" / "tokenizer.model").read_bytes())
+    unequal = (json.dumps(pair | {"a": f"x = 1\n{pair['a']}"}) for pair in digit_pairs())
+    (tmp_path / "unequal.jsonl").write_text("\n".join(unequal))
+    flags = (f"--tasks={place / TASK}.jsonl,{tmp_path / 'unequal.jsonl'}", "--pairs=40", "--cpu_devices=1")
+    rows = []
+    for workdir in (place / "run", tmp_path):
+        code, out, errors = finish(start(place / "programs", "tasks", f"--workdir={workdir}", *flags))
+        assert (code, errors) == (0, []) and "A  'x = 1\\ny = x, 0" in out, errors
+        rows.append(json.loads((workdir / "tasks.json").read_text())["rows"])
+    with_model, without = (row for row, _ in rows)
+    assert {"loss", "accuracy", "bigram alone"} == set(with_model) - set(without)
+    assert with_model == without | {key: with_model[key] for key in ("loss", "accuracy", "bigram alone")}
+    assert without["survived"] == 1 and without["answers"] == "'1' or '2'"
+    assert all("differ in length" in refused["refused"] for _, refused in rows)

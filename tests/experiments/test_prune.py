@@ -8,6 +8,7 @@ import pytest
 
 from circuits_jax.circuits.planted import plant
 from circuits_jax.config import Config, PruneConfig, TrainConfig
+from circuits_jax.errors import TaskError
 from circuits_jax.model.transformer import Transformer
 from circuits_jax.training.run import Run
 from experiments import prune as command
@@ -95,15 +96,38 @@ def test_every_task_gets_its_smallest_circuit_and_a_second_call_prunes_nothing(
         len(pruners) == 1 and pruners[0].compilations <= 6
     )  # for three tasks, two trials and two lengths of run
     bars = capsys.readouterr().err.replace("\r", "\n").split("\n")
-    assert any(f"quotes {len(planted.nodes)}" in line and "100%" in line for line in bars), bars[-3:]
+    best = f"quotes {len(planted.nodes)} nodes {len(planted.edges)} edges"
+    assert any(best in line and "100%" in line for line in bars), bars[-3:]
 
     again = command.prune_tasks(*surroundings, dataclasses.replace(PRUNE, tasks=TASKS[:2]), tmp_path)
     assert len(pruners) == 1
     assert [outcome.circuit.nodes for outcome in again] == [outcome.circuit.nodes for outcome in outcomes[:2]]
 
+    # The same name and settings, but other pairs: a user's file that was edited is pruned for anew.
+    edited = dataclasses.replace(planted.heldout, answers=planted.heldout.answers[:, ::-1])
+    identity = command.model_hash(planted.config, planted.params)
+    for heldout, circuit in ((planted.heldout, outcomes[0].circuit), (edited, None)):
+        folder, splits = tmp_path / "circuits" / TASKS[0], (planted.train, heldout)
+        found = command._finished(folder, PRUNE, identity, splits)
+        assert (found and found.nodes) == (circuit and circuit.nodes)
+
     rows = command.table(outcomes)
     assert [row["task"] for row in rows] == list(TASKS)
     assert rows[0]["nodes"] == len(planted.nodes) and rows[0]["target"] == "met" and rows[2]["refused"]
+
+
+def test_two_tasks_of_one_name_are_refused(surroundings, monkeypatch, tmp_path):
+    tasks = {
+        "mine.py": types.SimpleNamespace(name="quotes", description="another"),
+        "var_if.py": types.SimpleNamespace(name="var_if"),
+    }
+    known = command.get_task
+    monkeypatch.setattr(command, "get_task", lambda name: tasks.get(name) or known(name))
+    for names in (("quotes", "mine.py"), ("var_if.py",)):
+        name = tasks[names[-1]].name
+        changed = dataclasses.replace(PRUNE, tasks=names)
+        with pytest.raises(TaskError, match=f"two tasks are called '{name}'"):
+            command.prune_tasks(*surroundings, changed, tmp_path)
 
 
 @pytest.mark.parametrize(

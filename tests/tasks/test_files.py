@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from circuits_jax.tasks import TASKS, TaskError, build_pairs, get_task, load_task
+from circuits_jax.tasks import TASKS, TaskError, build_pairs, find_task, get_task, load_task
 from tests.tasks.word_tokenizer import WordTokenizer
 
 PYTHON = """
@@ -69,6 +69,12 @@ def test_names():
         ),
         ("a.py", "x = 1", "defines 0 tasks"),
         ("a.py", "x = (", "fails when imported: SyntaxError"),
+        ("a.py", "1 / 0", "fails when imported: ZeroDivisionError"),
+        ("a.py", "open('/no/such/file')", "fails when imported: FileNotFoundError"),
+        ("a.py", "raise SystemExit(3)", "fails when imported: SystemExit"),
+        ("a.py", PYTHON.replace('"mine"', '"../mine"'), "cannot be called '../mine'"),
+        ("a.jsonl", json.dumps(_row(1) | {"a": "\ud800"}), "line 1 holds half a character"),
+        ("a.jsonl", "[" * 100_000, "line 1 is not JSON"),
         ("a.txt", "", "must be .py or .jsonl"),
         ("missing/a.py", None, "does not exist"),
     ],
@@ -79,3 +85,26 @@ def test_bad_files(tmp_path, name, text, message):
         path.write_text(text)
     with pytest.raises(TaskError, match=message):
         load_task(path)
+
+
+def test_a_python_file_may_define_dataclasses(tmp_path):
+    more = "\nimport dataclasses\n@dataclasses.dataclass\nclass Kind:\n    name: str = 'x'\n"
+    (tmp_path / "mine.py").write_text("from __future__ import annotations\n" + PYTHON + more)
+    assert load_task(tmp_path / "mine.py").name == "mine"
+
+
+def test_jsonl_with_a_byte_order_mark_and_line_ends_within_strings(tmp_path):
+    rows = [_row(1, split="train") | {"a": "x\u2028\x85y"}, _row(2, split="heldout")]
+    text = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (tmp_path / "mine.jsonl").write_bytes(text.encode("utf-8-sig"))
+    (template,) = load_task(tmp_path / "mine.jsonl").templates["train"]
+    assert template.prompts[0] == "x\u2028\x85y"
+
+
+def test_a_circuits_task_is_found_again_by_its_name(tmp_path):
+    (tmp_path / "file.py").write_text(PYTHON)
+    names = ("var_if", str(tmp_path / "gone.jsonl"), str(tmp_path / "file.py"))
+    assert find_task("mine", names) == load_task(tmp_path / "file.py")
+    assert find_task("var_if", ()) is TASKS["var_if"]
+    with pytest.raises(TaskError, match="'gone' is not built in, and its file is not there .*gone.jsonl"):
+        find_task("gone", names)
