@@ -80,7 +80,7 @@ def _figures_of(run: Run) -> Callable[[Pairs], dict[str, str | float]]:
         )
         return {
             "bigram alone": _bigram_accuracy(pairs, run),
-            "loss": float(loss_of_difference(margin * np.array([1.0, -1.0]))),
+            "loss": float(loss_of_difference(margin * np.float32([1, -1]))),
             "accuracy": float((margin > 0).mean()),
         }
 

@@ -21,7 +21,7 @@ from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.data.corpus import Corpus
 from circuits_jax.errors import CircuitError
 from circuits_jax.model.fingerprint import model_hash
-from circuits_jax.tasks import Pairs, build_pairs, get_task
+from circuits_jax.tasks import Pairs, build_pairs, find_task
 from circuits_jax.training.metrics import read_metrics
 from circuits_jax.training.run import Run, load_run
 from circuits_jax.viewer.annotations import read_annotations
@@ -150,18 +150,23 @@ def read_circuit(run: Run, folder: Path) -> tuple[Circuit, Pairs]:
     """
     circuit = load_circuit(folder)
     circuit.check_model(model_hash(run.config.model, run.params), run.tokenizer.hash)
-    if "prune" not in circuit.provenance:
+    prune = circuit.provenance.get("prune")
+    if not isinstance(prune, Mapping) or not {"heldout_pairs", "seed"} <= set(prune):
         raise CircuitError(f"{folder} does not say how the circuit was pruned; prune again")
-    prune = circuit.provenance["prune"]
-    pairs = build_pairs(
-        get_task(circuit.task), run.tokenizer, "heldout", prune["heldout_pairs"], prune["seed"],
-        run.config.model.n_ctx,
-    )  # fmt: skip
-    return circuit, pairs
+    task = find_task(circuit.task, prune.get("tasks", ()))
+    count, n_ctx = prune["heldout_pairs"], run.config.model.n_ctx
+    return circuit, build_pairs(task, run.tokenizer, "heldout", count, prune["seed"], n_ctx)
 
 
-def write_comparison(names: list[str], workdir: Path) -> Path:
+def write_comparison(
+    names: list[str], workdir: Path, annotations: Mapping[str, Mapping[str, str]] | None = None
+) -> Path:
     """Writes `<workdir>/compare.html` of circuits given as tasks of `workdir` or as folders of any run.
+
+    Args:
+      names: Of two circuits or more.
+      workdir: Of the run whose page it becomes.
+      annotations: Of `read_annotations`; by the names that the circuits have on the page.
 
     Raises:
       CircuitError: for fewer than two names, or one that is no circuit of a run.
@@ -193,6 +198,7 @@ def write_comparison(names: list[str], workdir: Path) -> Path:
     path = workdir / "compare.html"
     page = build_report(
         " and ".join(keys), shown, vocabularies=vocabularies, keys=keys, home="report.html", comparison=True,
+        annotations=annotations,
         audits={key: audit for key, audit in zip(keys, audits, strict=True) if audit is not None},
     )  # fmt: skip
     write_report(path, page)
@@ -202,10 +208,10 @@ def write_comparison(names: list[str], workdir: Path) -> Path:
 def main() -> None:
     """The command."""
     workdir = common.workdir()
-    if _COMPARE.value:
-        print(write_comparison(_COMPARE.value, workdir))
-        return
     annotations = None if _ANNOTATIONS.value is None else read_annotations(Path(_ANNOTATIONS.value))
+    if _COMPARE.value:
+        print(write_comparison(_COMPARE.value, workdir, annotations))
+        return
     run = load_run(workdir)
     outcomes = read_outcomes(run, workdir)
     summary, refused = read_records(workdir)

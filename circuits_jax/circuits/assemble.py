@@ -14,7 +14,7 @@ from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.circuits.edge_pruning import prune_edges
 from circuits_jax.circuits.edges import edge_set, without_edges
 from circuits_jax.circuits.importance import measure_importance
-from circuits_jax.circuits.prune import Pruned
+from circuits_jax.circuits.pruned import Pruned
 from circuits_jax.config import PruneConfig, to_dict
 from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.model.transformer import Params, Transformer
@@ -99,5 +99,6 @@ def _provenance(
         "mediocre_model": pruned.mediocre,
         "pairs_survived": pairs[0].survived,
         "pairs": [split.digest for split in pairs],
+        "history": [list(look) for look in pruned.history],
         "versions": {name: importlib.metadata.version(name) for name in ("circuits_jax", "jax", "optax")},
     }

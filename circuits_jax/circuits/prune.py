@@ -6,11 +6,9 @@ candidates of their searches are judged together (`probes`).  Pruning one task i
 
 import collections
 import copy
-import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -18,11 +16,11 @@ from tqdm import tqdm
 
 from circuits_jax.circuits import masks
 from circuits_jax.circuits.ablation import Means, full_masks, pair_arrays
-from circuits_jax.circuits.circuit import Calibration
 from circuits_jax.circuits.cut import Capacities, Narrow, capacities, masked_difference, narrowed, worth
 from circuits_jax.circuits.edges import with_biases
 from circuits_jax.circuits.fit import Batch, Figures, Fitter, Knobs, Run, knobs_of, start
 from circuits_jax.circuits.probes import PairArrays, Prober
+from circuits_jax.circuits.pruned import Fitted, Job, Look, Pruned
 from circuits_jax.circuits.search import Masks, Search, settle, size
 from circuits_jax.circuits.shrink import drop_needless, drop_pathless, first_holding
 from circuits_jax.circuits.spread import replicate
@@ -40,49 +38,6 @@ SETTLED = 0.05
 
 Watch = Callable[[int, str], None]
 """(mask steps done since the last call, summed over runs; what is going on)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Pruned:
-    """What pruning found for one task.
-
-    Attributes:
-      masks: {node site: float32 [width]} of 0 and 1.
-      calibration: Fitted on the training pairs.
-      metrics: Figures of circuit and full model on both splits, and the run's own settings.
-      met_target: Whether the calibrated held-out loss is at most the target.
-      mediocre: Whether the full model itself misses the target on held-out pairs.
-    """
-
-    masks: Masks
-    calibration: Calibration
-    metrics: dict[str, float]
-    met_target: bool
-    mediocre: bool
-
-
-class Job(NamedTuple):
-    """One run: a task's pairs, a seed and settings.
-
-    Attributes:
-      task: The task's name.
-      train, heldout: Its pairs as arrays, all cut to one length.
-      answers: Its answer tokens.
-      seed: Of tau and of the pairs' order.
-      knobs: Its own settings.
-    """
-
-    task: str
-    train: PairArrays
-    heldout: PairArrays
-    answers: np.ndarray
-    seed: int
-    knobs: Knobs
-
-    @property
-    def length(self) -> int:
-        """Tokens of a prompt; only jobs of one length share a program."""
-        return self.train[0].shape[-1]
 
 
 class Pruner:
@@ -145,8 +100,9 @@ class Pruner:
                 bar.update(steps)
                 bar.set_postfix_str(status)
 
-            (kept,) = self.discretise([job], self.fit([job], watch), watch)
-            return self.finish(job, kept, full, watch)
+            (fitted,) = self.fit([job], watch)
+            (kept,) = self.discretise([job], [fitted], watch)
+            return self.finish(job, kept, full, watch, fitted.history)
 
     def job(self, train: Pairs, heldout: Pairs, seed: int | None = None, knobs: Knobs | None = None) -> Job:
         """A run on these pairs, by default with the configured seed and settings."""
@@ -160,20 +116,20 @@ class Pruner:
         _, figures = self._prober.measure(self._whole, everything, job.train, job.heldout)
         return {f"full/{name}": value for name, value in figures.items()}
 
-    def fit(self, jobs: Sequence[Job], watch: Watch, together: int | None = None) -> list[masks.Taus]:
+    def fit(self, jobs: Sequence[Job], watch: Watch, together: int | None = None) -> list[Fitted]:
         """Learns the masks of runs of one length and one number of steps (METHOD 6, steps 1 to 3).
 
         Args:
           jobs: The runs.
           watch: Told how it goes.
           together: See `Fitter.fit`.
-
-        Returns:
-          {node site: float32 [width]} tau of each run.
         """
+        looks: list[list[Look]] = [[] for _ in jobs]
 
         def report(steps: int, figures: Figures) -> None:
             watch(steps * len(jobs), f"{int(np.mean(figures.kept))} nodes, loss {np.mean(figures.loss):.3f}")
+            for mine, kept, loss in zip(looks, figures.kept, figures.loss, strict=True):
+                mine.append(Look((mine[-1].step if mine else 0) + steps, int(kept), round(float(loss), 4)))
 
         runs = [self._start(job) for job in jobs]
         steps, done = int(jobs[0].knobs.steps), 0
@@ -183,23 +139,25 @@ class Pruner:
             until = round(part * steps)
             runs = self._fitter.fit(self._shared, runs, until - done, report, together)
             done = until
-        return [run.taus for run in runs]
+        return [Fitted(run.taus, tuple(mine)) for run, mine in zip(runs, looks, strict=True)]
 
-    def discretise(self, jobs: Sequence[Job], fitted: Sequence[masks.Taus], watch: Watch) -> list[Masks]:
+    def discretise(self, jobs: Sequence[Job], fitted: Sequence[Fitted], watch: Watch) -> list[Masks]:
         """The first n nodes by tau, for the smallest n found to hold the target (METHOD 6, steps 4 and 5).
 
         Args:
           jobs: Runs of one length.
-          fitted: Their taus.
+          fitted: Of `fit`.
           watch: Told how it goes.
         """
         searches = []
-        for job, taus in zip(jobs, fitted, strict=True):
+        for job, (taus, _) in zip(jobs, fitted, strict=True):
             active = {site: np.asarray(tau >= 0, np.float32) for site, tau in taus.items()}
             searches.append(first_holding(taus, self.attribution(active, job.train)))
         return self._settle(searches, jobs, watch, self._whole)
 
-    def finish(self, job: Job, kept: Masks, full: dict[str, float], watch: Watch) -> Pruned:
+    def finish(
+        self, job: Job, kept: Masks, full: dict[str, float], watch: Watch, history: tuple[Look, ...] = ()
+    ) -> Pruned:
         """Drops what `kept` does not need, and measures what is left (METHOD 6, step 6).
 
         Args:
@@ -207,6 +165,7 @@ class Pruner:
           kept: Of `discretise`.
           full: Of `assess`.
           watch: Told how it goes.
+          history: Of the run's `Fitted`.
         """
 
         def search() -> Search[Masks, Masks]:
@@ -229,6 +188,7 @@ class Pruner:
             metrics={**metrics, **full, **figures, "nodes": float(size(left))},
             met_target=metrics["heldout/calibrated_loss"] <= self.config.target,
             mediocre=full["full/heldout/calibrated_loss"] > self.config.target,
+            history=history,
         )
 
     def attribution(self, kept: Masks, data: PairArrays) -> Masks:

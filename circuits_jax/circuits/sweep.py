@@ -20,7 +20,8 @@ import numpy as np
 from tqdm import tqdm
 
 from circuits_jax.circuits.fit import Knobs, knobs_of
-from circuits_jax.circuits.prune import Job, Pruned, Pruner, check_known
+from circuits_jax.circuits.prune import Pruner, check_known
+from circuits_jax.circuits.pruned import Job, Pruned
 from circuits_jax.circuits.search import size
 from circuits_jax.circuits.spread import choose_batching
 from circuits_jax.config import PruneConfig
@@ -170,8 +171,8 @@ def _prune_wave(
         progress.doing = job.task
         mine = slice(at * len(alive[0]), (at + 1) * len(alive[0]))
         found = []
-        for each, masks in zip(jobs[mine], kept[mine], strict=True):
-            found.append(pruner.finish(each, masks, full, progress))
+        for each, masks, learnt in zip(jobs[mine], kept[mine], fitted[mine], strict=True):
+            found.append(pruner.finish(each, masks, full, progress, learnt.history))
             if found[-1].met_target:
                 progress.found(job.task, size(found[-1].masks))
         yield job.task, min(found, key=_quality)

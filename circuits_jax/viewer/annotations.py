@@ -30,6 +30,6 @@ def read_annotations(path: Path) -> dict[str, dict[str, str]]:
     if not isinstance(circuits, dict) or not all(isinstance(notes, dict) for notes in circuits.values()):
         raise CircuitError(f"the annotations {path} lack a table of circuits; save them anew")
     return {
-        key: {node: note[:MAX_NOTE] for node, note in notes.items() if isinstance(note, str)}
+        key: {node: note[:MAX_NOTE] for node, note in notes.items() if isinstance(note, str) and note.strip()}
         for key, notes in circuits.items()
     }

@@ -1,5 +1,6 @@
 """A tokenizer as a page can run it (read by page/bpe.js)."""
 
+import json
 import re
 import tempfile
 from pathlib import Path
@@ -7,12 +8,14 @@ from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2
 
+from circuits_jax.data.tinypython import ENCODER, PATTERN, TinyPython, byte_alphabet
 from circuits_jax.data.tokenizer import SentencePieceTokenizer, Tokenizer
 
 MAX_PIECES = 16384
 
 _PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
 _BPE = 2  # TrainerSpec.ModelType
+_MARKERS = ("<|startoftext|>", "<|endoftext|>")  # in the files of tinypython_2k, and in no text's encoding
 
 
 def embed_vocabulary(tokenizer: Tokenizer) -> dict[str, Any] | None:
@@ -20,9 +23,13 @@ def embed_vocabulary(tokenizer: Tokenizer) -> dict[str, Any] | None:
 
     Returns:
       `pieces` (text by id, space as U+2581), `scores` (by id; a merge with a higher score comes first),
-      `symbols` (ids that are never split nor merged), `bytes` (ids of the 256 bytes) and `eot`; or None for a
-      tokenizer that is not a SentencePiece BPE of up to MAX_PIECES pieces.
+      `symbols` (ids that are never split nor merged), `bytes` (ids of the 256 bytes) and `eot`; for
+      tinypython_2k `pieces` (for display), `ranked` (each token's bytes, a character a byte, by id and so in
+      the order of merges) and `pattern` (what splits text, for JavaScript); or None for a tokenizer that is
+      neither tinypython_2k nor a SentencePiece BPE of up to MAX_PIECES pieces.
     """
+    if isinstance(tokenizer, TinyPython):
+        return _ranked(tokenizer)
     if not isinstance(tokenizer, SentencePieceTokenizer) or tokenizer.vocab_size > MAX_PIECES:
         return None
     with tempfile.TemporaryDirectory() as folder:
@@ -39,6 +46,23 @@ def embed_vocabulary(tokenizer: Tokenizer) -> dict[str, Any] | None:
         "bytes": [i for i, piece in enumerate(pieces) if piece.type == _PIECE.BYTE],
         "unknown": next(i for i, piece in enumerate(pieces) if piece.type == _PIECE.UNKNOWN),
         "eot": tokenizer.eot,
+    }
+
+
+def _ranked(tokenizer: TinyPython) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(Path(folder))
+        encoder = json.loads((Path(folder) / ENCODER).read_bytes())
+    alphabet, by_id = (
+        byte_alphabet(),
+        {token: text for text, token in encoder.items() if text not in _MARKERS},
+    )
+    # White space is another set in JavaScript's \s.
+    pattern = PATTERN.replace(r"\S", r"\P{White_Space}").replace(r"\s", r"\p{White_Space}")
+    return {
+        "pieces": tokenizer.pieces(range(tokenizer.vocab_size)),
+        "ranked": ["".join(chr(alphabet[letter]) for letter in by_id[token]) for token in sorted(by_id)],
+        "pattern": pattern,
     }
 
 

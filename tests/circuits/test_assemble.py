@@ -12,7 +12,7 @@ from circuits_jax.circuits.assemble import make_circuit
 from circuits_jax.circuits.circuit import Calibration, Node, load_circuit
 from circuits_jax.circuits.edges import severed
 from circuits_jax.circuits.planted import plant
-from circuits_jax.circuits.prune import Pruned
+from circuits_jax.circuits.pruned import Pruned
 from circuits_jax.config import PruneConfig, to_dict
 from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.model.taps import mix

@@ -15,7 +15,7 @@ from circuits_jax.circuits.bootstrap import Bootstrap, Figure, pair_accuracies, 
 from circuits_jax.circuits.controls import empty_controls, nonsense, other_seeds, random_model
 from circuits_jax.circuits.natural import find_natural, opening_quotes
 from circuits_jax.circuits.planted import plant
-from circuits_jax.circuits.prune import Pruned
+from circuits_jax.circuits.pruned import Pruned
 from circuits_jax.circuits.verdict import FAITHFUL, NO_BETTER, NOT_SHOWN, assess, decide
 from circuits_jax.config import TOPK_LOCATIONS, AuditConfig, ModelConfig, PruneConfig, SparsityConfig
 from circuits_jax.errors import ConfigError, TaskError

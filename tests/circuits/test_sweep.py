@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from circuits_jax.circuits.circuit import Calibration
 from circuits_jax.circuits.fit import knobs_of
-from circuits_jax.circuits.prune import Job, Pruned
+from circuits_jax.circuits.pruned import Fitted, Job, Look, Pruned
 from circuits_jax.circuits.sweep import Progress, best_first, population, rungs, sweep, total_steps
 from circuits_jax.config import PruneConfig
 from circuits_jax.errors import ConfigError, TaskError
@@ -33,12 +33,13 @@ class Stub:
         self.fitted.append([(job.task, int(job.knobs.steps), job.seed) for job in jobs])
         assert len({job.length for job in jobs}) == len({int(job.knobs.steps) for job in jobs}) == 1
         watch(int(jobs[0].knobs.steps) * len(jobs), "fitting")
-        return jobs
+        return [Fitted({}, (Look(int(job.knobs.steps), 9, 0.1),)) for job in jobs]
 
     def discretise(self, jobs, fitted, watch):
         return [self.mask(self.needed(job)) for job in jobs]
 
-    def finish(self, job, kept, full, watch):
+    def finish(self, job, kept, full, watch, history):
+        assert history == (Look(self.config.steps, 9, 0.1),)  # of whole runs
         self.finished.append((job.task, job.seed))
         nodes = self.needed(job) - 1
         met = self.meets(job)

@@ -9,6 +9,7 @@ import pytest
 from circuits_jax.circuits.planted import plant
 from circuits_jax.config import Config, PruneConfig, TrainConfig
 from circuits_jax.errors import TaskError
+from circuits_jax.model.sites import node_sites
 from circuits_jax.model.transformer import Transformer
 from circuits_jax.training.run import Run
 from experiments import prune as command
@@ -90,6 +91,11 @@ def test_every_task_gets_its_smallest_circuit_and_a_second_call_prunes_nothing(
     for outcome in outcomes[:2]:
         assert set(outcome.circuit.nodes) == set(planted.nodes)
         assert outcome.circuit.provenance["met_target"]
+        steps, nodes, losses = zip(*outcome.circuit.provenance["history"], strict=True)
+        assert steps[-1] == PRUNE.steps and list(steps) == sorted(set(steps))
+        assert (
+            all(0 < count <= sum(node_sites(planted.config).values()) for count in nodes) and min(losses) >= 0
+        )
     assert outcomes[0].circuit.metrics["run/k_coef"] == outcomes[1].circuit.metrics["run/k_coef"]
     assert outcomes[2].circuit is None and "riddle" in outcomes[2].refusal
     assert (

@@ -338,6 +338,17 @@ def test_importance_colours_nodes(pages: Pages, live: Live):
     assert [marks[str(n)][1] for n in live.circuit.nodes] == [d < 0 for d in deltas.tolist()]
 
 
+def test_how_it_was_pruned_is_drawn(pages: Pages, live: Live, example: Example):
+    tab = pages.open(live.page)
+    curve = "document.querySelector('.evidence svg[aria-label^=Pruning]')"
+    assert tab.evaluate(f"{curve}.getAttribute('aria-label')") == (
+        "Pruning curve; task loss ends at 0.200; nodes ends at 40"
+    )
+    assert tab.evaluate(f"{curve}.querySelectorAll('.curve').length") == 2
+    assert "history" not in tab.evaluate("document.querySelector('.provenance').textContent")
+    assert pages.open(example.page).evaluate(f"{curve} === null")  # a file of before it was recorded
+
+
 def test_zoom_pan_and_fit_are_in_the_address(pages: Pages, example: Example):
     tab = pages.open(example.page)
     camera = "document.querySelector('.camera').getAttribute('transform')"
@@ -413,6 +424,11 @@ def test_notes_survive_a_round_trip_through_their_file(pages: Pages, example: Ex
     other.wait(f"{given}.length === 2")
     shown = other.evaluate(given)
     assert shown[0].startswith("</script>") and shown[1] == "mine"
+    said = "document.querySelector('.notes-buttons [role=status]').textContent"
+    other.wait(f"{said} === '1 note loaded'")
+    path.write_text(saved.replace(node, "9.attn.q.1"))
+    load_file(other, "input[type=file]", path)
+    other.wait(f"{said} === 'no note is of a node here'")
     path.write_text("{}")
     load_file(other, "input[type=file]", path)
     other.wait(
@@ -480,7 +496,8 @@ def test_an_index_sorts_and_filters(pages: Pages, example: Example):
         )
         for (name, loss), verdict in zip(names.items(), ("faithful", "not shown", "faithful"), strict=True)
     ]
-    tab = pages.open(build_index("Index", rows, [("quince", "knows <nothing>")], [], SUMMARY))
+    index = build_index("Index", rows, [("quince", "knows <nothing>")], [], SUMMARY)
+    tab = pages.open(index)
     tasks = "[...document.querySelectorAll('tbody tr')].map((r) => r.children[1].firstChild.textContent)"
     assert tab.evaluate(tasks) == ["apple", "mango", "zebra", "quince"]  # what was refused comes last
     tab.evaluate(
@@ -495,7 +512,10 @@ def test_an_index_sorts_and_filters(pages: Pages, example: Example):
     assert tab.evaluate("document.querySelector('tbody a[href=\"zebra.html\"]') !== null")
     tab.key("/")
     tab.type("faith")
-    assert sorted(tab.evaluate(tasks)) == ["mango", "zebra"]
+    assert tab.evaluate(tasks) == ["zebra", "mango"]
+    tab.wait("location.hash.includes('filter=faith')")
+    again = pages.open(index, tab.evaluate(HASH))  # a link reopens it as it was left
+    assert again.evaluate(tasks) == ["zebra", "mango"]
     pages.keep(tab, "index")
 
 

@@ -2,12 +2,15 @@
 
 import base64
 import dataclasses
+import importlib.resources
 import itertools
+import json
 import re
 import struct
 
 import pytest
 
+from circuits_jax.circuits.circuit import Entry
 from circuits_jax.viewer.report import build_report
 from tests.viewer.conftest import Example, Live, Pages
 from tests.viewer.test_report import data_of
@@ -19,7 +22,8 @@ SCALE = "Number(/scale\\(([\\d.]+)/.exec(document.querySelector('.camera').getAt
 
 
 def test_everything_that_can_be_used_has_a_name(pages: Pages, live: Live):
-    tab = pages.open(live.page, f"#node={next(n for n in live.circuit.nodes if n.site.endswith('attn.v'))}")
+    node = next(n for n in live.circuit.nodes if n.site.endswith("attn.v"))
+    tab = pages.open(live.page, f"#node={node}&text=x%0A%20%20%20")  # a token may be blank
     tab.call("Accessibility.enable")
     tree = [n for n in tab.call("Accessibility.getFullAXTree")["nodes"] if not n["ignored"]]
     named = [n for n in tree if n["role"]["value"] in NAMED_ROLES]
@@ -31,8 +35,10 @@ def test_everything_that_can_be_used_has_a_name(pages: Pages, live: Live):
         assert any(name.startswith(f"{node}, ") for name in spoken)
 
 
-def test_the_arrow_keys_reach_every_vertex(pages: Pages, example: Example):
-    tab = pages.open(example.page)
+@pytest.mark.parametrize("address", ["", "#nodes=0.5"])
+def test_the_arrow_keys_reach_every_vertex_that_is_shown(pages: Pages, example: Example, address: str):
+    tab = pages.open(example.page, address)
+    assert (tab.evaluate("document.querySelectorAll('.vertex.weak').length") > 5) == bool(address)
     reached = tab.evaluate("""(() => {
       const here = () => document.activeElement.dataset.id, seen = new Set();
       const press = (key) => {
@@ -49,8 +55,12 @@ def test_the_arrow_keys_reach_every_vertex(pages: Pages, example: Example):
       } while (press("ArrowUp"));
       return [...seen];
     })()""")
-    everything = tab.evaluate("[...document.querySelectorAll('.graph .vertex')].map((e) => e.dataset.id)")
-    assert set(reached) == set(everything) and len(everything) > len(example.circuit.nodes)
+    everything = tab.evaluate(
+        "[...document.querySelectorAll('.graph .vertex:not(.weak)')].map((e) => e.dataset.id)"
+    )
+    assert set(reached) == set(everything) and len(everything) > (
+        5 if address else len(example.circuit.nodes)
+    )
 
 
 def test_pointing_at_a_node_tells_its_name(pages: Pages, live: Live):
@@ -83,8 +93,10 @@ def test_two_fingers_zoom(pages: Pages, example: Example):
 
 
 def test_a_picture_is_saved_as_png(pages: Pages, example: Example):
-    tab = pages.open(example.page)
+    notes = {"single_double_quote": {str(example.circuit.nodes[0]): "a" * 22 + "😀😀 \x01\uffff"}}  # no XML
+    tab = pages.open(build_report("t", [(example.circuit, example.evidence)], annotations=notes))
     saved = tab.evaluate("""new Promise((done) => {
+      addEventListener("unhandledrejection", (event) => done(String(event.reason)));
       navigator.clipboard.write = () => Promise.reject(new DOMException("no", "NotAllowedError"));
       URL.createObjectURL = (blob) => {
         const reader = new FileReader();
@@ -236,6 +248,70 @@ def luminance(colour: str) -> float:
     parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def test_the_pane_follows_a_held_node_when_its_slider_rests(pages: Pages, live: Live):
+    node = live.circuit.nodes[live.circuit.edges[0].source]
+    tab = pages.open(live.page, f"#node={node}")
+    tab.evaluate(
+        "(() => { const hold = document.querySelector('.hold'); hold.focus(); hold.value = hold.max;"
+        "for (const kind of ['input', 'change']) hold.dispatchEvent(new Event(kind, { bubbles: true })); })()"
+    )
+    assert tab.evaluate("document.activeElement === document.querySelector('.hold')")
+    assert tab.evaluate("document.querySelector('.hold-box button').textContent") == "release"
+    held = tab.evaluate("document.querySelector('.held .chip').textContent")
+    tab.click(".pane .link-list a")  # goes on with the node held, not back to before
+    assert tab.evaluate("document.querySelector('.pane h3').textContent") != str(node)
+    assert tab.evaluate("document.querySelector('.held .chip').textContent") == held
+
+
+def test_characters_that_show_nothing_are_spelled_out(pages: Pages):
+    script = (importlib.resources.files("circuits_jax.viewer") / "page" / "format.js").read_text("utf-8")
+    hidden = [
+        "\x00",
+        "\r",
+        "\x85",
+        "\xa0",
+        "\u2003",
+        "\u200b",
+        "\u202e",
+        "\u3000",
+        "\ufeff",
+        "\uffff",
+        "\ud83d",
+    ]
+    texts = json.dumps([*hidden, " ", "\n", "é", "漢", "😀"])
+    shown = pages.open("").evaluate(f"(() => {{ {script} return {texts}.map(tokenAlone); }})()")
+    assert shown == [f"\\u{ord(c):04x}" for c in hidden] + ["␣", "⏎", "é", "漢", "😀"]
+
+
+def test_circuits_of_unlike_models_are_set_side_by_side(pages: Pages, example: Example):
+    """Heads of another size, and more answers than are drawn; keys and zoom work there too."""
+    channel = example.circuit.unembedding[0].channel
+    circuits = [
+        dataclasses.replace(
+            example.circuit,
+            model_config={**example.circuit.model_config, "d_head": size},
+            unembedding=tuple(Entry(first + i, channel, 1.0 + i) for i in range(15)),
+        )
+        for size, first in ((8, 0), (4, 40))
+    ]
+    notes = {"two": {str(example.circuit.nodes[0]): "my name"}}
+    page = build_report(
+        "t",
+        [(c, example.evidence) for c in circuits],
+        keys=["one", "two"],
+        annotations=notes,
+        comparison=True,
+    )
+    tab = pages.open(page)
+    each = "[...document.querySelectorAll('.compare .graph')].map((svg) => svg.querySelectorAll('{}').length)"
+    assert tab.evaluate(each.format(".answer")) == [12, 12]
+    assert tab.evaluate(each.format('.vertex[tabindex="0"]')) == [1, 1]
+    assert tab.evaluate(each.format(".name.given")) == [0, 1]
+    before = tab.evaluate(SCALE)
+    tab.key("+")
+    assert tab.evaluate(SCALE) > before
 
 
 def test_a_comparison_opens_side_by_side(pages: Pages, example: Example):

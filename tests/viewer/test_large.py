@@ -95,8 +95,12 @@ def test_a_box_opens_where_one_of_its_nodes_is_asked_for(pages: Pages):
     tab.click(".pane .button")  # "open on the graph"
     assert {name.rsplit(".", 1)[0] for name in opened(tab)} == {node.site, "2.attn.v"}
     pages.keep(tab, "opened")
-    tab.click(".legend .button")  # "close all boxes"
-    assert opened(tab) == []
+    tab.evaluate(
+        "((slider) => { slider.value = 0.1; slider.dispatchEvent(new Event('input', { bubbles: true })); })"
+        "(document.querySelector('.toolbar input'))"
+    )
+    tab.click(".legend .button")  # "close all boxes", and nothing else
+    assert opened(tab) == [] and "edges=0.1" in tab.evaluate("location.hash")
 
 
 def test_paths_through_closed_boxes_are_of_single_nodes(pages: Pages):

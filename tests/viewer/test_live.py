@@ -12,12 +12,14 @@ import pytest
 from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.circuits.edges import severed
 from circuits_jax.config import TOPK_LOCATIONS, ModelConfig
+from circuits_jax.data.tinypython import TinyPython
 from circuits_jax.model.taps import mix
 from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.viewer import live as live_module
 from circuits_jax.viewer.live import embed_network
 from circuits_jax.viewer.report import build_report
 from circuits_jax.viewer.vocabulary import embed_vocabulary
+from tests.released.test_tinypython import learn_merges, write_pair
 from tests.viewer import conftest, synthetic
 from tests.viewer.conftest import Live, Pages
 
@@ -104,6 +106,18 @@ def test_every_embedded_and_every_typed_prompt_has_pythons_answer(pages: Pages, 
             assert float(logit) == pytest.approx(float(logits[answer]), abs=1e-4)
 
 
+def test_a_task_prompt_can_be_edited_as_the_text_it_is(pages: Pages, live: Live):
+    """Also where a character is several tokens, one a byte."""
+    text = "x = '漢\t"
+    ids = live.tokenizer.encode(text)
+    assert len(ids) > len(text)
+    prompts = [{**live.evidence["prompts"][0], "tokens": [ids, ids]}]
+    vocabularies = {live.circuit.tokenizer_hash: embed_vocabulary(live.tokenizer)}
+    evidence = {**live.evidence, "prompts": prompts}
+    tab = pages.open(build_report("t", [(live.circuit, evidence)], vocabularies=vocabularies))
+    assert tab.evaluate("document.querySelector('.bench textarea').value") == text
+
+
 def test_a_held_node_is_held(pages: Pages, live: Live):
     """Holding a node in the page is what a tap does in Python, at one position or at all."""
     sources = {edge.source for edge in live.circuit.edges}
@@ -137,10 +151,17 @@ def test_a_held_node_is_held(pages: Pages, live: Live):
         assert str(node) in tab.evaluate("document.querySelector('.held').textContent")
 
 
-def test_text_is_encoded_as_python_does(pages: Pages, tokenizer):
+@pytest.mark.parametrize("kind", ["sentencepiece", "tinypython"])
+def test_text_is_encoded_as_python_does(pages: Pages, tokenizer, kind: str, tmp_path: Path):
+    if kind == "tinypython":
+        tokenizer = TinyPython(write_pair(tmp_path / "pair", learn_merges("".join(conftest.TEXTS), 30)))
     rng = np.random.default_rng(0)
-    alphabet = [*"abcdefgxy 012.,:()[]{}#\t\n\r\"'\\\u2581éß\u0301漢😀\x00\u200b\ufeff", '"""', "'''", "    "]
-    alphabet += ["print", "return ", "range(10)", "<0x0A>", "<|endoftext|>", "<unk>"]
+    alphabet = [
+        *"abcdefgxy 012.,:()[]{}#\t\n\r\"'\\\u2581éß\u0301漢😀\x00\u200b\ufeff\x85\xa0\x1c/",
+        '"""',
+        "'''",
+    ]
+    alphabet += ["    ", "print", "return ", "range(10)", "<0x0A>", "<|endoftext|>", "<unk>"]
     texts = ["".join(rng.choice(alphabet, rng.integers(0, 40))) for _ in range(400)] + [
         "",
         " ",
@@ -162,8 +183,17 @@ def test_what_does_not_fit_says_so(live: Live, monkeypatch: pytest.MonkeyPatch, 
     half = dataclasses.replace(live.circuit, model_config={**live.circuit.model_config, "dtype": "bfloat16"})
     assert "bfloat16" in embed_network(half, live.params, [0, 1])[1]
     evidence = {**live.evidence, "network": None, "no_network": reason}
-    tab = pages.open(build_report("t", [(live.circuit, evidence)]), f"#node={live.circuit.nodes[0]}")
+    address = f"#node={live.circuit.nodes[0]}&paint=value"
+    tab = pages.open(build_report("t", [(live.circuit, evidence)]), address)
     assert "does not run in this page" in tab.evaluate("document.querySelector('.bench').textContent")
     recorded = evidence["prompts"][0]["circuit"][0][0]
     logit = tab.evaluate("document.querySelector('[data-logit]').dataset.logit")
     assert float(logit) == pytest.approx(recorded)
+    assert tab.evaluate("document.querySelector('.legend').classList.contains('values')")  # as recorded
+
+
+def test_a_tokenizer_that_does_not_run_in_the_page_is_said(live: Live, pages: Pages):
+    tab = pages.open(build_report("t", [(live.circuit, live.evidence)]))
+    tab.wait("document.querySelector('.agreement').dataset.worst")
+    assert "cannot be typed" in tab.evaluate("document.querySelector('.agreement').textContent")
+    assert tab.evaluate("document.querySelector('.bench textarea').disabled")

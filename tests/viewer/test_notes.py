@@ -12,7 +12,7 @@ from circuits_jax.viewer.verdicts import read_audits, verdict_words
 GOOD = {
     "format": "circuits_jax.annotations",
     "version": 1,
-    "circuits": {"t": {"0.attn.q.1": "the <b> quote", "x": 3}},
+    "circuits": {"t": {"0.attn.q.1": "the <b> quote", "x": 3, "y": " \t"}},
 }
 
 

@@ -97,7 +97,9 @@ def test_a_comparison_holds_both_circuits_and_their_audits(
     found = {"format": "circuits_jax.audit", "version": 1, "settings": settings, "tasks": {"old": report}}
     (tmp_path / "audit.json").write_text(json.dumps(found))
     monkeypatch.setattr(view, "gather_evidence", lambda *rest: live.evidence)
-    data = data_of(write_comparison(["new", "old"], tmp_path).read_text())
+    notes = {"old": {str(live.circuit.nodes[0]): "my name"}}
+    data = data_of(write_comparison(["new", "old"], tmp_path, notes).read_text())
+    assert data["annotations"] == notes
     assert data["comparison"] is True and [c["key"] for c in data["circuits"]] == ["new", "old"]
     assert [c["nodeDeltas"] is None for c in data["circuits"]] == [False, True]
     assert data["circuits"][0]["audit"] is None
@@ -111,6 +113,9 @@ def test_circuits_go_by_their_folders_and_newer_files_are_refused(live: Live, ru
     path = tmp_path / "circuits" / "seed 1" / MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 99}))
     with pytest.raises(CircuitError, match="version 99"):
+        read_outcomes(run, tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2, "provenance": {"prune": {}}}))
+    with pytest.raises(CircuitError, match="does not say how"):
         read_outcomes(run, tmp_path)
 
 

@@ -110,7 +110,7 @@ function legend(graph) {
     s("g", { class: "vertex node " + kind }, s("circle", { class: "mark " + (tone ?? ""), style: tone ? "--tone:1" : null, cx: 7, cy: 7, r: NODE_RADIUS })));
   return h("p", { class: "legend" },
     graph.aggregated ? h("strong", {}, "Each box is all nodes of one site; select it to open it.") : null,
-    state.now.open ? h("a", { class: "button", href: state.href({ open: "", view: "", node: "" }) }, "close all boxes") : null,
+    state.now.open ? h("button", { type: "button", class: "button", onclick: () => state.go({ open: "", view: "", node: "", to: "" }) }, "close all boxes") : null,
     h("span", {}, sample("link positive"), "positive"), h("span", {}, sample("link negative"), "negative"),
     h("span", {}, sample("rail"), "residual channel"), h("span", {}, mark("bias-only"), "bias only"),
     nodeDeltas ? h("span", { class: "of-importance" }, "loss without it: 0", h("i", { class: "scale needed" }), formatSigned(Math.max(0, ...nodeDeltas))) : null,
@@ -164,10 +164,11 @@ function render(now, before = null) {
   showSelection(graph, view.svg, vertex?.id ?? null, now.to || null);
   showNotes(graph, view.notes[circuit.key]);
   showFilters(graph, now);
-  const ofValue = now.paint === "value" && live.run;
-  if (ofValue) paintValues(graph, live.run.values[live.at]);
+  setTabStop(graph, vertex);
+  const values = now.paint === "value" ? valuesAt(circuit, live) : null;
+  if (values) paintValues(graph, values);
   else paintImportance(graph);
-  view.legend.classList.toggle("values", Boolean(ofValue));
+  view.legend.classList.toggle("values", Boolean(values));
   showShares(graph, sharesOf(circuit, live));
   if (live.prompt) view.benchView.show(now, live);
   showPane(now, before, vertex, live);
@@ -203,12 +204,21 @@ function showPane(now, before, vertex, live) {
   if (focus?.classList.contains("hold")) return void (pane.querySelector(".live-value").textContent = formatNumber(live.run.values[live.at][vertex.place]));
   const opened = same ? [...pane.querySelectorAll("details")].map((d) => d.open) : [];
   replaceContent(pane, paneContent({
-    graph: view.graph, state, vertex, bench: view.bench, live, note: view.notes[circuit.key]?.[vertex?.id], changeNote: (note) => changeNote(vertex, note),
+    graph: view.graph, state, vertex, bench: view.bench, live, note: view.notes[circuit.key]?.[vertex?.id],
+    changeNote: (note) => changeNote(vertex, note), settleHold,
   }));
   if (same) pane.querySelectorAll("details").forEach((d, i) => (d.open = opened[i] ?? d.open));
   pane.classList.toggle("open", Boolean(vertex));
   pane.scrollTop = top;
   view.paneOf = circuit;
+}
+
+/** The slider of a held node rests: now all of the pane, its links too, is of the value that it was left at. */
+function settleHold() {
+  const { now } = state, vertex = chosenVertex(now);
+  document.activeElement.blur();
+  showPane(now, now, vertex, liveRun(now, vertex));
+  view.pane.querySelector(".hold")?.focus({ preventScroll: true });
 }
 
 function changeNote(vertex, note) {
@@ -220,15 +230,18 @@ function changeNote(vertex, note) {
 }
 
 function showComparison(circuit, other) {
-  Object.assign(view, { circuit: null, camera: null, entries: null });
-  const { element, fit } = compareView(circuit, other, state, tip);
+  const { element, fit, camera } = compareView(circuit, other, state, tip);
+  Object.assign(view, { circuit: null, camera, entries: null });
   replaceContent(document.getElementById("circuit"), element);
   fit();
 }
 
+/** Returns how many of the notes are of nodes here, in words. */
 function loadNotes(notes) {
   Object.assign(view, { notes: mergeNotes(view.notes, notes), entries: null });
   render(state.now, state.now);
+  const known = page.circuits.flatMap((c) => c.nodes.filter((_, place) => notes[c.key]?.[nodeId(c, place)])).length;
+  return known ? `${known} ${known === 1 ? "note" : "notes"} loaded` : "no note is of a node here";
 }
 
 addEventListener("beforeunload", (event) => { if (view.unsaved) event.preventDefault(); }); // the browser asks before it leaves

@@ -10,7 +10,7 @@ function benchView(bench, state) {
     prompts.flatMap((_, number) => [option(number, 0), option(number, 1)]));
   const typed = h("textarea", {
     rows: 2, spellcheck: "false", autocapitalize: "off", autocomplete: "off", "aria-label": "Prompt",
-    placeholder: bench.encode ? "Type any Python" : "This tokenizer does not run in the page", disabled: !bench.encode || !bench.network,
+    placeholder: "Type any Python", disabled: !bench.encode || !bench.network,
     oninput: () => state.go({ text: typed.value, at: "" }, { replace: true }),
     onblur: () => { if (!typed.value) typed.value = typed.dataset.text; },
   });
@@ -36,13 +36,14 @@ function showAgreement(bench, element) {
   element.dataset.worst = worst;
   element.dataset.prompts = prompts;
   element.textContent = `The circuit runs in this page; on ${prompts - ties} prompts its logits are within ${formatNumber(worst, 2)} of Python’s` +
-    (ties ? `, ${ties} more lie on a near-tie of AbsTopK.` : ".");
+    (ties ? `, ${ties} more lie on a near-tie of AbsTopK.` : ".") +
+    (bench.encode ? "" : " Prompts cannot be typed: the model’s tokenizer does not run here.");
 }
 
 /** `live` is {prompt, run, plain: the run without held nodes, overrides, at}. */
 function showBench(bench, state, parts, now, live) {
   const { circuit } = bench, { prompt } = live;
-  const text = prompt.typed ? now.text : prompt.tokens.map((token) => byteText(pieceOf(circuit, token))).join("");
+  const text = prompt.typed ? now.text : textOf(circuit, prompt.tokens);
   parts.typed.dataset.text = text;
   const emptied = parts.typed === document.activeElement && !parts.typed.value; // by hand: the next key begins anew
   if (parts.typed.value !== text && !emptied) parts.typed.value = text;
@@ -56,10 +57,15 @@ function showBench(bench, state, parts, now, live) {
   parts.problem.textContent = prompt.problem ?? (prompt.tokens.length ? "" : "Type a prompt, or choose one above.");
 }
 
-/** A lone byte's display text as the character it is, where it is one. */
-function byteText(piece) {
-  const byte = /^\\x([0-7][0-9a-f])$/.exec(piece);
-  return byte ? String.fromCharCode(parseInt(byte[1], 16)) : piece;
+/** The text of tokens, of which some may be single bytes of a character. */
+function textOf(circuit, tokens) {
+  const ranked = vocabularyOf(circuit)?.ranked;
+  const bytes = tokens.flatMap((token) => {
+    if (ranked?.[token]) return [...ranked[token]].map((letter) => letter.charCodeAt(0));
+    const piece = pieceOf(circuit, token), byte = /^\\x([0-9a-f]{2})$/.exec(piece);
+    return byte ? [parseInt(byte[1], 16)] : bytesOf(piece);
+  });
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(Uint8Array.from(bytes));
 }
 
 function tokenStrip(circuit, state, now, { prompt, run, at, vertex }) {
@@ -72,6 +78,7 @@ function tokenStrip(circuit, state, now, { prompt, run, at, vertex }) {
     const kind = (other && other[t] !== token ? " differs" : "") + (t === at ? " chosen" : "");
     const span = tokenSpan(pieceOf(circuit, token), value, scale, kind);
     span.setAttribute("role", "button");
+    span.setAttribute("aria-label", tokenAlone(pieceOf(circuit, token))); // a blank has no name of its own
     span.dataset.token = token;
     span.setAttribute("tabindex", "0");
     span.setAttribute("aria-pressed", String(t === at));

@@ -1,10 +1,12 @@
 // SentencePiece's byte-pair encoding, as Python runs it: spaces become U+2581, symbols stay whole, neighbours
 // merge best score first (the leftmost of equals), and characters outside the vocabulary fall back to bytes.
+// And tiktoken's: text is split by a pattern, and the bytes of each part merge, those of the lowest rank first.
 
 const SPACE_MARK = "\u2581";
 
 /** A function from text to token ids; `vocabulary` is what vocabulary.py embedded. */
 function makeEncoder(vocabulary) {
+  if (vocabulary.ranked) return makeRankedEncoder(vocabulary);
   const ids = new Map(vocabulary.pieces.map((piece, id) => [piece, id]).filter(([piece]) => piece !== null));
   const symbols = vocabulary.symbols.map((id) => vocabulary.pieces[id]).sort((a, b) => b.length - a.length);
   const encodePart = (text) => {
@@ -17,8 +19,23 @@ function makeEncoder(vocabulary) {
   ]);
 }
 
+function bytesOf(text) {
+  return [...new TextEncoder().encode(text)];
+}
+
 function byteIds(text, vocabulary) {
-  return [...new TextEncoder().encode(text)].map((byte) => vocabulary.bytes[byte]);
+  return bytesOf(text).map((byte) => vocabulary.bytes[byte]);
+}
+
+/** `ranked` are the tokens in the order of ids and of merges, a character a byte. */
+function makeRankedEncoder({ ranked, pattern }) {
+  const ids = new Map(ranked.map((text, id) => [text, id])), scores = ranked.map((_, id) => -id);
+  const parts = new RegExp(pattern, "gu");
+  return (text) => (text.match(parts) ?? []).flatMap((part) => {
+    const bytes = bytesOf(part).map((byte) => String.fromCharCode(byte)), whole = ids.get(bytes.join(""));
+    if (whole !== undefined) return [whole];
+    return mergePieces(bytes.map((byte) => ({ text: byte, frozen: false })), ids, scores).map((piece) => ids.get(piece));
+  });
 }
 
 /** Characters and whole symbols (the longest that fits): [{text, frozen}]. */

@@ -1,44 +1,43 @@
-// Line charts; the training curve has losses on the left axis and L0 on a logarithmic right axis.
+// Line charts; those over steps have losses on the left axis and a count or share on a logarithmic right axis.
 
 const CHART = { width: 720, height: 300, left: 52, right: 66, top: 16, bottom: 42 };
 
 function trainingChart({ loss, validation_loss: validation, l0 }) {
-  const losses = [...loss, ...validation];
-  const every = [...losses, ...l0].filter(([, y]) => y !== null);
-  if (every.length < 2) return h("p", { class: "quiet" }, "No training curve was recorded.");
-  const steps = every.map(([x]) => x);
-  const x = linear(Math.min(...steps), Math.max(...steps), CHART.left, CHART.width - CHART.right);
-  const low = CHART.height - CHART.bottom;
+  const losses = [{ name: "training loss", kind: "loss", points: loss }, { name: "validation loss", kind: "validation", points: validation, dots: true }];
+  return stepChart("Training curve", losses, { name: "L0", kind: "l0", points: l0 });
+}
+
+/** How a circuit's masks were learnt: rows [step, nodes, loss of the batch]. */
+function pruningChart(history) {
+  return stepChart("Pruning curve", [{ name: "task loss", kind: "loss", points: history.map(([step, , loss]) => [step, loss]) }],
+    { name: "nodes", kind: "l0", points: history.map(([step, nodes]) => [step, nodes]) });
+}
+
+/** Lines {name, kind, points, dots} of losses over steps, and one of something else. */
+function stepChart(name, losses, other) {
+  const left = losses.flatMap(({ points }) => points), right = { ...other, points: other.points.filter(([, v]) => v > 0) };
+  const every = [...left, ...right.points].filter(([, y]) => y !== null);
+  if (every.length < 2) return h("p", { class: "quiet" }, `No ${name.toLowerCase()} was recorded.`);
+  const steps = every.map(([x]) => x), drawn = [...losses, right].filter(({ points }) => points.length);
+  const x = linear(Math.min(...steps), Math.max(...steps), CHART.left, CHART.width - CHART.right), low = CHART.height - CHART.bottom;
   const svg = s("svg", {
     class: "chart", viewBox: `0 0 ${CHART.width} ${CHART.height}`, role: "img",
-    "aria-label": chartWords(loss, validation, l0),
+    "aria-label": [name, ...drawn.map((line) => `${line.name} ends at ${formatNumber(line.points.at(-1)[1])}`)].join("; "),
   });
   svg.append(axisX(x, low));
-  if (losses.length) {
-    const y = leftScale(losses.map(([, v]) => v).filter((v) => v !== null), low);
-    svg.append(axisY(y, "left", "loss (nats)"), curveLine(loss, x, y, "loss"), curveLine(validation, x, y, "validation"));
-    if (validation.length <= 60) validation.forEach(([step, v]) => svg.append(s("circle", { class: "validation", cx: x(step), cy: y(v), r: 2.4 })));
+  if (left.length) {
+    const y = leftScale(left.map(([, v]) => v).filter((v) => v !== null), low);
+    svg.append(axisY(y, "left", "loss (nats)"), ...losses.map(({ points, kind }) => curveLine(points, x, y, kind)));
+    for (const { points, kind } of losses.filter((line) => line.dots && line.points.length <= 60)) {
+      points.forEach(([step, v]) => svg.append(s("circle", { class: kind, cx: x(step), cy: y(v), r: 2.4 })));
+    }
   }
-  const positive = l0.filter(([, v]) => v > 0);
-  if (positive.length) {
-    const y = logScale(positive.map(([, v]) => v), low);
-    svg.append(axisY(y, "right", "L0 (log)"), curveLine(positive, x, y, "l0"));
+  if (right.points.length) {
+    const y = logScale(right.points.map(([, v]) => v), low);
+    svg.append(axisY(y, "right", `${right.name} (log)`), curveLine(right.points, x, y, right.kind));
   }
-  return h("figure", { class: "chart-box" }, svg, chartLegend({ loss, validation, l0: positive }));
-}
-
-function chartWords(loss, validation, l0) {
-  const last = (name, points) => (points.length ? `${name} ends at ${formatNumber(points.at(-1)[1])}` : null);
-  return ["Training curve", last("loss", loss), last("validation loss", validation), last("L0", l0)]
-    .filter(Boolean).join("; ");
-}
-
-function chartLegend({ loss, validation, l0 }) {
-  const entry = (kind, name, points) => points.length &&
-    h("span", {}, h("i", { class: "key " + kind }), `${name} `, h("b", {}, formatNumber(points.at(-1)[1])));
-  return h("figcaption", {}, [
-    entry("loss", "training loss", loss), entry("validation", "validation loss", validation), entry("l0", "L0", l0),
-  ].filter(Boolean));
+  return h("figure", { class: "chart-box" }, svg, h("figcaption", {}, drawn.map((line) =>
+    h("span", {}, h("i", { class: "key " + line.kind }), `${line.name} `, h("b", {}, formatNumber(line.points.at(-1)[1]))))));
 }
 
 /** A function from [from, to] to [start, end], with its ticks. */

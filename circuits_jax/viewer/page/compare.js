@@ -27,9 +27,10 @@ function unionOf(a, b) {
       if (!edges.has(key)) edges.set(key, [places[source], places[target], weight]);
     }
   }
-  const entries = new Map([...a.unembedding, ...b.unembedding].map((entry) => [entry.slice(0, 2).join(), entry]));
+  const read = [a, b].flatMap((c) => drawnAnswers(c).flatMap(([, entries]) => entries));
+  const entries = new Map(read.map((entry) => [entry.slice(0, 2).join(), entry]));
   return {
-    ...a, nodes, edges: [...edges.values()], unembedding: [...entries.values()], nodeDeltas: null, edgeDeltas: null,
+    ...a, nodes, edges: [...edges.values()], unembedding: [...entries.values()], maxAnswers: Infinity, nodeDeltas: null, edgeDeltas: null,
     model: { ...a.model, n_layer: Math.max(a.model.n_layer, b.model.n_layer) },
     evidence: { ...a.evidence, words: { ...b.evidence.words, ...a.evidence.words }, pieces: { ...b.evidence.pieces, ...a.evidence.pieces } },
   };
@@ -52,6 +53,8 @@ function compareView(a, b, state, tip) {
       if (link.kind === "edge" && aloneEdges.has(`${link.source.id} ${link.target.id}`)) link.element.classList.add("alone");
     }
     paintImportance(graph);
+    showNotes(graph, view.notes[circuit.key]);
+    setTabStop(graph);
     const own = {}, follower = follow(own);
     own.camera = makeCamera(svg, camera, layout, (view) => { placeRowLabels(labels, view); follower(view); });
     cameras.push(own.camera);
@@ -66,14 +69,15 @@ function compareView(a, b, state, tip) {
     for (const { svg, layout } of panels) svg.style.height = graphHeight(layout, svg) + "px";
     for (const camera of cameras) camera.fit();
   };
-  return { element, fit };
+  return { element, fit, camera: cameras[0] }; // the other follows
 }
 
-/** Takes every vertex's place from the drawing of both; returns the boxes of its own heads. */
+/** Takes every vertex's place from the drawing of both; returns the boxes of its own heads, which place their hubs. */
 function placeLike(graph, spots) {
   for (const vertex of graph.vertices.values()) {
-    const spot = spots.vertices.get(vertex.id);
-    Object.assign(vertex, { x: spot.x, y: spot.y });
+    if (vertex.kind === "hub") continue; // heads of another size are not in that drawing
+    const { x, y } = spots.vertices.get(vertex.id);
+    Object.assign(vertex, { x, y });
   }
   const boxes = graph.heads.map((head) => ({ ...head, ...headSpan(head) }));
   for (const box of boxes) placeBox(box, 0);

@@ -14,6 +14,7 @@ function verdictBand(circuit) {
 }
 
 function evidenceSection(circuit) {
+  const { history } = circuit.provenance; // of files of before it was recorded there is none
   return h("section", { class: "evidence", "aria-label": "Evidence" },
     h("h2", {}, "Evidence"),
     h("div", { class: "evidence-grid" },
@@ -21,6 +22,8 @@ function evidenceSection(circuit) {
       circuit.audit ? h("div", {}, h("h4", {}, "Audit"), criteriaTable(circuit.audit),
         page.auditPage ? h("p", {}, h("a", { href: page.auditPage }, "the whole report")) : null) : null,
       circuit.audit?.controls ? h("div", {}, h("h4", {}, "Controls"), controlsTable(circuit)) : null,
+      history?.length > 1 ? h("div", {}, h("h4", {}, "Pruning curve"), pruningChart(history),
+        h("p", { class: "quiet" }, "While the masks were learnt, before nodes and edges that are not needed were dropped. Losses are of single batches, not calibrated.")) : null,
       circuit.curve.length ? h("div", {}, h("h4", {}, "Loss against nodes kept"), curveChart(circuit)) : null,
       h("div", {}, h("h4", {}, "The task\u2019s examples"), examplePrompts(circuit))),
     provenance(circuit));
@@ -86,7 +89,7 @@ function examplePrompts(circuit) {
 
 /** Everything that says where the circuit came from, flattened to rows. */
 function provenance(circuit) {
-  const rows = [];
+  const rows = [], { history, ...recorded } = circuit.provenance; // its history is drawn
   const flatten = (name, value) => {
     if (value !== null && typeof value === "object" && !Array.isArray(value)) {
       for (const [key, inner] of Object.entries(value)) flatten(name ? `${name} ${key}` : key, inner);
@@ -94,7 +97,7 @@ function provenance(circuit) {
   };
   const found = Object.entries(circuit.metrics).filter(([name]) => !isJudgement(name.replace(FULL, "")) && !["nodes", "edges"].includes(name));
   flatten("", {
-    ...circuit.provenance, ...Object.fromEntries(found), "model hash": circuit.hashes.model, "tokenizer hash": circuit.hashes.tokenizer,
+    ...recorded, ...Object.fromEntries(found), "model hash": circuit.hashes.model, "tokenizer hash": circuit.hashes.tokenizer,
   });
   const cells = rows.map(([name, value]) => h("tr", {}, h("th", { scope: "row" }, name), h("td", {}, formatCell(value))));
   return h("details", { class: "provenance" }, h("summary", {}, "Provenance"), h("table", {}, h("tbody", {}, cells)));

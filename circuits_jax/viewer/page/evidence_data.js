@@ -8,6 +8,7 @@ function pieceOf(circuit, token) {
   const known = circuit.evidence.pieces[token];
   if (known !== undefined) return known;
   const vocabulary = vocabularyOf(circuit), piece = vocabulary?.pieces[token];
+  if (vocabulary?.ranked) return piece ?? `token ${token}`;
   if (typeof piece === "string") return piece.replaceAll(SPACE_MARK, " ");
   const byte = vocabulary?.bytes.indexOf(token) ?? -1;
   return byte >= 0 ? "\\x" + byte.toString(16).padStart(2, "0") : `token ${token}`;

@@ -31,8 +31,9 @@ function formatCell(value) {
   return typeof value === "string" ? value : JSON.stringify(value);
 }
 
-// Control characters, and those that change the direction or the joining of the text around them.
-const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+// Control characters, blanks other than the space, those that change the direction or the joining of the text around them,
+// and what is no character at all: half a pair, and others that XML cannot hold.
+const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u00a0\u00ad\u061c\u1680\u180e\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ud800-\udfff\ufeff\ufff9-\ufffb\ufffe\uffff]/gu;
 
 function showUnseen(text) {
   return text.replace(UNSEEN, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
@@ -54,7 +55,8 @@ function clampIndex(text, last) {
 }
 
 function clip(text, length) {
-  return text.length > length ? text.slice(0, length - 1) + "\u2026" : text;
+  const characters = [...text]; // not UTF-16 units, of which half a character would be left
+  return characters.length > length ? characters.slice(0, length - 1).join("") + "\u2026" : text;
 }
 
 /** `items` as a phrase: "a", "a and b", "a, b and c". */

@@ -128,13 +128,17 @@ function addWords(graph) {
   }
 }
 
-/** The answer tokens with the largest weights, and the ends of the channels that they are read from. */
-function addAnswers(graph) {
-  const byToken = [...groupBy(graph.circuit.unembedding, ([token]) => token)];
+/** The answer tokens with the largest weights, so many as are drawn: [[token, its entries of the unembedding], ...]. */
+function drawnAnswers({ unembedding, maxAnswers = MAX_ANSWERS }) {
   const size = ([, entries]) => Math.max(...entries.map(([, , weight]) => Math.abs(weight)));
-  byToken.sort((a, b) => size(b) - size(a) || a[0] - b[0]);
-  graph.hiddenAnswers = Math.max(0, byToken.length - MAX_ANSWERS);
-  for (const [token, entries] of byToken.slice(0, MAX_ANSWERS)) {
+  return [...groupBy(unembedding, ([token]) => token)].sort((a, b) => size(b) - size(a) || a[0] - b[0]).slice(0, maxAnswers);
+}
+
+/** Answers, and the ends of the channels that they are read from. */
+function addAnswers(graph) {
+  const drawn = drawnAnswers(graph.circuit);
+  graph.hiddenAnswers = new Set(graph.circuit.unembedding.map(([token]) => token)).size - drawn.length;
+  for (const [token, entries] of drawn) {
     const text = pieceOf(graph.circuit, token);
     addVertex(graph, "answer." + token, {
       kind: "answer", row: graph.answerRow, token, text, name: `answer ${tokenAlone(text)}`,

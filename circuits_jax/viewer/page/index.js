@@ -2,7 +2,6 @@
 
 const THUMBNAIL = { width: 186, height: 124 };
 const state = makeState(render);
-const order = { column: "task", down: false };
 
 function thumbnail(circuit) {
   const graph = buildGraph(circuit, openSites(circuit, "")), { width, height } = layOut(graph);
@@ -21,7 +20,13 @@ const COLUMNS = [
   ["nodes", (row) => row.nodes], ["edges", (row) => row.edges], ["verdict", (row) => row.verdict],
 ];
 
-function compareRows(a, b) {
+/** {column, down} out of the state; by task where that names no column. */
+function orderOf({ sort }) {
+  const column = sort.replace(/^-/, "");
+  return COLUMNS.some(([name]) => name === column) ? { column, down: sort !== column } : { column: "task", down: false };
+}
+
+function compareRows(a, b, order) {
   if ((a.circuit === null) !== (b.circuit === null)) return a.circuit === null ? 1 : -1; // refused tasks come last
   const value = COLUMNS.find(([name]) => name === order.column)[1];
   const [x, y] = [value(a), value(b)];
@@ -33,13 +38,13 @@ function verdictBadge({ verdict }) {
   return h("span", { class: "verdict " + (verdict === "faithful" ? "good" : "doubtful") }, verdict);
 }
 
-function showTable(filter) {
-  const wanted = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-  const rows = page.rows.filter((row) => wanted.every((word) => `${row.task} ${row.note} ${row.verdict}`.toLowerCase().includes(word))).sort(compareRows);
+function showTable(now) {
+  const order = orderOf(now), wanted = now.filter.toLowerCase().split(/\s+/).filter(Boolean);
+  const rows = page.rows.filter((row) => wanted.every((word) => `${row.task} ${row.note} ${row.verdict}`.toLowerCase().includes(word))).sort((a, b) => compareRows(a, b, order));
   const sorted = (name) => (order.column === name ? (order.down ? "descending" : "ascending") : "none");
   const words = ["task", "verdict"];
   const head = h("tr", {}, h("td", {}), COLUMNS.map(([name]) => h("th", { scope: "col", "aria-sort": sorted(name), class: words.includes(name) ? null : "number" },
-    h("button", { type: "button", onclick: () => { Object.assign(order, { down: order.column === name && !order.down, column: name }); showTable(filter); } },
+    h("button", { type: "button", onclick: () => sortBy(name, order) },
       name, order.column === name ? (order.down ? " \u2193" : " \u2191") : ""))));
   const cell = (row, [name, value]) => {
     if (name === "task") return h("td", {}, row.href ? h("a", { href: row.href }, row.task) : row.task, row.note ? h("div", { class: "quiet reason" }, row.note) : null);
@@ -51,15 +56,25 @@ function showTable(filter) {
   h("p", { class: "quiet" }, rows.length ? "Losses (nats) and accuracies are of held-out pairs, calibrated." : "No circuit matches."));
 }
 
-function render(now) {
-  applyTheme(now);
+/** By another column, or the other way round; the heading keeps the focus. */
+function sortBy(name, order) {
+  state.go({ sort: (order.column === name && !order.down ? "-" : "") + name }, { replace: true });
+  document.querySelector("[aria-sort$=ing] button").focus();
 }
 
-const filter = h("input", { type: "search", id: "search", placeholder: "Filter  /", "aria-label": "Filter circuits", oninput: () => showTable(filter) });
+function render(now) {
+  applyTheme(now);
+  if (filter.value !== now.filter) filter.value = now.filter;
+  showTable(now);
+}
+
+const filter = h("input", {
+  type: "search", id: "search", placeholder: "Filter  /", "aria-label": "Filter circuits",
+  oninput: () => state.go({ filter: filter.value }, { replace: true }),
+});
 const elsewhere = [["bridges", page.bridgePage], ["audit", page.auditPage]].filter(([, href]) => href);
 replaceContent(document.getElementById("tools"), ...elsewhere.map(([name, href]) => h("a", { class: "home", href }, name)), filter, themeButton(state));
 replaceContent(document.getElementById("circuit"), h("div", { id: "index", class: "table-scroll" }));
-showTable(filter);
 showRun();
 render(state.now);
 addEventListener("keydown", (event) => {

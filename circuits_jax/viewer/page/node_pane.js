@@ -14,7 +14,7 @@ function paneContent(context) {
   return [
     close, paneHead(vertex, aliasesOf(graph.circuit, vertex)[1]), paths,
     descriptionSection(graph.circuit, vertex), noteEditor(vertex, context.note, context.changeNote),
-    statistics(graph, vertex), holdSection(graph.circuit, vertex, live, state),
+    statistics(graph, vertex), holdSection(graph.circuit, vertex, live, context),
     linkSections(graph, vertex, href), pairsSection(bench, vertex, state),
     attentionSection(bench, vertex, live), examplesSection(graph.circuit, vertex),
   ];
@@ -89,7 +89,7 @@ function statistics(graph, vertex) {
 }
 
 /** A slider that holds the node at a value, at the chosen token or everywhere. */
-function holdSection(circuit, vertex, live, state) {
+function holdSection(circuit, vertex, live, { state, settleHold }) {
   if (!live.run) return null;
   const { place } = vertex, { scale } = circuit.evidence.nodes[place];
   const told = live.overrides.get(place), value = live.run.values[live.at][place];
@@ -101,7 +101,7 @@ function holdSection(circuit, vertex, live, state) {
     state.go({ set: formatOverrides(circuit, overrides) }, { replace: true });
   };
   const limit = 1.5 * Math.max(scale, Math.abs(value)) || 1;
-  const slider = h("input", { type: "range", class: "hold", min: -limit, max: limit, step: limit / 200, "aria-label": `Value of ${vertex.name}`, oninput: () => hold(Number(slider.value)) });
+  const slider = h("input", { type: "range", class: "hold", min: -limit, max: limit, step: limit / 200, "aria-label": `Value of ${vertex.name}`, oninput: () => hold(Number(slider.value)), onchange: settleHold });
   slider.value = value;
   return h("div", { class: "hold-box" },
     h("label", {}, `At token ${live.at + 1} of the bench: `, h("b", { class: "live-value" }, formatNumber(value)), slider),

@@ -38,8 +38,8 @@ const NOTE_SHOWN = 24, NOTE_LETTER = 7; // letters of a note on the graph, and t
 function showNotes(graph, notes) {
   const nodes = [...graph.vertices.values()].filter((v) => v.kind === "node");
   for (const vertex of nodes) {
-    vertex.note = notes?.[vertex.id] ?? "";
-    vertex.label.firstChild.textContent = clip(showUnseen(vertex.note), NOTE_SHOWN) || String(vertex.index);
+    vertex.note = showUnseen(notes?.[vertex.id] ?? "").trim();
+    vertex.label.firstChild.textContent = clip(vertex.note, NOTE_SHOWN) || String(vertex.index);
     vertex.label.classList.toggle("given", Boolean(vertex.note));
     vertex.element.setAttribute("aria-label", (vertex.note ? vertex.note + ": " : "") + nodeWords(vertex));
   }
@@ -68,7 +68,7 @@ function noteEditor(vertex, note, changed) {
   return h("div", { class: "note-editor" }, field);
 }
 
-/** Buttons that save and load all notes of the page: `read()` gives them, `saved()` and `loaded(notes)` are told. */
+/** Buttons that save and load all notes of the page: `read()` gives them, `saved()` is told, `loaded(notes)` says what came of them. */
 function notesButtons(read, saved, loaded) {
   const message = h("span", { class: "quiet", role: "status" });
   const file = h("input", { type: "file", accept: ".json,application/json", hidden: true, onchange: async () => {
@@ -76,8 +76,7 @@ function notesButtons(read, saved, loaded) {
     file.value = "";
     if (!chosen) return;
     try {
-      loaded(parseNotes(await chosen.text()));
-      message.textContent = "";
+      message.textContent = loaded(parseNotes(await chosen.text()));
     } catch (error) {
       message.textContent = `${chosen.name}: ${error.message}`;
     }

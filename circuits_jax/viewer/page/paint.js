@@ -30,6 +30,13 @@ function paintValues(graph, values) {
   }
 }
 
+/** The nodes' values [nodes] at the bench's chosen token: live, or of the full model as recorded; null where neither is known. */
+function valuesAt(circuit, { prompt, run, at }) {
+  if (run) return run.values[at];
+  if (!prompt || prompt.typed) return null;
+  return circuit.nodes.map((_, place) => recordedValues(circuit, place, prompt.number, prompt.side)[at]);
+}
+
 function paintMark(vertex, tone, kind) {
   const mark = vertex.element.querySelector(".mark");
   for (const name of ["needed", "helps", "negative", "positive"]) mark.classList.toggle(name, tone !== null && name === kind);

@@ -8,15 +8,16 @@ function searchEntries(circuit, notes) {
     const { layer, location } = splitSite(site);
     const head = HEAD_LOCATIONS.includes(location) ? Math.floor(index / circuit.model.d_head) : null;
     const id = `${site}.${index}`;
-    const said = [notes?.[id], descriptionWords(circuit, place)].filter(Boolean).join("; ");
+    const said = [showUnseen(notes?.[id] ?? ""), descriptionWords(circuit, place)].filter(Boolean).join("; ");
     const figures = descriptionFigures(circuit, place)?.words;
     return { id, name: id, said, figures, text: [id, said, ...aliasesOf(circuit, { layer, location, index, site, head })].join(" ").toLowerCase() };
   });
-  const answers = [...new Set(circuit.unembedding.map(([token]) => token))].map((token) => {
+  const answers = drawnAnswers(circuit).map(([token]) => {
     const name = "answer " + tokenAlone(pieceOf(circuit, token));
     return { id: "answer." + token, name, said: "", text: name.toLowerCase() };
   });
-  const words = Object.entries(circuit.evidence.words).map(([channel, { top }]) => {
+  const ownWords = circuit.nodes.length <= MAX_DRAWN; // else one box stands for them all
+  const words = (ownWords ? Object.entries(circuit.evidence.words) : []).map(([channel, { top }]) => {
     const said = top.map(([token]) => tokenAlone(pieceOf(circuit, token))).join(" ");
     const name = `token embedding, channel ${channel}`;
     return { id: "embedding." + channel, name, said: clip(said, 60), text: (name + " " + said).toLowerCase() };

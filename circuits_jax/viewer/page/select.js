@@ -23,7 +23,6 @@ function showSelection(graph, svg, id, to = null) {
   for (const { hub, members } of graph.heads) lit(hub.element, members.some(passes));
   for (const link of graph.links) lit(link.element, onWay(link));
   for (const { element, links } of graph.railPieces) lit(element, paths && links.some(onWay));
-  setTabStop(graph, chosen || firstVertex(graph));
 }
 
 /** Whether a vertex lies between two others, whichever is the lower. */
@@ -59,10 +58,11 @@ function strongestWeight(vertex) {
   return sizes.length ? Math.max(...sizes) : 0;
 }
 
-/** Of all vertices exactly one can be reached by Tab; the arrow keys move on from there. */
-function setTabStop(graph, vertex) {
+/** Of all vertices exactly one can be reached by Tab, `vertex` if it is shown; the arrow keys move on from there. */
+function setTabStop(graph, vertex = null) {
+  const stop = vertex && isShown(vertex) ? vertex : firstVertex(graph);
   for (const other of buttons(graph)) {
-    (other.button ?? other.element).setAttribute("tabindex", other === vertex ? 0 : -1);
+    (other.button ?? other.element).setAttribute("tabindex", other === stop ? 0 : -1);
   }
 }
 
@@ -71,19 +71,25 @@ function buttons(graph) {
   return [...graph.vertices.values()].filter((v) => v.selectable);
 }
 
+/** Whether no threshold hides a vertex; what is hidden cannot have the focus. */
+function isShown({ element }) {
+  return !element.classList.contains("weak");
+}
+
 function firstVertex(graph) {
   return focusable(graph).flat()[0];
 }
 
-/** Rows of vertices, bottom row first, each from left to right; heads stand with their values. */
+/** Rows of the vertices shown, bottom row first, each from left to right; heads stand with their values. */
 function focusable(graph) {
-  const rows = groupBy(buttons(graph), (v) => v.row);
+  const rows = groupBy(buttons(graph).filter(isShown), (v) => v.row);
   return [...rows].sort((a, b) => a[0] - b[0]).map(([, row]) => [...row].sort(byKeys((v) => v.x)));
 }
 
 function neighbour(graph, vertex, key) {
   const rows = focusable(graph);
   const r = rows.findIndex((row) => row.includes(vertex));
+  if (r < 0) return rows.flat()[0]; // it was hidden while it had the focus
   const place = rows[r].indexOf(vertex);
   if (key === "ArrowLeft") return rows[r][place - 1];
   if (key === "ArrowRight") return rows[r][place + 1];

@@ -17,6 +17,8 @@ const STATE_DEFAULTS = {
   view: "", // camera: x,y,scale
   with: page.comparison && page.circuits.length > 1 ? page.circuits[1].key : "", // circuit to compare with
   theme: "", // light or dark; the system's when empty
+  sort: "task", // the index's column, "-" before it when the greatest comes first
+  filter: "", // words that the index's rows must hold
 };
 
 function parseState(hash) {
