@@ -124,14 +124,14 @@ class Pruner:
           watch: Told how it goes.
           together: See `Fitter.fit`.
         """
-        looks: list[list[Look]] = [[] for _ in jobs]
+        runs = [self._start(job) for job in jobs]
+        looks = [[Look(0, _active(run.taus), None)] for run in runs]
 
         def report(steps: int, figures: Figures) -> None:
             watch(steps * len(jobs), f"{int(np.mean(figures.kept))} nodes, loss {np.mean(figures.loss):.3f}")
             for mine, kept, loss in zip(looks, figures.kept, figures.loss, strict=True):
-                mine.append(Look((mine[-1].step if mine else 0) + steps, int(kept), round(float(loss), 4)))
+                mine.append(Look(mine[-1].step + steps, int(kept), round(float(loss), 4)))
 
-        runs = [self._start(job) for job in jobs]
         steps, done = int(jobs[0].knobs.steps), 0
         for part in (*self.config.cuts, 1.0):
             if done:
@@ -264,6 +264,10 @@ def check_known(task: str, full: dict[str, float]) -> None:
             f"the model knows nothing of {task}: its calibrated held-out loss is {loss:.3f} where "
             f"chance is {CHANCE:.3f} and {CHANCE - MARGIN:.3f} is needed; train longer"
         )
+
+
+def _active(taus: masks.Taus) -> int:
+    return sum(int(np.sum(np.asarray(tau) >= 0)) for tau in taus.values())
 
 
 def _without(taus: masks.Taus, stays: Masks) -> masks.Taus:

@@ -13,11 +13,14 @@ from circuits_jax.circuits.search import Masks
 
 
 class Look(NamedTuple):
-    """One look at the masks while they are learnt: the step, nodes kept, and its batch's task loss."""
+    """One look at the masks while they are learnt: the step, nodes kept, and its batch's task loss.
+
+    Before the first step there is no loss.
+    """
 
     step: int
     nodes: int
-    loss: float
+    loss: float | None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -100,7 +100,7 @@ def live(tokenizer: SentencePieceTokenizer) -> Live:
         edges=whole.edges[::2],
         means={**whole.means, **means},
         importance=weigh(whole, len(whole.edges[::2])),
-        provenance={"seed": 5, "history": [[25, 900, 0.7], [50, 100, 0.3], [75, 40, 0.2]]},
+        provenance={"seed": 5, "history": [[0, 1500, None], [25, 900, 0.7], [50, 100, 0.3], [75, 40, 0.2]]},
     )
     windows = rng.integers(0, size, (12, config.n_ctx + 1)).astype(np.int32)
     evidence = gather_evidence(

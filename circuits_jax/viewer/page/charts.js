@@ -1,6 +1,6 @@
 // Line charts; those over steps have losses on the left axis and a count or share on a logarithmic right axis.
 
-const CHART = { width: 720, height: 300, left: 52, right: 66, top: 16, bottom: 42 };
+const CHART = { width: 720, height: 300, left: 64, right: 66, top: 16, bottom: 42 };
 
 function trainingChart({ loss, validation_loss: validation, l0 }) {
   const losses = [{ name: "training loss", kind: "loss", points: loss }, { name: "validation loss", kind: "validation", points: validation, dots: true }];
