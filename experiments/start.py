@@ -12,7 +12,7 @@ from circuits_jax.config import Config, ModelConfig
 from circuits_jax.data.corpus import IMPORTED
 from circuits_jax.data.tokenizer import Tokenizer
 from circuits_jax.errors import CheckpointError
-from circuits_jax.files import write_json
+from circuits_jax.files import exists, write_json
 from circuits_jax.model.transformer import Params, init_params
 from circuits_jax.released.tokenizers import load_released_tokenizer, save_released_tokenizer
 from circuits_jax.training.layout import check_start
@@ -47,7 +47,7 @@ def read_start(source: str) -> Start:
       UserError: if there is none, or it cannot be read.
     """
     folder = epath.Path(source) if source.startswith(_BUCKETS) else Path(source)
-    if (folder / "checkpoints").is_dir():
+    if exists(folder / "checkpoints"):
         run = load_run(folder)
         return Start(source, run.config.model, run.params, run.tokenizer)
     found = released.load_any(source)

@@ -53,10 +53,8 @@ def _ranked(tokenizer: TinyPython) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(Path(folder))
         encoder = json.loads((Path(folder) / ENCODER).read_bytes())
-    alphabet, by_id = (
-        byte_alphabet(),
-        {token: text for text, token in encoder.items() if text not in _MARKERS},
-    )
+    alphabet = byte_alphabet()
+    by_id = {token: text for text, token in encoder.items() if text not in _MARKERS}
     # White space is another set in JavaScript's \s.
     pattern = PATTERN.replace(r"\S", r"\P{White_Space}").replace(r"\s", r"\p{White_Space}")
     return {

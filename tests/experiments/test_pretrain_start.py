@@ -136,6 +136,7 @@ def test_a_corpus_that_cannot_be_written_is_one_line(dense, tmp_path, monkeypatc
         pretrain(config, tmp_path / "run")
 
 
-def test_a_start_that_is_not_there_is_named(dense, tmp_path):
-    with pytest.raises(CheckpointError, match="nowhere"):
-        pretrain(still(dense[0], tmp_path / "nowhere"), tmp_path / "run")
+@pytest.mark.parametrize("name", ["nowhere", "x" * 5000], ids=["nowhere", "too long a name"])
+def test_a_start_that_is_not_there_is_named(dense, tmp_path, name):
+    with pytest.raises(CheckpointError, match=name):
+        pretrain(still(dense[0], tmp_path / name), tmp_path / "run")
