@@ -12,7 +12,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["circuits_jax", "circuits_jax.*"]),
-    package_data={"circuits_jax": ["viewer/page/*", "circuits/circuit.schema.json"]},
+    package_data={"circuits_jax": ["viewer/page/*", "circuits/circuit.schema.json", "py.typed"]},
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=2.1",

@@ -12,7 +12,7 @@ import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-os.environ.setdefault("PJRT_NPROC", "16")  # collectives block threads: BUILD_NOTES, "CPU devices"
+os.environ.setdefault("PJRT_NPROC", "16")  # collectives block threads: docs/performance.md, "CPU devices"
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers find that of the process that starts them
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="circuits_jax-compiled-")

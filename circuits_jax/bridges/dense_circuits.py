@@ -1,4 +1,4 @@
-"""A sparse circuit at work inside the dense model (METHOD section 8).
+"""A sparse circuit at work inside the dense model (docs/method.md, "Bridges").
 
 The circuit's network, everything outside it at its mean, takes the residual stream over from the dense model
 at one site and hands it back at a later one: dense - circuit - dense.
@@ -7,27 +7,29 @@ Letters in shapes: N pairs, T tokens, S bridge sites.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from circuits_jax.bridges.bridge import at_site, decode, encode, residuals
-from circuits_jax.bridges.evaluate import Joined
+from circuits_jax.bridges.evaluation import Joined
 from circuits_jax.bridges.hybrid import enter
-from circuits_jax.circuits.ablation import full_masks
-from circuits_jax.circuits.calibration import calibrate
+from circuits_jax.bridges.model import at_site, decode, encode, residuals
+from circuits_jax.circuits.ablation.edge_removal import remove_edges
+from circuits_jax.circuits.ablation.means import Means
+from circuits_jax.circuits.ablation.pairs import PairBatch
 from circuits_jax.circuits.circuit import Circuit
-from circuits_jax.circuits.edges import severed
+from circuits_jax.circuits.masks import Masks
 from circuits_jax.model import sites
+from circuits_jax.model.model import Model
 from circuits_jax.model.taps import compose, mix
 from circuits_jax.model.transformer import Params, Transformer
+from circuits_jax.tasks.calibration import calibrate
 from circuits_jax.tasks.metrics import accuracy, logit_difference
 
 CHANCE = float(np.log(2))
-PairArrays = tuple[np.ndarray, np.ndarray, np.ndarray]  # tokens int [N, 2, T], last [N], answers [N, 2]
 
 
 def circuit_places(circuit: Circuit, count: int) -> tuple[int, int]:
@@ -43,7 +45,7 @@ def circuit_places(circuit: Circuit, count: int) -> tuple[int, int]:
     return (min(halves), max(halves) + 1) if halves else (0, count - 1)
 
 
-def circuit_in_dense(joined: Joined, circuit: Circuit, pairs: PairArrays) -> dict[str, Any]:
+def circuit_in_dense(joined: Joined, circuit: Circuit, pairs: PairBatch) -> dict[str, Any]:
     """How much of the dense model's performance on a task the sparse circuit recovers inside it.
 
     Args:
@@ -59,13 +61,10 @@ def circuit_in_dense(joined: Joined, circuit: Circuit, pairs: PairArrays) -> dic
     entry, end = circuit_places(circuit, len(bridge.sites))
     tokens, last, answers = pairs
     data = jnp.asarray(tokens.reshape(-1, tokens.shape[-1])), jnp.repeat(jnp.asarray(last), 2)
-    dense = _runner(Transformer(bridge.dense), joined.dense, bridge.sites, data)
-    whole = full_masks(bridge.sparse)
-    means = {site: jnp.asarray(mean) for site, mean in circuit.means.items()}
-    model, remaining = severed(circuit, Transformer(bridge.sparse), joined.sparse)
+    dense = _runner(joined.dense, bridge.sites, data)
     sparse = {
-        "circuit": _runner(model, remaining, bridge.sites, data, circuit.masks(), means),
-        "sparse model": _runner(Transformer(bridge.sparse), joined.sparse, bridge.sites, data, whole, means),
+        "circuit": _runner(remove_edges(circuit, joined.sparse), bridge.sites, data, circuit),
+        "sparse model": _runner(joined.sparse, bridge.sites, data),
     }
     dense_logits, dense_stream = dense()
     entered = encode(bridge, at_site(joined.bridges, entry), dense_stream[entry : entry + 1])[0]
@@ -101,39 +100,37 @@ def _row(name: str, found: tuple[float, float], dense: tuple[float, float]) -> d
 
 
 def _runner(
-    model: Transformer,
-    params: Params,
+    model: Model,
     names: Sequence[str],
     data: tuple[jax.Array, jax.Array],
-    masks: Mapping[str, np.ndarray] | None = None,
-    means: Mapping[str, jax.Array] | None = None,
+    circuit: Circuit | None = None,
 ) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """(place, value entering there) -> (logits at the prompts' ends [2N, V], residuals [S, 2N, T, width]);
-    without arguments nothing enters.
+    without arguments nothing enters.  With a circuit all other nodes are held at its means.
     """
-    masks = {site: jnp.asarray(mask) for site, mask in (masks or {}).items()}
     nothing = jnp.zeros((*data[0].shape, model.config.d_model))
+    held = {} if circuit is None else {site: jnp.asarray(mean) for site, mean in circuit.means.items()}
+    masks = {} if circuit is None else {site: jnp.asarray(mask) for site, mask in circuit.masks().items()}
 
     def run(place: int = -1, value: jax.Array = nothing) -> tuple[jax.Array, jax.Array]:
-        return _passed(model, tuple(names), params, masks, dict(means or {}), data, place, value)
+        entering = place, value
+        return _passed(model.network, tuple(names), model.device_params, (masks, held), data, entering)
 
     return run
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _passed(
-    model: Transformer,
+    network: Transformer,
     names: tuple[str, ...],
     params: Params,
-    masks: Mapping[str, jax.Array],
-    means: Mapping[str, jax.Array],
+    kept: tuple[Masks, Means],
     data: tuple[jax.Array, jax.Array],
-    place: jax.Array,
-    value: jax.Array,
+    entering: tuple[jax.Array, jax.Array],
 ) -> tuple[jax.Array, jax.Array]:
     tokens, ends = data
-    tap = compose(enter(names, place, value), mix(masks, means))
-    logits, stream = residuals(model, params, tokens, tap)
+    tap = compose(enter(names, *entering), mix(*kept))
+    logits, stream = residuals(network, params, tokens, tap)
     return jnp.take_along_axis(logits, ends[:, None, None], axis=1)[:, 0], stream
 
 

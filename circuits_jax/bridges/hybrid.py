@@ -45,7 +45,8 @@ def sum_over_sites(loss: SiteLoss, trained: Any, values: jax.Array, given: Any) 
 
     Where it is differentiated, each site's gradient is taken together with its loss, one site after another,
     and the gradients of `trained` are added up as they come: memory holds the activations of one hybrid pass
-    at a time, and nothing is computed twice, as it would be by `jax.checkpoint` (BUILD_NOTES, "Bridges").
+    at a time, and nothing is computed twice, as it would be by `jax.checkpoint` (docs/performance.md, "A
+    bridge step").
     """
     return sum(loss(place, trained, values[place], given) for place in range(len(values)))
 

@@ -1,4 +1,4 @@
-"""The loss of METHOD section 8, term by term, and what stops where.
+"""The loss of bridges (docs/method.md, "Bridges"), term by term, and what stops where.
 
 Letters in shapes: S bridge sites, B batch, T tokens, V vocabulary, n likeliest tokens.  Sums run over sites,
 means over tokens.
@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from circuits_jax.bridges.bridge import Bridge, decode, encode, encoder_target, residuals
 from circuits_jax.bridges.hybrid import SiteLoss, logits_from, sum_over_sites
+from circuits_jax.bridges.model import Bridge, decode, encode, encoder_target, residuals
 from circuits_jax.config import BridgeConfig
 from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.training.step import token_losses

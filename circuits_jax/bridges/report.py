@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from circuits_jax.bridges.evaluate import DENSE, SPARSE, Evaluator, Joined, Route, every_route
+from circuits_jax.bridges.evaluation import DENSE, SPARSE, Evaluator, Joined, Route, every_route
 from circuits_jax.bridges.ridge import fit_ridge
 
 Report = dict[str, Any]

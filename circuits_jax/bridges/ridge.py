@@ -1,4 +1,4 @@
-"""Linear bridges fitted in closed form, the baseline that trained ones must beat (METHOD section 8).
+"""Linear bridges fitted in closed form, the baseline that trained ones must beat (docs/method.md, "Bridges").
 
 Letters in shapes: S bridge sites, B batch, T tokens, I inputs, O outputs.
 """
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from circuits_jax.bridges.bridge import FIRST_THRESHOLD, Bridge, BridgeParams
+from circuits_jax.bridges.model import FIRST_THRESHOLD, Bridge, BridgeParams
 
 
 class Moments(NamedTuple):

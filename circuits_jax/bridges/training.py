@@ -1,4 +1,7 @@
-"""Training bridges, and with them a sparse model, as a program for the Trainer (METHOD section 8)."""
+"""Training bridges, and with them a sparse model, as a program for the Trainer.
+
+See docs/method.md, "Bridges".
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,15 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from circuits_jax.bridges.bridge import Bridge, bridge_rules, init_bridge, make_bridge
 from circuits_jax.bridges.losses import BridgeLoss
+from circuits_jax.bridges.model import Bridge, bridge_rules, init_bridge, make_bridge
 from circuits_jax.config import Config, ModelConfig, SparsityConfig
-from circuits_jax.model.transformer import Params, Transformer, init_params
-from circuits_jax.sparsity.projection import EMBEDDING, MATRIX, keep_largest, map_rules
+from circuits_jax.model.model import Model
+from circuits_jax.model.parameters import EMBEDDING, MATRIX
+from circuits_jax.model.transformer import Transformer, init_params
+from circuits_jax.sparsity.optimizer import normalize_rms
+from circuits_jax.sparsity.projection import keep_largest, map_rules
 from circuits_jax.sparsity.report import sparsity_metrics, support_churn
 from circuits_jax.sparsity.schedules import l0_schedule, learning_rate_schedule
-from circuits_jax.training.optimizer import normalize_rms
-from circuits_jax.training.partition import model_rules
+from circuits_jax.training.mesh.partition import model_rules
 from circuits_jax.training.program import Program, stack_mean
 from circuits_jax.training.state import TrainState
 from circuits_jax.training.step import make_train_step
@@ -27,8 +32,8 @@ _WHOLE = SparsityConfig(target=1.0)  # of a run that thins nothing out
 
 def bridging(
     config: Config,
-    dense: tuple[ModelConfig, Params],
-    sparse: tuple[ModelConfig, Params] | None = None,
+    dense: Model,
+    sparse: Model | None = None,
     inputs: Callable[[], dict[str, Any] | None] = lambda: None,
 ) -> Program:
     """The program of a run that joins `dense` and the sparse model of `config.model`.
@@ -44,14 +49,16 @@ def bridging(
     Raises:
       BridgeError: if no bridge can join the two.
     """
-    sparse_config = config.model if sparse is None else sparse[0]
-    bridge = make_bridge(dense[0], sparse_config, config.bridge)
+    sparse_config = config.model if sparse is None else sparse.config
+    bridge = make_bridge(dense.config, sparse_config, config.bridge)
     remat = config.mesh.remat
-    loss = BridgeLoss(bridge, Transformer(dense[0], remat), Transformer(sparse_config, remat), config.bridge)
+    loss = BridgeLoss(
+        bridge, Transformer(dense.config, remat), Transformer(sparse_config, remat), config.bridge
+    )
     thinning = config.sparsity if sparse is None else _WHOLE
     optimizer = make_bridge_optimizer(config, thinning)
     rules = model_rules(sparse_config)
-    frozen = {DENSE: dense[1]} | ({} if sparse is None else {SPARSE: sparse[1]})
+    frozen = {DENSE: dense.params} | ({} if sparse is None else {SPARSE: sparse.params})
     return Program(
         init=_make_init(config, bridge, optimizer, coupled=sparse is None),
         step=make_train_step(
@@ -68,7 +75,7 @@ def bridging(
         rules=bridge_rules() + (rules if sparse is None else ()),
         inputs=inputs,
         frozen=frozen,
-        frozen_rules=tuple(dict.fromkeys(model_rules(dense[0]) + (() if sparse is None else rules))),
+        frozen_rules=tuple(dict.fromkeys(model_rules(dense.config) + (() if sparse is None else rules))),
         flops_per_token=flops_per_token(bridge, coupled=sparse is None),
     )
 

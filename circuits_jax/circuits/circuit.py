@@ -6,6 +6,7 @@ A circuit saves to a folder of two files, `circuit.json` (a versioned manifest) 
 
 import dataclasses
 import hashlib
+import html
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from circuits_jax.errors import CircuitError
-from circuits_jax.files import write_aside, write_json
 from circuits_jax.model.sites import NODE_LOCATIONS
+from circuits_jax.storage.errors import CircuitError
+from circuits_jax.storage.files import write_aside, write_json
 
 FORMAT = "circuits_jax.circuit"
 # Version 1 had every nonzero weight between kept nodes as an edge, and no importance.
@@ -32,7 +33,7 @@ class Node(NamedTuple):
     """One index at one node site, such as ("1.mlp.post_act", 407)."""
 
     site: str
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which no node needs
 
     def __str__(self) -> str:
         return f"{self.site}.{self.index}"
@@ -56,7 +57,10 @@ class Entry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """d -> scale * d + shift on the two answers' logit difference, by pair role (METHOD 6, step 5)."""
+    """d -> scale * d + shift on the two answers' logit difference, by pair role.
+
+    See docs/method.md, "Calibration".
+    """
 
     scale: float
     shift: float
@@ -64,7 +68,7 @@ class Calibration:
 
 @dataclasses.dataclass(frozen=True)
 class Importance:
-    """What each part of a circuit, and of its full model, is worth to the task (METHOD section 7).
+    """What each part of a circuit, and of its full model, is worth to the task (docs/method.md, "Audit").
 
     A delta is the rise of the task loss, in nats, when one part is removed and nothing else is changed.  The
     loss is that of the first `pairs` training pairs, calibrated as the network was before the removal.
@@ -88,15 +92,15 @@ class Importance:
     pairs: int
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Circuit:
-    """The part of a model that solves one task (METHOD sections 4 and 6).
+    """The part of a model that solves one task (docs/method.md, "Nodes and edges").
 
     Attributes:
       task: The task's name.
       nodes: Kept nodes, in forward order of their sites.
       edges: Kept edges, nonzero weights between kept nodes.  The other nonzero weights between kept nodes
-        are removed: they contribute weight x mean of what they carry (`circuits.edges.severed`).
+        are removed: they contribute weight x mean of what they carry (`ablation.edge_removal.remove_edges`).
       bias_only: For each node, whether nothing that depends on the prompt reaches it.
       means: {node site: float32 [width]}, what removed nodes are held at; and for each `attn.y`, what removed
         edges from v channels carry (absent in version 1, which has no removed edges).
@@ -126,6 +130,37 @@ class Circuit:
     tokenizer_hash: str
     provenance: Mapping[str, Any]
     importance: Importance | None = None
+
+    def __str__(self) -> str:
+        """Its size and its loss on test pairs, calibrated, beside the full model's."""
+        figures = self.metrics
+        line = f"{len(self.nodes)} nodes, {len(self.edges)} edges"
+        if "heldout/calibrated_loss" in figures:
+            line += f", test loss {figures['heldout/calibrated_loss']:.3f}"
+        if "full/heldout/loss" in figures:
+            line += f" (model {figures['full/heldout/loss']:.3f})"
+        return line
+
+    def __repr__(self) -> str:
+        return f"Circuit({self.task}: {self})"
+
+    def _repr_html_(self) -> str:
+        heads = {"task": self.task, "nodes": len(self.nodes), "edges": len(self.edges)}
+        names = {
+            "test loss, calibrated": "heldout/calibrated_loss",
+            "test accuracy, calibrated": "heldout/calibrated_accuracy",
+            "test accuracy": "heldout/accuracy",
+            "model's test loss": "full/heldout/loss",
+            "model's test accuracy": "full/heldout/accuracy",
+        }
+        figures = {name: f"{self.metrics[key]:.3f}" for name, key in names.items() if key in self.metrics}
+        sites = dict.fromkeys(node.site for node in self.nodes)
+        where = {site: ", ".join(str(n.index) for n in self.nodes if n.site == site) for site in sites}
+        rows = "".join(
+            f"<tr><th>{html.escape(str(name))}</th><td>{html.escape(str(value))}</td></tr>"
+            for name, value in {**heads, **figures, **where}.items()
+        )
+        return f"<table><caption>Circuit of {html.escape(self.task)}</caption>{rows}</table>"
 
     def masks(self) -> dict[str, np.ndarray]:
         """{node site: float32 [width], 1 on kept nodes and 0 elsewhere}."""
@@ -175,11 +210,12 @@ class Circuit:
                 )
 
     def _tensors(self) -> dict[str, np.ndarray]:
-        arrays = {f"mean/{site}": np.asarray(mean, np.float32) for site, mean in self.means.items()}
+        arrays: dict[str, np.ndarray] = {
+            f"mean/{site}": np.asarray(mean, np.float32) for site, mean in self.means.items()
+        }
         for name in ("edges", "embedding", "unembedding"):
             rows = getattr(self, name)
-            pairs = np.array([row[:2] for row in rows], np.int32).reshape(-1, 2)
-            arrays[f"{name}/ends"] = pairs
+            arrays[f"{name}/ends"] = np.array([row[:2] for row in rows], np.int32).reshape(-1, 2)
             arrays[f"{name}/weights"] = np.array([row[2] for row in rows], np.float32)
         if self.importance is not None:
             for name in _DELTAS:
@@ -275,12 +311,10 @@ def _by_site(arrays: Mapping[str, np.ndarray], kind: str) -> dict[str, np.ndarra
 def _importance(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Importance | None:
     if manifest["version"] == 1 or manifest["importance"] is None:
         return None
-    return Importance(
-        **{name: arrays[f"importance/{name}"] for name in _DELTAS},
-        **{name: _by_site(arrays, name) for name in _ESTIMATES},
-        correlation=manifest["importance"]["correlation"],
-        pairs=manifest["importance"]["pairs"],
-    )
+    stored: dict[str, Any] = {name: arrays[f"importance/{name}"] for name in _DELTAS}
+    stored.update({name: _by_site(arrays, name) for name in _ESTIMATES})
+    about = manifest["importance"]
+    return Importance(correlation=about["correlation"], pairs=about["pairs"], **stored)
 
 
 def _check_places(circuit: Circuit) -> None:

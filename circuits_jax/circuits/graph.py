@@ -1,43 +1,19 @@
 """Which nodes are joined to which: the edges of a circuit, and what lies on a path through it.
 
-Pure numpy on host copies of the parameters.  METHOD section 4 says what an edge is.
+Pure numpy on host copies of the parameters.  docs/method.md, "Nodes and edges", says what an edge is.
 """
-
-import dataclasses
-from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from circuits_jax.circuits.circuit import Edge, Entry, Node
+from circuits_jax.circuits.masks import Masks
 from circuits_jax.config import ModelConfig
 from circuits_jax.model import sites
+from circuits_jax.model.parameters import POSITION_EMBEDDING, TOKEN_EMBEDDING, UNEMBEDDING, get
 from circuits_jax.model.transformer import Params
+from circuits_jax.model.wiring import wires
 
-Masks = Mapping[str, np.ndarray]
 Flags = dict[str, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Wiring:
-    """One weight matrix between two node sites: `matrix[i, j]` joins source i to target j."""
-
-    source: str
-    target: str
-    matrix: np.ndarray
-
-
-def wirings(config: ModelConfig, params: Params) -> Iterator[Wiring]:
-    """The weight matrices of the network that can hold edges, in forward order."""
-    for layer in range(config.n_layer):
-        block = params[f"h_{layer}"]
-        qkv = np.split(np.asarray(block["attn"]["c_attn"]["kernel"]), 3, axis=1)
-        for name, matrix in zip("qkv", qkv, strict=True):
-            yield Wiring(f"{layer}.attn.act_in", f"{layer}.attn.{name}", matrix)
-        out = np.asarray(block["attn"]["c_proj"]["kernel"])
-        yield Wiring(f"{layer}.attn.v", f"{layer}.attn.resid_delta", out)
-        up, down = (np.asarray(block["mlp"][name]["kernel"]) for name in ("c_fc", "c_proj"))
-        yield Wiring(f"{layer}.mlp.act_in", f"{layer}.mlp.post_act", up)
-        yield Wiring(f"{layer}.mlp.post_act", f"{layer}.mlp.resid_delta", down)
 
 
 def nodes_of(config: ModelConfig, masks: Masks) -> tuple[Node, ...]:
@@ -54,11 +30,11 @@ def edges_of(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> tu
     for node in nodes:
         kept.setdefault(node.site, []).append(node.index)
     edges = []
-    for wiring in wirings(config, params):
-        sources, targets = kept.get(wiring.source, []), kept.get(wiring.target, [])
-        block = wiring.matrix[np.ix_(sources, targets)]
+    for wire in wires(config.n_layer):
+        sources, targets = kept.get(wire.source, []), kept.get(wire.target, [])
+        block = np.asarray(wire.weights(params))[np.ix_(sources, targets)]
         for i, j in np.argwhere(block != 0):
-            source, target = Node(wiring.source, sources[i]), Node(wiring.target, targets[j])
+            source, target = Node(wire.source, sources[i]), Node(wire.target, targets[j])
             edges.append(Edge(place[source], place[target], float(block[i, j])))
     return tuple(edges)
 
@@ -66,7 +42,7 @@ def edges_of(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> tu
 def embedding_entries(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> tuple[Entry, ...]:
     """Nonzero token embedding weights into channels that a kept node reads."""
     read = _channels(nodes, "act_in", config.d_model)
-    return _entries(np.asarray(params["wte"]["embedding"]), read)
+    return _entries(np.asarray(get(params, TOKEN_EMBEDDING)), read)
 
 
 def unembedding_entries(
@@ -82,8 +58,8 @@ def unembedding_entries(
 def unembedding(config: ModelConfig, params: Params) -> np.ndarray:
     """The unembedding matrix [d_model, vocab], tied or not."""
     if config.tied_unembed:
-        return np.asarray(params["wte"]["embedding"]).T
-    return np.asarray(params["lm_head"]["kernel"])
+        return np.asarray(get(params, TOKEN_EMBEDDING)).T
+    return np.asarray(get(params, UNEMBEDDING))
 
 
 def reached(config: ModelConfig, params: Params, masks: Masks) -> Flags:
@@ -92,11 +68,11 @@ def reached(config: ModelConfig, params: Params, masks: Masks) -> Flags:
     With a sink, a head's query and key decide how much of a constant value passes, so such a v channel
     passes information on although it holds none itself; a removed one, held at its mean, too.
     """
-    channel = (np.asarray(params["wte"]["embedding"]) != 0).any(axis=0)
+    channel = (np.asarray(get(params, TOKEN_EMBEDDING)) != 0).any(axis=0)
     if config.position == "add":
-        channel = channel | (np.asarray(params["wpe"]["embedding"]) != 0).any(axis=0)
+        channel = channel | (np.asarray(get(params, POSITION_EMBEDDING)) != 0).any(axis=0)
     live: Flags = {}
-    matrices = {(w.source, w.target): w.matrix for w in wirings(config, params)}
+    matrices = _matrices(config, params)
     for layer in range(config.n_layer):
         for half, inner in (("attn", ("q", "k", "v")), ("mlp", ("post_act",))):
             read, write = f"{layer}.{half}.act_in", f"{layer}.{half}.resid_delta"
@@ -122,7 +98,7 @@ def useful(config: ModelConfig, params: Params, masks: Masks, answers: np.ndarra
     """
     channel = (unembedding(config, params)[:, answers] != 0).any(axis=1)
     leads: Flags = {}
-    matrices = {(w.source, w.target): w.matrix for w in wirings(config, params)}
+    matrices = _matrices(config, params)
     for layer in reversed(range(config.n_layer)):
         for half, inner in (("mlp", ("post_act",)), ("attn", ("q", "k", "v"))):
             read, write = f"{layer}.{half}.act_in", f"{layer}.{half}.resid_delta"
@@ -143,6 +119,11 @@ def useful(config: ModelConfig, params: Params, masks: Masks, answers: np.ndarra
             leads[read] = _kept(masks, read) & np.any(targets, axis=0)
             channel = channel | leads[read][: config.d_model]
     return leads
+
+
+def _matrices(config: ModelConfig, params: Params) -> dict[tuple[str, str], np.ndarray]:
+    """{(source, target): weights [in, out]} of every wire."""
+    return {(wire.source, wire.target): np.asarray(wire.weights(params)) for wire in wires(config.n_layer)}
 
 
 def _kept(masks: Masks, site: str) -> np.ndarray:

@@ -1,44 +1,47 @@
-"""Learned masks over nodes: a step forward, a sigmoid's slope backward (METHOD section 6)."""
+"""Masks over nodes: {node site: float32 [width]}, 1 on kept nodes and 0 on removed ones.
+
+Searches over edges use the same form, under a name of their own beside the sites (`pruning.ablator.EDGES`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from circuits_jax.config import ModelConfig, PruneConfig
+from circuits_jax.config import ModelConfig
 from circuits_jax.model import sites
 
-Taus = dict[str, jax.Array]
+Masks = dict[str, Any]
+"""{name: array of 0 and 1}, the arrays numpy's or JAX's."""
+Place = tuple[str, Any]
+"""An array of the masks, and an index into it."""
 
 
-@jax.custom_vjp
-def heaviside(tau: jax.Array, temperature: jax.Array | float) -> jax.Array:
-    """1 where tau >= 0, else 0; its gradient is that of sigmoid(tau / temperature), in tau alone."""
-    del temperature
-    return (tau >= 0).astype(tau.dtype)
+def full_masks(config: ModelConfig, value: float = 1.0) -> dict[str, np.ndarray]:
+    """Masks that keep (1) or remove (0) every node."""
+    return {site: np.full(width, value, np.float32) for site, width in sites.node_sites(config).items()}
 
 
-def _forward(tau: jax.Array, temperature: jax.Array | float) -> tuple[jax.Array, tuple]:
-    return heaviside(tau, temperature), (tau, temperature)
+def without(kept: Masks, places: Sequence[Place]) -> Masks:
+    """A copy of `kept` that is 0 at `places`."""
+    copy = {name: mask.copy() for name, mask in kept.items()}
+    for name, index in places:
+        copy[name][index] = 0
+    return copy
 
 
-def _backward(saved: tuple, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
-    tau, temperature = saved
-    s = jax.nn.sigmoid(tau / temperature)
-    return grad * s * (1 - s) / temperature, jnp.zeros_like(temperature)
+def size(kept: Masks) -> int:
+    """How many entries of `kept` are 1."""
+    return int(sum(mask.sum() for mask in kept.values()))
 
 
-heaviside.defvjp(_forward, _backward)
+def outside(masks: Masks) -> dict[str, jax.Array]:
+    """Masks of the nodes that `masks` leaves out."""
+    return {site: 1 - jnp.asarray(mask) for site, mask in masks.items()}
 
 
-def init_taus(config: ModelConfig, prune: PruneConfig, rng: jax.Array) -> Taus:
-    """{node site: float32 [width]} drawn from N(init_mean, init_std), clamped."""
-    widths = sites.node_sites(config)
-    keys = jax.random.split(rng, len(widths))
-    return {
-        site: clamp(prune.init_mean + prune.init_std * jax.random.normal(key, (width,)))
-        for key, (site, width) in zip(keys, widths.items(), strict=True)
-    }
-
-
-def clamp(tau: jax.Array) -> jax.Array:
-    """tau within [-1, 1]."""
-    return jnp.clip(tau, -1, 1)
+def stack(masks: Sequence[Masks]) -> dict[str, np.ndarray]:
+    """Sets of masks as one: {site: float32 [S, width]}."""
+    return {site: np.stack([np.asarray(each[site], np.float32) for each in masks]) for site in masks[0]}

@@ -1,114 +1,24 @@
-"""Token lists -> windows, packed once -> batches that depend on the step alone.
+"""Windows as batches that depend on the step alone.
 
-N windows, B rows of the global batch, T = n_ctx + 1 tokens of a window (inputs and targets overlap by n_ctx).
+N windows, B rows of the global batch, T = n_ctx + 1 tokens of a window.
 """
 
 import contextlib
-import dataclasses
-import hashlib
-import json
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import grain
 import numpy as np
 from absl import flags
 
-from circuits_jax.errors import ConfigError, TrainingError
-from circuits_jax.files import write_aside
+from circuits_jax.data.windows import Windows
+from circuits_jax.storage.errors import ConfigError, TrainingError
 
-
-@dataclasses.dataclass(frozen=True)
-class Windows:
-    """One split, cut into windows.
-
-    Attributes:
-      tokens: int32 [N, T], usually mapped from a file.
-      counts: What the windows were made of: `files`, `bytes` and `tokens` of code, and how many windows of
-        generated programs were mixed in: `generated` in all, `generated_distinct` different ones.
-    """
-
-    tokens: np.ndarray
-    counts: Mapping[str, int]
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    @property
-    def n_ctx(self) -> int:
-        """Tokens the model reads of a window."""
-        return self.tokens.shape[1] - 1
-
-
-def pack(documents: Iterable[Sequence[int]], eot: int, n_ctx: int) -> np.ndarray:
-    """Joins documents, an `eot` after each, and cuts the row into windows.
-
-    Empty documents are left out; so is what remains at the end of the row.
-
-    Returns:
-      int32 [N, n_ctx + 1], in the order of `documents`; N may be 0.
-    """
-    parts = [
-        np.append(np.asarray(document, np.int32), np.int32(eot)) for document in documents if len(document)
-    ]
-    row = np.concatenate(parts) if parts else np.zeros(0, np.int32)
-    count = len(row) // (n_ctx + 1)
-    return row[: count * (n_ctx + 1)].reshape(count, n_ctx + 1)
-
-
-def mix(windows: np.ndarray, generated: np.ndarray, share: float) -> np.ndarray:
-    """Adds generated windows, as many as make up `share` of the result; too few are repeated in turn.
-
-    Args:
-      windows: int32 [N, T].
-      generated: int32 [M, T], M > 0.
-      share: Of the result's rows, in [0, 1), met to the nearest row.
-
-    Returns:
-      int32 [N + round(N share / (1 - share)), T], all of `windows` first.
-    """
-    count = round(len(windows) * share / (1 - share))
-    return np.concatenate([windows, generated[np.arange(count) % len(generated)]])
-
-
-def check_windows(windows: np.ndarray, split: str, n_ctx: int, tokens: int) -> None:
-    """Raises ConfigError if `split`, of `tokens` tokens, holds not a single window."""
-    if not len(windows):
-        raise ConfigError(
-            f"the {split} split holds {tokens} tokens, fewer than one window of model.n_ctx + 1 = "
-            f"{n_ctx + 1}; lower model.n_ctx or add files to data.roots"
-        )
-
-
-def save_windows(path: Path, windows: Windows) -> None:
-    """Writes `path`.npy and then `path`.json, which says that the former is complete."""
-    tokens = np.ascontiguousarray(windows.tokens, np.int32)
-    with write_aside(path.with_suffix(".npy")) as file:
-        np.save(file, tokens)
-    sidecar = {"shape": tokens.shape, "counts": dict(windows.counts)}
-    with write_aside(path.with_suffix(".json")) as file:
-        file.write(json.dumps(sidecar).encode())
-
-
-def load_windows(path: Path) -> Windows | None:
-    """Maps what `save_windows` wrote, or None if it is missing or damaged and so must be made again."""
-    try:
-        sidecar = json.loads(path.with_suffix(".json").read_bytes())
-        tokens = np.load(path.with_suffix(".npy"), mmap_mode="r")
-        counts, shape = sidecar["counts"], tuple(sidecar["shape"])
-    except (OSError, EOFError, ValueError, KeyError, TypeError):
-        return None
-    return Windows(tokens, counts) if tokens.shape == shape else None
-
-
-def windows_name(split: str, identity: Any) -> str:
-    """A file name that differs where `identity` (JSON values) does, so that no stale file is ever reused."""
-    return f"{split}-{hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]}"
+# What grain asks of absl's flags where it starts processes, also where nobody reads flags.
+_GRAIN_FLAG = "grain_enable_multiprocess_worker_profiling"
 
 
 def make_batches(
@@ -157,8 +67,8 @@ def make_iterator(batches: grain.MapDataset, start: int = 0, workers: int = 0) -
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)
     rest = batches.slice(slice(start, None)).to_iter_dataset(options)
     if workers:
-        if not flags.FLAGS.is_parsed():  # grain asks for a flag, also where nobody reads flags
-            flags.FLAGS.mark_as_parsed()
+        if _GRAIN_FLAG in flags.FLAGS:
+            flags.FLAGS[_GRAIN_FLAG].present = True
         settings = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
         rest = rest.mp_prefetch(settings, worker_init_fn=_set_up_worker)
     with contextlib.closing(iter(rest)) as iterator:

@@ -12,11 +12,14 @@ import numpy as np
 from tqdm import tqdm
 
 from circuits_jax.config import DataConfig
-from circuits_jax.data import batches, sources, tinypython
-from circuits_jax.data.documents import Documents
-from circuits_jax.data.tokenizer import CHARACTERS, Tokenizer, load_tokenizer, train_sentencepiece
-from circuits_jax.errors import ConfigError
-from circuits_jax.files import write_aside
+from circuits_jax.data import sources
+from circuits_jax.data import windows as packed
+from circuits_jax.data.sources.documents import Documents
+from circuits_jax.data.tokenizers import tinypython
+from circuits_jax.data.tokenizers.bpe import CHARACTERS, load_tokenizer, train_sentencepiece
+from circuits_jax.model.tokenizer import Tokenizer
+from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.files import write_aside
 
 # Texts of one threaded call to the tokenizer.
 GROUP = 64
@@ -39,8 +42,8 @@ class Corpus:
     """
 
     tokenizer: Tokenizer
-    train: batches.Windows
-    validation: batches.Windows
+    train: packed.Windows
+    validation: packed.Windows
     files: int
     skipped: int
     bytes: int
@@ -80,9 +83,8 @@ def prepare(
     builder = sources.build(config, workdir / "data")
     tokenizer = _tokenizer(builder, config, vocab_size, workdir)
     generated = (generated_texts or ()) if config.generated_share else ()
-    folder = workdir / "data" / "windows"
-    train = _windows(builder, tokenizer, "train", config, n_ctx, folder, generated)
-    validation = _windows(builder, tokenizer, "validation", config, n_ctx, folder)
+    packing = _Packing(builder, tokenizer, config, n_ctx, workdir / "data" / "windows")
+    train, validation = packing.windows("train", generated), packing.windows("validation")
     metadata = builder.info.metadata
     return Corpus(
         tokenizer=tokenizer,
@@ -138,42 +140,51 @@ def _tokenizer(builder: Documents, config: DataConfig, vocab_size: int, workdir:
     return tokenizer
 
 
-def _windows(
-    builder: Documents,
-    tokenizer: Tokenizer,
-    split: str,
-    config: DataConfig,
-    n_ctx: int,
-    folder: Path,
-    generated_texts: Sequence[str] = (),
-) -> batches.Windows:
-    """Maps the windows of a split from `folder`, encoding and packing them first if they are not there."""
-    identity = {
-        "format": 1,
-        "corpus": builder.info.metadata["content"],
-        "tokenizer": tokenizer.hash,
-        "n_ctx": n_ctx,
-        "seed": config.seed,
-        "generated": [hashlib.sha256(text.encode()).hexdigest() for text in generated_texts],
-        "share": config.generated_share if generated_texts else 0,
-    }
-    path = folder / batches.windows_name(split, identity)
-    if found := batches.load_windows(path):
-        return found
-    source = builder.as_data_source(split)
-    size = sum(len(example["text"]) for example in source)
-    texts = (source[index]["text"].decode() for index in _order(len(source), config.seed))
-    tokens, windows = _pack(tokenizer, texts, size, split, n_ctx)
-    counts = {"files": len(source), "bytes": size, "tokens": tokens, "generated": 0, "generated_distinct": 0}
-    if generated_texts:
-        size = sum(len(text.encode()) for text in generated_texts)
-        texts = (generated_texts[index] for index in _order(len(generated_texts), config.seed))
-        _, generated = _pack(tokenizer, texts, size, "generated", n_ctx)
-        real, windows = len(windows), batches.mix(windows, generated, config.generated_share)
-        added = len(windows) - real
-        counts |= {"generated": added, "generated_distinct": min(added, len(generated))}
-    batches.save_windows(path, batches.Windows(windows, counts))
-    return batches.load_windows(path) or batches.Windows(windows, counts)
+@dataclasses.dataclass(frozen=True)
+class _Packing:
+    """How the windows of one corpus are made, and where they lie."""
+
+    builder: Documents
+    tokenizer: Tokenizer
+    config: DataConfig
+    n_ctx: int
+    folder: Path
+
+    def windows(self, split: str, generated_texts: Sequence[str] = ()) -> packed.Windows:
+        """Maps the windows of a split, encoding and packing them first if they are not there."""
+        builder, tokenizer, config, n_ctx = self.builder, self.tokenizer, self.config, self.n_ctx
+        identity = {
+            "format": 1,
+            "corpus": builder.info.metadata["content"],
+            "tokenizer": tokenizer.hash,
+            "n_ctx": n_ctx,
+            "seed": config.seed,
+            "generated": [hashlib.sha256(text.encode()).hexdigest() for text in generated_texts],
+            "share": config.generated_share if generated_texts else 0,
+        }
+        path = self.folder / packed.windows_name(split, identity)
+        if found := packed.load_windows(path):
+            return found
+        source = builder.as_data_source(split)
+        size = sum(len(example["text"]) for example in source)
+        texts = (source[index]["text"].decode() for index in _order(len(source), config.seed))
+        tokens, windows = _pack(tokenizer, texts, size, split, n_ctx)
+        counts = {
+            "files": len(source),
+            "bytes": size,
+            "tokens": tokens,
+            "generated": 0,
+            "generated_distinct": 0,
+        }
+        if generated_texts:
+            size = sum(len(text.encode()) for text in generated_texts)
+            texts = (generated_texts[index] for index in _order(len(generated_texts), config.seed))
+            _, generated = _pack(tokenizer, texts, size, "generated", n_ctx)
+            real, windows = len(windows), packed.mix(windows, generated, config.generated_share)
+            added = len(windows) - real
+            counts |= {"generated": added, "generated_distinct": min(added, len(generated))}
+        packed.save_windows(path, packed.Windows(windows, counts))
+        return packed.load_windows(path) or packed.Windows(windows, counts)
 
 
 def _pack(
@@ -191,8 +202,8 @@ def _pack(
             documents += [np.asarray(ids, np.int32) for ids in tokenizer.encode_batch(group)]
             progress.update(sum(len(text.encode()) for text in group))
     tokens = sum(len(document) + 1 for document in documents if len(document))
-    windows = batches.pack(documents, tokenizer.eot, n_ctx)
-    batches.check_windows(windows, split, n_ctx, tokens)
+    windows = packed.pack(documents, tokenizer.eot, n_ctx)
+    packed.check_windows(windows, split, n_ctx, tokens)
     return tokens, windows
 
 

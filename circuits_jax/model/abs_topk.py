@@ -1,4 +1,4 @@
-"""AbsTopK: keep the k entries of largest magnitude in the last axis (METHOD section 2).
+"""AbsTopK: keep the k entries of largest magnitude in the last axis (docs/method.md, "AbsTopK").
 
 The threshold is found by bisection on the bits of the magnitude, because the order of non-negative
 floats is the order of their bits: one count per pass, no sort and no scatter.

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from circuits_jax.checks import check_positive
 from circuits_jax.config import ModelConfig
-from circuits_jax.errors import ConfigError
+from circuits_jax.config.checks import check_positive
+from circuits_jax.storage.errors import ConfigError
 
 
 class Past(NamedTuple):

@@ -1,6 +1,6 @@
 """Text token by token: one compiled call for the prompt, one for each token after it.
 
-for token in generate(model, params, prompt, count=50, sampling=Sampling(temperature=0.8)):
+for token in generate(model, prompt, count=50, sampling=Sampling(temperature=0.8)):
     ...
 """
 
@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from circuits_jax.checks import check_fraction, check_not_negative, check_positive, check_seed
-from circuits_jax.errors import ConfigError
+from circuits_jax.config import ModelConfig
+from circuits_jax.config.checks import check_fraction, check_not_negative, check_positive, check_seed
 from circuits_jax.model.cache import Cache, empty_cache
+from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Params, Transformer
+from circuits_jax.storage.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +59,7 @@ def sample(logits: jax.Array, key: jax.Array, sampling: Sampling) -> jax.Array:
 
 
 def generate(
-    model: Transformer,
-    params: Params,
+    model: Model,
     prompt: Sequence[int],
     count: int,
     sampling: Sampling = Sampling(),  # noqa: B008 - frozen
@@ -70,7 +71,7 @@ def generate(
     on from there: the model then knows nothing of what came before that half.
 
     Args:
-      model, params: The network.
+      model: The model.
       prompt: 1 to n_ctx token ids.
       count: How many tokens to draw.
       sampling: How they are drawn.
@@ -79,13 +80,12 @@ def generate(
     Raises:
       ConfigError: if the prompt is empty, too long, or holds an id outside the vocabulary.
     """
-    check_prompt(prompt, model)
-    return _tokens(model, params, list(prompt), count, sampling, vocab_size)
+    check_prompt(prompt, model.config)
+    return _tokens(model, list(prompt), count, sampling, vocab_size)
 
 
-def check_prompt(prompt: Sequence[int], model: Transformer) -> None:
+def check_prompt(prompt: Sequence[int], config: ModelConfig) -> None:
     """Raises ConfigError unless `prompt` holds 1 to n_ctx token ids of the model's vocabulary."""
-    config = model.config
     if not len(prompt):
         raise ConfigError("the prompt is empty; give at least one token")
     if len(prompt) > config.n_ctx:
@@ -100,8 +100,7 @@ def check_prompt(prompt: Sequence[int], model: Transformer) -> None:
 
 
 def _tokens(
-    model: Transformer,
-    params: Params,
+    model: Model,
     seen: list[int],
     count: int,
     sampling: Sampling,
@@ -109,11 +108,12 @@ def _tokens(
 ) -> Iterator[int]:
     n_ctx, key = model.config.n_ctx, jax.random.key(sampling.seed)
     cache, length = None, 0
+    step = functools.partial(_step, _Drawing(model.network, sampling, vocab_size), model.device_params)
     for number in range(count):
         draw = jax.random.fold_in(key, number)
         if cache is not None and length < n_ctx:
             new = np.array([seen[-1:]], np.int32)
-            token, cache = _step(model, params, cache, new, 0, draw, sampling, vocab_size)
+            token, cache = step(cache, new, 0, draw)
             length += 1
         else:
             if cache is not None:
@@ -122,23 +122,25 @@ def _tokens(
             padded[0, : len(seen)] = seen
             length = len(seen)
             blank = empty_cache(model.config, batch=1)
-            token, cache = _step(model, params, blank, padded, length - 1, draw, sampling, vocab_size)
+            token, cache = step(blank, padded, length - 1, draw)
         seen = [*seen, int(token)]
         yield seen[-1]
 
 
-@functools.partial(jax.jit, static_argnames=("model", "sampling", "vocab_size"), donate_argnames="cache")
+@dataclasses.dataclass(frozen=True)
+class _Drawing:
+    """What a step is compiled for: the network, how tokens are drawn, and below which id."""
+
+    network: Transformer
+    sampling: Sampling
+    vocab_size: int | None
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
 def _step(
-    model: Transformer,
-    params: Params,
-    cache: Cache,
-    tokens: jax.Array,
-    last: jax.Array,
-    key: jax.Array,
-    sampling: Sampling,
-    vocab_size: int | None,
+    drawing: _Drawing, params: Params, cache: Cache, tokens: jax.Array, last: jax.Array, key: jax.Array
 ) -> tuple[jax.Array, Cache]:
     """Reads `tokens` [1, T], of which those behind `last` are padding: (the next token, the cache)."""
     length = cache.length + last + 1
-    logits, _, cache = model.apply(params, tokens, at=jnp.reshape(last, (1,)), cache=cache)
-    return sample(logits[:, :vocab_size], key, sampling)[0], cache.cut(length)
+    logits, _, cache = drawing.network.apply(params, tokens, at=jnp.reshape(last, (1,)), cache=cache)
+    return sample(logits[:, : drawing.vocab_size], key, drawing.sampling)[0], cache.cut(length)

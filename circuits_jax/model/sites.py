@@ -1,16 +1,17 @@
 """The grammar of places in the network: the name, the width and the meaning of every site.
 
 A *site* is a named activation of shape [batch, tokens, width] that the forward pass shows to its tap.
-Names are those of the released code (FACTS "Forward order"): `"{layer}.attn.act_in"` and so on, and
-`"final_resid"`.  A *node* is one index at one of the eight node locations of a layer (METHOD section 4).
-`transformer_lens_name` and `from_transformer_lens` translate to and from TransformerLens' hook names.
+Names are those of the released code (docs/numerics.md, "Forward pass"): `"{layer}.attn.act_in"` and so on,
+and `"final_resid"`.  A *node* is one index at one of the eight node locations of a layer (docs/method.md,
+"Nodes and edges"). `transformer_lens_name` and `from_transformer_lens` translate to and from TransformerLens'
+hook names.
 """
 
 import fnmatch
 from collections.abc import Collection, Iterable
 
 from circuits_jax.config import ModelConfig
-from circuits_jax.errors import ConfigError
+from circuits_jax.storage.errors import ConfigError
 
 FINAL = "final_resid"
 # Locations of one layer in the order in which the forward pass reaches them.

@@ -1,13 +1,15 @@
 """Small functions that a forward pass calls at every site: replace, ablate, add, compose.
 
 A tap is `f(site, x) -> x`, x of shape [batch, tokens, width].  Mean ablation, learned masks,
-interchange, steering and bridge hand-over are all taps (ARCHITECTURE, idea 1).
+interchange, steering and bridge hand-over are all taps.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Tap = Callable[[str, jax.Array], jax.Array]
 
@@ -36,7 +38,7 @@ def replace(values: Mapping[str, jax.Array]) -> Tap:
 def mix(masks: Mapping[str, jax.Array], others: Mapping[str, jax.Array]) -> Tap:
     """mask * x + (1 - mask) * other at every site that has a mask.
 
-    With `others` the mean activations this is mean ablation (METHOD section 6, step 2); with another
+    With `others` the mean activations this is mean ablation (docs/method.md, "Pruning"); with another
     prompt's activations and a mask that is 0 on the swapped nodes, an interchange intervention.
 
     Args:
@@ -60,3 +62,35 @@ def add(deltas: Mapping[str, jax.Array]) -> Tap:
         return x + deltas[site].astype(x.dtype) if site in deltas else x
 
     return tap
+
+
+class KeptNodes(Protocol):
+    """What the taps below need of a circuit (`circuits.circuit.Circuit` has it)."""
+
+    @property
+    def means(self) -> Mapping[str, Any]:
+        """{node site: [width]}, what removed nodes are held at."""
+
+    def masks(self) -> Mapping[str, Any]:
+        """{node site: [width], 1 on kept nodes and 0 elsewhere}."""
+
+
+def ablate(circuit: KeptNodes) -> Tap:
+    """Holds the circuit's own nodes at their means, everywhere; the rest of the model runs on."""
+    return _held({site: 1 - np.asarray(mask) for site, mask in circuit.masks().items()}, circuit)
+
+
+def only(circuit: KeptNodes) -> Tap:
+    """Holds all other nodes at their means; edges between kept nodes that pruning cut are back.
+
+    The circuit as it was saved, without those edges, runs on the parameters of
+    `circuits.ablation.edge_removal.remove_edges`.
+    """
+    return _held(circuit.masks(), circuit)
+
+
+def _held(masks: Mapping[str, Any], circuit: KeptNodes) -> Tap:
+    return mix(
+        {site: jnp.asarray(mask) for site, mask in masks.items()},
+        {site: jnp.asarray(mean) for site, mean in circuit.means.items()},
+    )

@@ -1,7 +1,7 @@
 """The decoder: one forward pass, with a tap at every site.
 
 Letters in shape comments: B batch, T tokens, D d_model, A channels of all heads (heads * d_head),
-H heads, N neurons, V vocabulary.  METHOD section 2; exact numerics in FACTS.
+H heads, N neurons, V vocabulary.  docs/method.md, "Model"; exact numerics in docs/numerics.md.
 """
 
 from collections.abc import Collection, Mapping
@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 
 from circuits_jax.config import ModelConfig
-from circuits_jax.errors import ConfigError
 from circuits_jax.model import sites
 from circuits_jax.model.abs_topk import abs_top_k
 from circuits_jax.model.attention import attention_weights, split_heads
 from circuits_jax.model.cache import Cache, Past
-from circuits_jax.model.sparse_kernel import Linear
+from circuits_jax.model.linear import Linear
 from circuits_jax.model.taps import Tap
+from circuits_jax.storage.errors import ConfigError
 
 Params = Mapping[str, Any]
 Records = dict[str, jax.Array]
@@ -129,7 +129,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A GPT-2-style decoder (METHOD section 2): `model.apply(params, tokens, tap=f, record=names)`.
+    """A GPT-2-style decoder (docs/method.md, "Model"): `model.apply(params, tokens, tap=f, record=names)`.
 
     `remat` says what a backward pass computes again instead of keeping: "none", "blocks" (all in a layer)
     or "dots" (all inside a layer but matrix products).

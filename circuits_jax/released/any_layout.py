@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-from circuits_jax.errors import CheckpointError
-from circuits_jax.files import read_json
-from circuits_jax.released.load import Released, load
+from circuits_jax.model.model import Model
+from circuits_jax.released.load import load
 from circuits_jax.released.sparse_format import CONFIG, FORMAT, load_sparse
+from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.files import read_json
 
 
-def load_any(source: str | Path, strict: bool = True) -> Released:
+def load_any(source: str | Path, strict: bool = True) -> Model:
     """Loads what `load` takes, or a folder in the sparse format.
 
     Args:

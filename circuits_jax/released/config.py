@@ -1,4 +1,4 @@
-"""`beeg_config.json` <-> ModelConfig (FACTS "Config -> model").
+"""`beeg_config.json` <-> ModelConfig (docs/numerics.md, "Released configuration").
 
 Every key of the released configurations is honoured, or known to change nothing in inference, or
 refused by name.  Defaults are the released ones, which differ from ModelConfig's.
@@ -13,10 +13,9 @@ from circuits_jax.config import (
     RESIDUAL_ACTIVATIONS,
     TOPK_LOCATIONS,
     ModelConfig,
-    check_choice,
-    check_positive,
 )
-from circuits_jax.errors import CheckpointError, ConfigError
+from circuits_jax.config.checks import check_choice, check_positive
+from circuits_jax.storage.errors import CheckpointError, ConfigError
 
 # key -> (types it may have, released default)
 _HONOURED: dict[str, tuple[tuple[type, ...], Any]] = {

@@ -6,15 +6,15 @@ from typing import Any
 
 import safetensors.numpy
 
-from circuits_jax.checks import check_choice
 from circuits_jax.config import ModelConfig
-from circuits_jax.data.tokenizer import Tokenizer
-from circuits_jax.files import write_aside, write_json
+from circuits_jax.config.checks import check_choice
+from circuits_jax.data.tokenizers.folder import save_released_tokenizer
+from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.released.config import config_to_released
 from circuits_jax.released.load import BUCKET_CONFIG, BUCKET_WEIGHTS, HUB_CONFIG, HUB_WEIGHTS
 from circuits_jax.released.state_dict import WRAPPER, state_from_params
-from circuits_jax.released.tokenizers import save_released_tokenizer
-from circuits_jax.released.torch_writer import write_torch_file
+from circuits_jax.released.torch_files.write import write_torch_file
+from circuits_jax.storage.files import write_aside, write_json
 
 LAYOUTS = ("bucket", "huggingface")
 

@@ -1,6 +1,5 @@
 """Released checkpoints in: `load(path)` reads every layout they are published in."""
 
-import dataclasses
 from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,18 @@ import numpy as np
 from jax.sharding import Mesh
 
 from circuits_jax.config import ModelConfig
-from circuits_jax.errors import CheckpointError
-from circuits_jax.files import read_json
-from circuits_jax.model.transformer import Transformer, init_params
+from circuits_jax.data.tokenizers.folder import load_released_tokenizer
+from circuits_jax.model.model import Model
+from circuits_jax.model.transformer import init_params
 from circuits_jax.released.config import config_from_released
-from circuits_jax.released.files import listed
-from circuits_jax.released.mapped import read_safetensors
+from circuits_jax.released.listing import listed
+from circuits_jax.released.mapped_files import read_safetensors
 from circuits_jax.released.remote import fetched, shard_names
-from circuits_jax.released.state_dict import LOGITS_BIAS, WRAPPER, Tree, params_from_state
-from circuits_jax.released.tokenizers import load_released_tokenizer
-from circuits_jax.released.torch_file import read_torch_file
-from circuits_jax.training import partition
+from circuits_jax.released.state_dict import LOGITS_BIAS, WRAPPER, params_from_state
+from circuits_jax.released.torch_files.read import read_torch_file
+from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.files import read_json
+from circuits_jax.training.mesh import partition
 
 BUCKET_CONFIG, BUCKET_WEIGHTS = "beeg_config.json", "final_model.pt"
 HUB_CONFIG, HUB_WEIGHTS, HUB_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -29,28 +29,12 @@ PLAIN_WEIGHTS = "weights.safetensors"
 WEIGHTS = (BUCKET_WEIGHTS, HUB_WEIGHTS, HUB_INDEX, PLAIN_WEIGHTS)
 
 
-@dataclasses.dataclass(frozen=True)
-class Released:
-    """A checkpoint, ready to run: `released.model.apply(released.params, tokens)`.
-
-    Attributes:
-      config: The model's configuration.
-      model: The network.
-      params: Its parameters, float32: numpy arrays, or arrays that lie on the mesh that `load` was given.
-      tokenizer: The tokenizer found beside the weights, or None.
-      raw_config: The configuration file as parsed.
-    """
-
-    config: ModelConfig
-    model: Transformer
-    params: Tree
-    tokenizer: Any
-    raw_config: dict[str, Any]
-
-
 def load(
-    path: str | Path, strict: bool = True, mesh: Mesh | None = None, rules: Sequence[partition.Rule] = ()
-) -> Released:
+    path: str | Path,
+    strict: bool = True,
+    mesh: Mesh | None = None,
+    rules: Sequence[partition.PartitionRule] = (),
+) -> Model:
     """Loads a released checkpoint, or one exported in a released layout.
 
     Args:
@@ -67,7 +51,7 @@ def load(
       rules: How to split tensors that the rules of training would split otherwise.
 
     Returns:
-      The checkpoint, its weights (float32, float16 or bfloat16 in the file) as float32.
+      The model, its weights (float32, float16 or bfloat16 in the file) as float32.
 
     Raises:
       CheckpointError: whatever is wrong with the checkpoint, in one line.
@@ -90,10 +74,10 @@ def load(
         except CheckpointError as error:
             raise CheckpointError(f"{weights}: {error}") from error
         tokenizer = load_released_tokenizer(weights.parent, config.vocab_size)
-    return Released(config, Transformer(config), params, tokenizer, raw)
+    return Model(config, params, tokenizer, str(path), raw)
 
 
-def _shardings(config: ModelConfig, mesh: Mesh, rules: Sequence[partition.Rule]) -> Any:
+def _shardings(config: ModelConfig, mesh: Mesh, rules: Sequence[partition.PartitionRule]) -> Any:
     """The tree of shardings of a model's parameters."""
     shapes = jax.eval_shape(lambda: init_params(config, jax.random.PRNGKey(0)))
     table = partition.combined(rules, partition.model_rules(config), shapes)

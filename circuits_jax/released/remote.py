@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from circuits_jax.errors import CheckpointError
-from circuits_jax.files import exists, read_json
+from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.files import read_json
+from circuits_jax.storage.paths import exists
 
 _HUB = "hf:"
 _LONGEST_REASON = 300
@@ -96,21 +97,21 @@ def _from_url(url: str, weights: Sequence[str], folder: Path) -> Path:
             _copy(files, root, name, folder)
     except CheckpointError:
         raise
-    except (ImportError, OSError, ValueError, *_errors_of_networks()) as error:
+    except _fetching_errors() as error:
         raise CheckpointError(f"{url} cannot be fetched: {_reason(error)}") from error
     return folder / found
 
 
-def _errors_of_networks() -> list[type[BaseException]]:
-    """What the libraries behind fsspec raise that is no OSError, of those that are installed."""
-    errors = []
+def _fetching_errors() -> tuple[type[Exception], ...]:
+    """What fetching may raise, with what the installed libraries behind fsspec raise that is no OSError."""
+    errors: list[type[Exception]] = [ImportError, OSError, ValueError]
     for library, name in (("aiohttp", "ClientError"), ("gcsfs.retry", "HttpError")):
         with contextlib.suppress(ImportError):
             errors.append(getattr(importlib.import_module(library), name))
-    return errors
+    return tuple(errors)
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: Exception) -> str:
     """What an error says, which may be several lines or nothing, in one."""
     return " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
 

@@ -8,15 +8,15 @@ import numpy as np
 import safetensors.numpy
 
 from circuits_jax.config import ModelConfig, from_dict, to_dict
-from circuits_jax.data.tokenizer import Tokenizer
-from circuits_jax.errors import CheckpointError, ConfigError
-from circuits_jax.files import read_json, write_aside, write_json
-from circuits_jax.model.transformer import Transformer
-from circuits_jax.released.files import listed
-from circuits_jax.released.load import Released
-from circuits_jax.released.mapped import read_safetensors
-from circuits_jax.released.state_dict import Tree, build_tree, layout, leaves
-from circuits_jax.released.tokenizers import load_released_tokenizer, save_released_tokenizer
+from circuits_jax.data.tokenizers.folder import load_released_tokenizer, save_released_tokenizer
+from circuits_jax.model.model import Model
+from circuits_jax.model.parameters import BLOCK, build_tree, parameters
+from circuits_jax.model.tokenizer import Tokenizer
+from circuits_jax.released.listing import listed
+from circuits_jax.released.mapped_files import read_safetensors
+from circuits_jax.released.state_dict import Tree, leaves
+from circuits_jax.storage.errors import CheckpointError, ConfigError
+from circuits_jax.storage.files import read_json, write_aside, write_json
 
 FORMAT, VERSION = "circuits_jax sparse weights", 1
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
@@ -44,7 +44,7 @@ def save_sparse(
     folder = Path(folder)
     tensors: dict[str, np.ndarray] = {}
     for tensor, value in leaves(params, config):
-        tensors |= encode(tensor.key, value)
+        tensors |= encode(tensor.name, value)
     folder.mkdir(parents=True, exist_ok=True)
     with write_aside(folder / WEIGHTS) as file:
         file.write(safetensors.numpy.save(tensors, metadata={"format": FORMAT, "version": str(VERSION)}))
@@ -53,7 +53,7 @@ def save_sparse(
     return folder
 
 
-def load_sparse(folder: str | Path) -> Released:
+def load_sparse(folder: str | Path) -> Model:
     """Loads what `save_sparse` wrote, with bit-equal parameters.
 
     Raises:
@@ -73,7 +73,7 @@ def load_sparse(folder: str | Path) -> Released:
         raise CheckpointError(f"{folder / CONFIG}: {error}") from error
     params = _read_params(folder / WEIGHTS, config)
     tokenizer = load_released_tokenizer(folder, config.vocab_size)
-    return Released(config, Transformer(config), params, tokenizer, raw)
+    return Model(config, params, tokenizer, str(folder), raw)
 
 
 def encode(name: str, tensor: np.ndarray) -> dict[str, np.ndarray]:
@@ -124,10 +124,10 @@ def decode(name: str, shape: tuple[int, ...], stored: dict[str, np.ndarray]) -> 
 def _read_params(path: Path, config: ModelConfig) -> Tree:
     stored = read_safetensors(path)
     # Looked at first, so that a mistaken number, however large, is not gone through tensor by tensor.
-    if not any(name.startswith(f"h_{config.n_layer - 1}/") for name in stored):
+    if not any(name.startswith(BLOCK.format(layer=config.n_layer - 1) + "/") for name in stored):
         raise CheckpointError(f"{path} has not the {config.n_layer} layers of its configuration")
     try:
-        params = build_tree((t.path, decode(t.key, t.own_shape, stored)) for t in layout(config))
+        params = build_tree((t.name, decode(t.name, t.shape, stored)) for t in parameters(config))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
     if stored:

@@ -7,15 +7,15 @@ import numpy as np
 
 from circuits_jax.config import Config, TrainConfig
 from circuits_jax.data.corpus import IMPORTED
-from circuits_jax.data.tokenizer import Tokenizer
-from circuits_jax.errors import CheckpointError
-from circuits_jax.files import write_json
+from circuits_jax.data.tokenizers.folder import load_released_tokenizer, save_released_tokenizer
+from circuits_jax.model.model import Model
+from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.released.any_layout import load_any
-from circuits_jax.released.load import Released
-from circuits_jax.released.tokenizers import load_released_tokenizer, save_released_tokenizer
+from circuits_jax.sparsity.optimizer import make_optimizer
+from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.files import write_json
 from circuits_jax.training import workdir as workdirs
 from circuits_jax.training.checkpoints import Checkpoints
-from circuits_jax.training.optimizer import make_optimizer
 from circuits_jax.training.state import make_init
 
 # One step, and it is taken: the experiments find a finished run.
@@ -59,7 +59,7 @@ def as_workdir(
     return workdir
 
 
-def _tokenizer(found: Released, source: str | Path, folder: str | Path | None) -> Tokenizer:
+def _tokenizer(found: Model, source: str | Path, folder: str | Path | None) -> Tokenizer:
     words = found.tokenizer
     if folder is not None:
         words = load_released_tokenizer(Path(folder), found.config.vocab_size)
@@ -71,7 +71,7 @@ def _tokenizer(found: Released, source: str | Path, folder: str | Path | None) -
     return words
 
 
-def _save_checkpoint(found: Released, config: Config, workdir: Path) -> None:
+def _save_checkpoint(found: Model, config: Config, workdir: Path) -> None:
     shapes = jax.eval_shape(make_init(config, make_optimizer(config)))
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     state = state.replace(params=found.params, step=np.asarray(config.train.steps, shapes.step.dtype))

@@ -1,12 +1,10 @@
-"""Keeping every tensor at its budget of nonzero entries (METHOD section 3).
+"""Keeping every tensor at its budget of nonzero entries (docs/method.md, "Weight sparsity").
 
-The maths first (`rule_for`, `project_mask`), then `keep_largest`, which makes an optax
-transformation of it, the last of a chain: the training loop knows nothing of sparsity, and its state lies in
-the optimizer's, so that checkpoints and sharding come free.
+The maths first (`project_mask`), then `keep_largest`, which makes an optax transformation of it, the last of
+a chain: the training loop knows nothing of sparsity, and its state lies in the optimizer's, so that
+checkpoints and sharding come free.  `model.parameters` says how each tensor is treated.
 """
 
-import dataclasses
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,57 +13,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
+from circuits_jax.model.parameters import BIAS, EMBEDDING, MATRIX, SparsityRule, parameter_name, rule_for
 from circuits_jax.sparsity.schedules import L0Schedule
 from circuits_jax.sparsity.threshold import largest_mask, largest_mask_along
-
-MATRIX, EMBEDDING, BIAS, DENSE = "matrix", "embedding", "bias", "dense"
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    """How one parameter tensor is treated.
-
-    Attributes:
-      kind: MATRIX (always sparse), EMBEDDING and BIAS (sparse unless switched off), or DENSE (never sparse).
-      floor_axis: The axis along which the weights of one unit lie, where the floor applies; else None.
-    """
-
-    kind: str
-    floor_axis: int | None = None
-
-
-# First match wins.  Kernels are [in, out]: the incoming weights of a unit lie along axis 0 (q, k and v
-# channels in c_attn, neurons in c_fc), its outgoing weights along axis 1 (v channels, neurons in c_proj).
-_RULES: tuple[tuple[str, Rule], ...] = (
-    (r"h_\d+/attn/c_attn/kernel", Rule(MATRIX, floor_axis=0)),
-    (r"h_\d+/attn/c_proj/kernel", Rule(MATRIX, floor_axis=1)),
-    (r"h_\d+/mlp/c_fc/kernel", Rule(MATRIX, floor_axis=0)),
-    (r"h_\d+/mlp/c_proj/kernel", Rule(MATRIX, floor_axis=1)),
-    (r"(wte|wpe)/embedding|lm_head/kernel", Rule(EMBEDDING)),
-    (r"h_\d+/(attn|mlp)/(c_attn|c_fc|c_proj)/bias", Rule(BIAS)),
-    (r"(h_\d+/ln_p?[12]|ln_f)/bias", Rule(BIAS)),
-    (r"(h_\d+/ln_p?[12]|ln_f)/scale", Rule(DENSE)),
-    (r"h_\d+/attn/sink|bigram|logits_bias", Rule(DENSE)),
-)
-
-
-def rule_for(name: str) -> Rule:
-    """The rule of the parameter tensor `name`, as "h_0/attn/c_attn/kernel".
-
-    Raises:
-      ValueError: for a name that no rule knows.
-    """
-    for pattern, rule in _RULES:
-        if re.fullmatch(pattern, name):
-            return rule
-    raise ValueError(
-        f"no sparsity rule for parameter {name!r}; add it to circuits_jax.sparsity.projection._RULES"
-    )
-
-
-def parameter_name(path: tuple[Any, ...]) -> str:
-    """A JAX tree path as the name that `rule_for` takes."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def map_rules(function: Callable[..., Any], params: Any, *rest: Any) -> Any:
@@ -79,7 +29,7 @@ def project_mask(w: Array, k: Array | int, floor_axis: int | None = None, j: int
     """Marks the entries of w that stay: the k of largest magnitude, and at least j of every unit.
 
     The j largest of each unit come first, then the largest of the rest until k are marked: exactly
-    max(k, what the floor needs), deterministic, ties by flat index (METHOD section 3 "Floor j").
+    max(k, what the floor needs), deterministic, ties by flat index (docs/method.md, "Weight sparsity").
 
     Args:
       w: Float array.
@@ -138,7 +88,7 @@ def keep_largest(
             raise ValueError("keep_largest needs the parameters: call update(updates, state, params)")
         step = optax.safe_increment(state.step)
 
-        def project(rule: Rule, p: Array, u: Array) -> Array:
+        def project(rule: SparsityRule, p: Array, u: Array) -> Array:
             if rule.kind not in sparse_kinds:
                 return u
             new = (p + u).astype(p.dtype)

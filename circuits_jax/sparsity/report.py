@@ -11,14 +11,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from circuits_jax.sparsity.projection import BIAS, DENSE, EMBEDDING, MATRIX, parameter_name, rule_for
+from circuits_jax.model.parameters import BIAS, DENSE, EMBEDDING, MATRIX, depth, named, rule_for
+from circuits_jax.model.wiring import wires
 
 UNIT_KINDS = ("q", "k", "v", "neuron")
+_LOCATIONS = dict(zip(UNIT_KINDS, ("attn.q", "attn.k", "attn.v", "mlp.post_act"), strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
 class TensorSparsity:
-    """Nonzero entries of one parameter tensor; `kind` as in `projection.Rule`."""
+    """Nonzero entries of one parameter tensor; `kind` as in `projection.SparsityRule`."""
 
     name: str
     kind: str
@@ -96,7 +98,7 @@ def summarize_sparsity(params: Any) -> SparsitySummary:
     nonzeros, dead = jax.device_get(_measure(params))
     tensors = tuple(
         TensorSparsity(name, rule_for(name).kind, leaf.shape, leaf.size, int(nonzeros[name]))
-        for name, leaf in _named(params).items()
+        for name, leaf in named(params).items()
     )
     units = tuple(
         DeadUnits(layer, kind, mask.size, int(dead[layer, kind]))
@@ -111,7 +113,7 @@ def sparsity_metrics(params: Any) -> dict[str, Array]:
     Returns:
       "l0" and "l0_without_embeddings" (float32 shares), "dead_neurons" and "dead_channels" (int32 counts).
     """
-    tensors = {name: (rule_for(name).kind, leaf) for name, leaf in _named(params).items()}
+    tensors = {name: (rule_for(name).kind, leaf) for name, leaf in named(params).items()}
 
     def fraction(*kinds: str) -> Array:
         chosen = [leaf for kind, leaf in tensors.values() if kind in kinds]
@@ -135,14 +137,16 @@ def dead_units(params: Any) -> dict[tuple[int, str], Array]:
     Returns:
       {(layer, kind): bool [units]}, kind of UNIT_KINDS.
     """
+    no_input: dict[str, Array] = {}
+    no_output: dict[str, Array] = {}
+    for wire in wires(depth(params)):
+        weights = wire.weights(params)
+        no_input[wire.target], no_output[wire.source] = _all_zero(weights, axis=0), _all_zero(weights, axis=1)
     dead = {}
-    for layer in range(sum(name.startswith("h_") for name in params)):
-        attn, mlp = params[f"h_{layer}"]["attn"], params[f"h_{layer}"]["mlp"]
-        q, k, v = jnp.split(_all_zero(attn["c_attn"]["kernel"], axis=0), 3)
-        dead[layer, "q"], dead[layer, "k"] = q, k
-        dead[layer, "v"] = v | _all_zero(attn["c_proj"]["kernel"], axis=1)
-        no_input, no_output = _all_zero(mlp["c_fc"]["kernel"], 0), _all_zero(mlp["c_proj"]["kernel"], 1)
-        dead[layer, "neuron"] = no_input | no_output
+    for layer in range(depth(params)):
+        for kind, location in _LOCATIONS.items():
+            site = f"{layer}.{location}"
+            dead[layer, kind] = no_input[site] | no_output[site] if site in no_output else no_input[site]
     return dead
 
 
@@ -152,7 +156,7 @@ def support_churn(old_params: Any, new_params: Any) -> Array:
     Returns:
       float32 scalar.
     """
-    old, new = _named(old_params), _named(new_params)
+    old, new = named(old_params), named(new_params)
     names = [name for name in old if rule_for(name).kind != DENSE]
     changed = sum(jnp.sum((old[n] == 0) != (new[n] == 0), dtype=jnp.int32).astype(jnp.float32) for n in names)
     return changed / sum(old[n].size for n in names)
@@ -162,12 +166,7 @@ def support_churn(old_params: Any, new_params: Any) -> Array:
 def _measure(params: Any) -> tuple[dict[str, Array], dict[tuple[int, str], Array]]:
     """Nonzeros of every tensor, and dead units of every kind in every layer: counts, for every process."""
     dead = {key: jnp.sum(mask, dtype=jnp.int32) for key, mask in dead_units(params).items()}
-    return {name: jnp.count_nonzero(leaf) for name, leaf in _named(params).items()}, dead
-
-
-def _named(params: Any) -> dict[str, Array]:
-    """The leaves of a parameter tree by name, in tree order."""
-    return {parameter_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+    return {name: jnp.count_nonzero(leaf) for name, leaf in named(params).items()}, dead
 
 
 def _all_zero(kernel: Array, axis: int) -> Array:

@@ -1,4 +1,6 @@
-"""What changes with the step: the fraction of weights kept, and the learning rate (METHOD section 3).
+"""What changes with the step: the fraction of weights kept, and the learning rate.
+
+See docs/method.md, "Weight sparsity".
 
 Steps count finished updates: 0 before the first.  All schedules take a Python or a traced step.
 """
@@ -10,8 +12,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 from jax import Array
 
-from circuits_jax.checks import check_choice
 from circuits_jax.config import ANNEALS, OptimizerConfig, SparsityConfig
+from circuits_jax.config.checks import check_choice
 
 
 def budget(numel: int, fraction: float | Array) -> int | Array:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from circuits_jax.data.words import SPLITS
-from circuits_jax.tasks.python_tasks import TASKS
+from circuits_jax.data.programs.words import SPLITS
+from circuits_jax.tasks.builtin.table import TASKS
 from circuits_jax.tasks.task import Task
 from circuits_jax.tasks.template import TaskError, Template
 

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from circuits_jax.data.tokenizer import Tokenizer
-from circuits_jax.data.words import WORDS
-from circuits_jax.errors import TaskError
+from circuits_jax.data.programs.words import WORDS
+from circuits_jax.model.tokenizer import Tokenizer
+from circuits_jax.storage.errors import TaskError
 from circuits_jax.tasks.task import Pairs
 from circuits_jax.tasks.template import single_pieces
 
@@ -27,7 +27,7 @@ def longer_lists(
       pairs: Pairs whose prompts end in an open list of at least two elements.
       tokenizer: That they were built with.
       elements: How many to insert.
-      kind: Of the elements: a kind of `data.words`, such as "d" (digits) or "n" (names).
+      kind: Of the elements: a kind of `data.programs.words`, such as "d" (digits) or "n" (names).
       seed: Of the elements.
       n_ctx: Longest sequence of the model.
 
@@ -38,12 +38,13 @@ def longer_lists(
     texts = []
     for number, prompts in enumerate(pairs.texts):
         drawn = _draw(words, elements, seed, number)
-        texts.append(tuple(_insert(text, _COMMA, drawn) for text in prompts))
+        a, b = (_insert(text, _COMMA, drawn) for text in prompts)
+        texts.append((a, b))
     return _rebuild(pairs, tokenizer, texts, n_ctx)
 
 
 def longer_comments(
-    pairs: Pairs, tokenizer: Tokenizer, tokens: Sequence[int], seed: int, n_ctx: int
+    pairs: Pairs, tokenizer: Tokenizer, tokens: Sequence[int] | np.ndarray, seed: int, n_ctx: int
 ) -> Pairs:
     """`pairs` whose first comment has `tokens[i]` more words in pair i, each of them one token.
 

@@ -1,4 +1,4 @@
-"""Loss and accuracy of a two-way task (METHOD section 5).
+"""Loss and accuracy of a two-way task (docs/method.md, "Tasks").
 
 Shapes: B pairs, 2 prompts each (A, B), V vocabulary.  `logits` are those at the last prompt position,
 either [B, 2, V] or [2B, V] with the two prompts of a pair next to each other (`tokens.reshape(2B, T)`).

@@ -1,7 +1,7 @@
 """Contrast pairs: two prompts of equal token length whose right next tokens are each other's wrong ones.
 
 A task is declared by skeletons (`tasks.template`) and built into pairs under a tokenizer by the rules of
-TASKS.md, "Rules for every task"; METHOD section 5.
+docs/tasks.md, "Rules".
 """
 
 import ast
@@ -12,16 +12,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from circuits_jax.data.tokenizer import Tokenizer
-from circuits_jax.data.words import SPLITS, WORDS
-from circuits_jax.tasks.template import (
-    Filled,
-    TaskError,
-    Template,
-    fill,
-    single_pieces,
-    with_padding,
-)
+from circuits_jax.data.programs.words import SPLITS, WORDS
+from circuits_jax.model.tokenizer import Tokenizer
+from circuits_jax.tasks.template import Filled, TaskError, Template, fill, single_pieces, with_padding
 
 MIN_TOKENS, MAX_TOKENS = 10, 120
 _MIN_DRAWS = 64  # fewer draws say little about how many pairs a tokenizer loses
@@ -231,7 +224,7 @@ def _equal_prompts(texts: Filled, tokenizer: Tokenizer) -> tuple[str, str]:
 
 
 def _encode_pair(task: Task, texts: Filled, tokenizer: Tokenizer) -> _Encoded:
-    """Applies every rule of TASKS.md to one pair; raises _DroppedError naming the rule it breaks."""
+    """Applies the rules (docs/tasks.md, "Rules") to one pair; raises _DroppedError naming the rule broken."""
     prompts = _equal_prompts(texts, tokenizer)
     whole = [prompt + after for prompt, after in zip(prompts, texts.continuations, strict=True)]
     if task.python and not all(map(_parses, whole)):

@@ -3,7 +3,7 @@
     skeleton("$pad\\n$n0 = «[[|[»$d0, $d1], [$d2, $d3", after="«]]|]»\\n")
 
 `«A|B»` is what differs between prompt A and prompt B, `$n0` a slot that a word of kind `n` fills (kinds
-in `data.words`; different slots get different words), `$pad` a comment that is made longer in the
+in `data.programs.words`; different slots get different words), `$pad` a comment that is made longer in the
 shorter prompt, so that both have the same number of tokens and their tails align position by position.
 `after` is the right continuation.
 """
@@ -15,8 +15,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from circuits_jax.data.tokenizer import Tokenizer
-from circuits_jax.errors import TaskError
+from circuits_jax.model.tokenizer import Tokenizer
+from circuits_jax.storage.errors import TaskError
 
 _FORK = re.compile(r"«([^«|»]*)\|([^«|»]*)»")
 _PAD = "\0"  # stands for $pad in a filled template: no source text holds it

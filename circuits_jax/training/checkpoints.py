@@ -1,15 +1,14 @@
 """Checkpoints of a run, through orbax: the whole state, written while training goes on."""
 
 import contextlib
-import logging
 from pathlib import Path
 from typing import Any
 
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from circuits_jax.errors import CheckpointError
-from circuits_jax.files import is_remote
+from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.paths import is_remote
 
 # What orbax and the layers below it raise on files that are missing, cut short or of another shape, and on
 # disks that are full or not to be written to.
@@ -31,8 +30,6 @@ class Checkpoints:
         Raises:
           CheckpointError: if the folder cannot be made.
         """
-        # Orbax reports every file it touches, and errors, which it raises too, with their whole traces.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._folder = (workdir if is_remote(workdir) else workdir.absolute()) / "checkpoints"
         options = _reading() if keep is None else _writing(keep, keep_best)
         try:
@@ -76,7 +73,9 @@ class Checkpoints:
         """
         step = self.latest
         if step is None:
-            raise CheckpointError(f"no checkpoint in {self._folder}; train first (experiments.pretrain)")
+            raise CheckpointError(
+                f"no checkpoint in {self._folder}; train first (python -m circuits_jax pretrain)"
+            )
         items = ocp.args.Composite(state=ocp.args.StandardRestore(like))
         try:
             return self._manager.restore(step, args=items).state
@@ -123,7 +122,7 @@ def newest(workdir: Path) -> int | None:
 
 
 def _reading() -> ocp.CheckpointManagerOptions:
-    return ocp.CheckpointManagerOptions(read_only=True)
+    return ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
 
 
 def _writing(keep: int, keep_best: int) -> ocp.CheckpointManagerOptions:

@@ -9,10 +9,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from circuits_jax.config import Config
-from circuits_jax.errors import CheckpointError
-from circuits_jax.sparsity.projection import parameter_name
-from circuits_jax.training import mesh as meshes
-from circuits_jax.training import partition
+from circuits_jax.model.parameters import parameter_name
+from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.training.mesh import meshes, partition
 from circuits_jax.training.program import Program
 from circuits_jax.training.state import TrainState
 

@@ -4,7 +4,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,18 +13,27 @@ from tqdm import tqdm
 from circuits_jax.config import Config
 from circuits_jax.data.batches import make_batches, make_iterator
 from circuits_jax.data.corpus import Corpus
-from circuits_jax.errors import TrainingError
 from circuits_jax.model.transformer import Params
-from circuits_jax.training import mesh as meshes
+from circuits_jax.storage.errors import TrainingError
 from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.layout import first_state, make_layout, place
+from circuits_jax.training.mesh import meshes
 from circuits_jax.training.metrics import MetricsWriter
+from circuits_jax.training.multihost.processes import fetch, is_primary, wait_for_all
+from circuits_jax.training.multihost.stopping import StopSignal
 from circuits_jax.training.plan import Pace, describe, plan
-from circuits_jax.training.processes import fetch, is_primary, wait_for_all
-from circuits_jax.training.profile import Profiler
+from circuits_jax.training.profiling import Profiler
 from circuits_jax.training.program import Metrics, Program
 from circuits_jax.training.state import TrainState
-from circuits_jax.training.stopping import StopSignal
+
+
+class _Instruments(NamedTuple):
+    """What watches and guides a run."""
+
+    writer: MetricsWriter
+    bar: tqdm
+    profiler: Profiler
+    stop: StopSignal
 
 
 class Trainer:
@@ -80,7 +89,7 @@ class Trainer:
                 contextlib.closing(make_iterator(self._batches, first, self.config.mesh.workers)) as batches,
                 bar,
             ):
-                state = self._loop(state, first, batches, writer, bar, profiler, stop)
+                state = self._loop(state, first, batches, _Instruments(writer, bar, profiler, stop))
         return state
 
     def _start(self) -> TrainState:
@@ -105,11 +114,9 @@ class Trainer:
         state: TrainState,
         first: int,
         batches: Iterator[np.ndarray],
-        writer: MetricsWriter,
-        bar: tqdm,
-        profiler: Profiler,
-        stop: StopSignal,
+        instruments: _Instruments,
     ) -> TrainState:
+        writer, bar, profiler, stop = instruments
         train = self.config.train
         pace = Pace(self.config, self.program.flops_per_token, first)
         pending: tuple[int, Metrics] | None = None

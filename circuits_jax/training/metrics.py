@@ -9,9 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from circuits_jax.errors import TrainingError, UserError
-from circuits_jax.files import is_remote, write_aside
-from circuits_jax.training.processes import is_primary
+from circuits_jax.storage.errors import TrainingError, UserError
+from circuits_jax.storage.files import write_aside
+from circuits_jax.storage.paths import is_remote
+from circuits_jax.training.multihost.processes import is_primary
 
 
 class MetricsWriter:

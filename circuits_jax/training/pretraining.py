@@ -1,4 +1,4 @@
-"""Pretraining a sparse, or dense, language model, as a program for the Trainer (METHOD sections 2 and 3)."""
+"""Pretraining a sparse, or dense, language model, as a program for the Trainer (docs/method.md, "Model")."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,10 +7,10 @@ import numpy as np
 
 from circuits_jax.config import Config, ModelConfig
 from circuits_jax.model.transformer import Transformer
+from circuits_jax.sparsity.optimizer import make_optimizer
 from circuits_jax.sparsity.report import sparsity_metrics
 from circuits_jax.sparsity.schedules import learning_rate_schedule
-from circuits_jax.training.optimizer import make_optimizer
-from circuits_jax.training.partition import model_rules
+from circuits_jax.training.mesh.partition import model_rules
 from circuits_jax.training.program import Program, stack_mean
 from circuits_jax.training.state import make_init
 from circuits_jax.training.step import make_eval_step, make_train_step, model_loss

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from circuits_jax.model.transformer import Params
-from circuits_jax.training.partition import Rule
+from circuits_jax.training.mesh.partition import PartitionRule
 from circuits_jax.training.state import TrainState
 
 Metrics = dict[str, jax.Array]
@@ -32,8 +32,8 @@ class Program:
       step: (state, windows, frozen) -> (state, scalar metrics), among them "loss" and the bool "finite",
         which says whether what the step made is fit to be saved.  Traced; `make_train_step` makes one.
       evaluate: (params, windows, frozen) -> any tree of arrays, of one validation batch.  Traced.  Sum
-        nothing over rows here: on the CPU, devices that wait for each other may wait for ever (BUILD_NOTES,
-        "CPU devices").
+        nothing over rows here: on the CPU, devices that wait for each other may wait for ever
+        (docs/performance.md, "CPU devices").
       summarize: What `evaluate` gave for each validation batch, as numpy arrays -> figures, among them
         "validation_loss", by which the best checkpoints are chosen.
       measure: params -> scalars for the log.  Traced; called when a row is written.
@@ -52,10 +52,10 @@ class Program:
     evaluate: Callable[[Params, jax.Array, Any], Any]
     summarize: Callable[[Sequence[Any]], dict[str, float]]
     measure: Callable[[Params], Metrics]
-    rules: tuple[Rule, ...]
+    rules: tuple[PartitionRule, ...]
     inputs: Callable[[], Any] = _nothing
     frozen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    frozen_rules: tuple[Rule, ...] = ()
+    frozen_rules: tuple[PartitionRule, ...] = ()
     flops_per_token: float | None = None
 
     def shapes(self) -> TrainState:

@@ -1,46 +1,30 @@
 """A finished, or at least checkpointed, run read back from its workdir."""
 
-import dataclasses
 from pathlib import Path
 
 import jax
 
 from circuits_jax.config import Config
-from circuits_jax.data.local import local_folder
-from circuits_jax.data.tokenizer import Tokenizer, load_tokenizer
-from circuits_jax.model.transformer import Params, Transformer
+from circuits_jax.data.local_copy import local_folder
+from circuits_jax.data.tokenizers.bpe import load_tokenizer
+from circuits_jax.model.model import Model
+from circuits_jax.sparsity.optimizer import make_optimizer
 from circuits_jax.training.checkpoints import Checkpoints
-from circuits_jax.training.optimizer import make_optimizer
 from circuits_jax.training.state import make_init
 from circuits_jax.training.workdir import load_config
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """What later experiments need of a training run.
+def read_run(workdir: Path) -> tuple[Config, Model]:
+    """The whole configuration of the run in `workdir`, and its model at the newest checkpoint.
 
-    Attributes:
-      config: The whole configuration.
-      model: Its Transformer.
-      params: The newest checkpoint's parameters, on the host.
-      tokenizer: The tokenizer it was trained with.
-    """
-
-    config: Config
-    model: Transformer
-    params: Params
-    tokenizer: Tokenizer
-
-
-def load_run(workdir: Path) -> Run:
-    """Reads the run in `workdir`.
+    The parameters are numpy arrays, wherever they were saved from.
 
     Raises:
       UserError: if there is no run, no checkpoint or no tokenizer, or one of them is damaged.
     """
     config = load_config(workdir)
     checkpoints = Checkpoints(workdir)
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])  # wherever it was saved from
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
         jax.eval_shape(make_init(config, make_optimizer(config))),
@@ -48,4 +32,4 @@ def load_run(workdir: Path) -> Run:
     state = checkpoints.restore(like)
     checkpoints.close()
     tokenizer = load_tokenizer(local_folder(workdir) / "tokenizer.model")
-    return Run(config, Transformer(config.model), jax.device_get(state.params), tokenizer)
+    return config, Model(config.model, jax.device_get(state.params), tokenizer, str(workdir))

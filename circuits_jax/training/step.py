@@ -9,8 +9,8 @@ import optax
 
 from circuits_jax.model import sites
 from circuits_jax.model.transformer import Params, Transformer
+from circuits_jax.sparsity.optimizer import gradient_rms
 from circuits_jax.sparsity.report import support_churn
-from circuits_jax.training.optimizer import gradient_rms
 from circuits_jax.training.program import Metrics
 from circuits_jax.training.state import TrainState
 

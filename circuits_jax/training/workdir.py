@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from circuits_jax.config import Config, from_dict, to_dict
-from circuits_jax.errors import ConfigError, UserError
-from circuits_jax.files import write_json
-from circuits_jax.training.processes import is_primary
+from circuits_jax.storage.errors import ConfigError, UserError
+from circuits_jax.storage.files import write_json
+from circuits_jax.training.multihost.processes import is_primary
 
 # The parts of a configuration that decide what the trained parameters are.
 TRAINING_SECTIONS = ("model", "data", "sparsity", "optimizer", "train", "bridge")
+# Of the section `train`: how often a run logs, evaluates and saves.  A run may go on with other ones.
+RHYTHM = ("log_every", "eval_every", "eval_batches", "checkpoint_every", "keep_checkpoints", "keep_best")
 
 
 def check(workdir: Path, config: Config) -> None:
@@ -57,7 +59,9 @@ def load_config(workdir: Path) -> Config:
     """
     path = workdir / "config.json"
     if not path.exists():
-        raise ConfigError(f"{workdir} holds no run (no config.json); train one with experiments.pretrain")
+        raise ConfigError(
+            f"{workdir} holds no run (no config.json); train one: python -m circuits_jax pretrain"
+        )
     try:
         return from_dict(Config, json.loads(path.read_bytes()), str(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -69,5 +73,5 @@ def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
         f"{section}.{key} is {there[section].get(key)!r} there, {value!r} here"
         for section in TRAINING_SECTIONS
         for key, value in here[section].items()
-        if there[section].get(key) != value
+        if not (section == "train" and key in RHYTHM) and there[section].get(key) != value
     ]

@@ -10,7 +10,7 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from circuits_jax.viewer.plots import Bar, Line, bar_chart, scatter, show
+from circuits_jax.viewer.charts.bars import Bar, Line, bar_chart, scatter, show
 
 Report = Mapping[str, Any]
 CHANCE = math.log(2)

@@ -11,15 +11,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from circuits_jax.errors import BridgeError
-from circuits_jax.files import write_aside
-from circuits_jax.viewer.lines import Curve, line_chart, matrix
-from circuits_jax.viewer.plots import Bar, bar_chart, show
+from circuits_jax.storage.errors import BridgeError
+from circuits_jax.storage.files import write_aside
+from circuits_jax.viewer.charts.bars import Bar, bar_chart, show
+from circuits_jax.viewer.charts.lines import Curve, line_chart, matrix
 
 Report = Mapping[str, Any]
 PAGE = "bridges.html"
 SPARSE = "sparse"  # the workdir of a coupled sparse model, in that of its bridges
-CIRCUITS = f"{SPARSE}/report.html"  # written by experiments.view
+CIRCUITS = f"{SPARSE}/report.html"  # written by the command view
 _STYLE = """
 .plot .curve { fill: none; stroke: var(--other); stroke-width: 2; }
 .plot .curve.ours { stroke: var(--ours); stroke-width: 2.6; } .plot .curve.model { stroke: var(--model); }
@@ -42,7 +42,8 @@ def write_bridge_page(workdir: Path) -> Path:
     found = {name: _read(workdir / f"{name}.json") for name in ("bridges", "steer")}
     if not any(found.values()):
         raise BridgeError(
-            f"{workdir} holds no report on bridges (bridges.json, steer.json); run experiments.bridges"
+            f"{workdir} holds no report on bridges (bridges.json, steer.json); make one: "
+            "python -m circuits_jax bridges"
         )
     circuits = CIRCUITS if (workdir / CIRCUITS).exists() else None
     page = build_bridge_page(f"Bridges of {workdir.name}", found["bridges"], found["steer"], circuits)

@@ -1,14 +1,11 @@
 """What an audit said of circuits, read back for their pages; a circuit that changed since has no verdict."""
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from circuits_jax.circuits.circuit import MANIFEST
+from circuits_jax.circuits.audit.records import circuit_key, read_reports
 
-FORMAT, VERSION = "circuits_jax.audit", 1
 UNKNOWN = "not audited"
 
 
@@ -19,11 +16,8 @@ def read_audits(path: Path, folders: Iterable[Path]) -> dict[str, dict[str, Any]
       path: The file, there or not.
       folders: Of circuits; a report counts for a folder whose circuit is the one that was audited.
     """
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):  # a missing audit is said on the page
-        return {}
-    if not isinstance(found, dict) or (found.get("format"), found.get("version")) != (FORMAT, VERSION):
+    found = read_reports(path)
+    if not found:  # a missing audit is said on the page
         return {}
     try:
         return _of_folders(found, folders)
@@ -32,14 +26,10 @@ def read_audits(path: Path, folders: Iterable[Path]) -> dict[str, dict[str, Any]
 
 
 def _of_folders(found: Mapping[str, Any], folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    settings = json.dumps(found["settings"], sort_keys=True).encode()
     audits = {}
     for folder in folders:
         report = found["tasks"].get(folder.name)
-        if (
-            report
-            and report["key"] == hashlib.sha256((folder / MANIFEST).read_bytes() + settings).hexdigest()
-        ):
+        if report and report["key"] == circuit_key(folder, found["settings"]):
             audits[folder.name] = {name: report[name] for name in ("verdict", "controls")}
     return audits
 

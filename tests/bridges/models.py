@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from circuits_jax.bridges.bridge import init_bridge, make_bridge
 from circuits_jax.bridges.losses import BridgeLoss
+from circuits_jax.bridges.model import init_bridge, make_bridge
 from circuits_jax.config import TOPK_LOCATIONS, BridgeConfig, ModelConfig
 from circuits_jax.model.transformer import Transformer, init_params
 

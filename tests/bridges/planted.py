@@ -5,10 +5,9 @@ import functools
 
 import numpy as np
 
-from circuits_jax.bridges.bridge import Bridge
-from circuits_jax.bridges.evaluate import Joined
-from circuits_jax.bridges.steering import Prompts
-from circuits_jax.circuits.ablation import trim
+from circuits_jax.bridges.evaluation import Joined
+from circuits_jax.bridges.model import Bridge
+from circuits_jax.circuits.ablation.pairs import pair_batch
 from circuits_jax.circuits.planted import plant
 
 
@@ -27,10 +26,9 @@ def itself():
         "bias": np.zeros((sites, width), np.float32),
     }
     bridge = Bridge(found.config, found.config, "abs_top_k", None)
-    return Joined(bridge, found.params, found.params, {"encoder": linear, "decoder": dict(linear)})
+    return Joined(bridge, found.model, found.model, {"encoder": linear, "decoder": dict(linear)})
 
 
 def prompts(split="heldout"):
     """The network's pairs as arrays."""
-    pairs = getattr(planted(), split)
-    return Prompts(trim(pairs, planted().config.n_ctx), pairs.last, pairs.answers)
+    return pair_batch(getattr(planted(), split), planted().config.n_ctx)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from circuits_jax.bridges.bridge import bridge_sites, residuals
 from circuits_jax.bridges.hybrid import enter, logits_from
+from circuits_jax.bridges.model import bridge_sites, residuals
 from circuits_jax.config import ModelConfig
 from circuits_jax.model.transformer import Transformer, init_params
 

@@ -1,4 +1,4 @@
-"""Every term of METHOD 8's loss: its value by numpy, what it trains, what is stopped in it."""
+"""Every term of the bridges' loss (docs/method.md): its value by numpy, what it trains, what it stops."""
 
 import functools
 
@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from circuits_jax.bridges.bridge import decode, encode, encoder_target, residuals
 from circuits_jax.bridges.hybrid import logits_from, sum_over_sites
 from circuits_jax.bridges.losses import TERMS, kl, make_teacher, nmse
+from circuits_jax.bridges.model import decode, encode, encoder_target, residuals
 from circuits_jax.config import BridgeConfig
 from tests.bridges.models import SMOOTH, jit, make, norm, softmax
 
@@ -73,7 +73,7 @@ def test_the_sparse_model_is_trained_on_the_right_side_of_the_sites(setting, nam
 
 
 def frozen_term(loss, windows, frozen, base, name):
-    """params -> the term by a second route, what METHOD 8 stops held at its value under `base`."""
+    """params -> the term by a second route, what is stopped in it held at its value under `base`."""
     tokens = windows[:, :-1]
     dense_logits, dense = residuals(loss.dense, frozen["dense"], tokens)
     teacher = make_teacher(dense_logits)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.launch.test_colab import TINY, execute, place  # noqa: F401  (a fixture)
+from tests.launch.test_colab import TINY, execute
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from circuits_jax.errors import BridgeError
+from circuits_jax.storage.errors import BridgeError
 from circuits_jax.viewer.bridge_page import build_bridge_page, write_bridge_page
-from circuits_jax.viewer.lines import Curve, line_chart, matrix
+from circuits_jax.viewer.charts.lines import Curve, line_chart, matrix
 
 SITES = ["0.resid_in", "0.resid_mid", "final_resid"]
 
@@ -85,7 +85,7 @@ def test_a_part_that_is_missing_is_left_out():
 
 
 def test_the_page_is_written_from_what_the_workdir_holds(tmp_path):
-    with pytest.raises(BridgeError, match=r"no report.*experiments\.bridges"):
+    with pytest.raises(BridgeError, match=r"no report.*python -m circuits_jax bridges"):
         write_bridge_page(tmp_path)
     (tmp_path / "bridges.json").write_text(json.dumps(bridges()))
     assert "Sites and routes" in write_bridge_page(tmp_path).read_text()

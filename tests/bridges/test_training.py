@@ -9,13 +9,14 @@ import numpy as np
 import optax
 import pytest
 
-from circuits_jax.bridges.bridge import init_bridge, make_bridge
 from circuits_jax.bridges.losses import BridgeLoss
+from circuits_jax.bridges.model import init_bridge, make_bridge
 from circuits_jax.bridges.training import bridging, flops_per_token, make_bridge_optimizer, on_branch
 from circuits_jax.config import MeshConfig, OptimizerConfig, SparsityConfig
 from circuits_jax.data.corpus import prepare
-from circuits_jax.errors import BridgeError, TrainingError
+from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Transformer, init_params
+from circuits_jax.storage.errors import BridgeError, TrainingError
 from circuits_jax.training.layout import make_layout
 from circuits_jax.training.loop import Trainer
 from circuits_jax.training.metrics import read_metrics
@@ -31,7 +32,7 @@ DENSE = dataclasses.replace(RUN.model, d_model=16, d_mlp=32, activation_fraction
 
 @pytest.fixture(scope="module")
 def dense():
-    return DENSE, jax.device_get(init_params(DENSE, jax.random.PRNGKey(3)))
+    return Model(DENSE, jax.device_get(init_params(DENSE, jax.random.PRNGKey(3))))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_the_validation_figures_are_those_of_the_loss(whole, base, dense):
     rows = np.linspace(0, len(tokens) - 1, min(2, len(tokens) // 8) * 8).astype(int)  # as the loop takes them
     bridge = make_bridge(DENSE, config.model, config.bridge)
     loss = BridgeLoss(bridge, Transformer(DENSE), Transformer(config.model), config.bridge)
-    terms = jit(loss.terms)(jax.device_get(state.params), tokens[rows], {"dense": dense[1]})
+    terms = jit(loss.terms)(jax.device_get(state.params), tokens[rows], {"dense": dense.params})
     assert figures["validation_loss"] == pytest.approx(float(terms["ce"]), rel=1e-4)
     assert figures["validation_kl"] == pytest.approx(float(terms["kl"]), rel=1e-4)
     for name in ("dense_to_sparse", "sparse_to_dense"):
@@ -117,7 +118,7 @@ def test_bridges_alone_leave_the_sparse_model_as_it_is(base, dense, tmp_path):
     config, corpus, workdir = base
     sparse = jax.device_get(init_params(config.model, jax.random.PRNGKey(5)))
     shutil.copytree(workdir, tmp_path / "run")
-    trainer = Trainer(bridging(config, dense, (config.model, sparse)), config, corpus, tmp_path / "run")
+    trainer = Trainer(bridging(config, dense, Model(config.model, sparse)), config, corpus, tmp_path / "run")
     state = trainer.run()
     assert set(state.params) == {"bridges"}
     rows = read_metrics(tmp_path / "run")
@@ -131,13 +132,13 @@ def test_bridges_alone_leave_the_sparse_model_as_it_is(base, dense, tmp_path):
 def test_models_of_other_depths_are_refused_before_anything_is_trained(base):
     other = dataclasses.replace(DENSE, n_layer=2)
     with pytest.raises(BridgeError, match="2 layers"):
-        bridging(base[0], (other, {}))
+        bridging(base[0], Model(other, {}))
 
 
 @pytest.mark.parametrize("mesh", [MeshConfig(data=2, fsdp=2, model=2), MeshConfig(data=1, fsdp=8)])
 def test_everything_has_a_place_on_a_mesh(base, dense, mesh):
     config = dataclasses.replace(base[0], mesh=mesh)
-    for sparse in (None, (config.model, init_params(config.model, jax.random.PRNGKey(0)))):
+    for sparse in (None, Model(config.model, init_params(config.model, jax.random.PRNGKey(0)))):
         layout = make_layout(bridging(config, dense, sparse), config)
         kernel = layout.state.params["bridges"]["encoder"]["kernel"]
         shape = (3, DENSE.d_model, config.model.d_model)
@@ -200,7 +201,7 @@ def test_the_operations_of_a_step_are_those_the_compiler_counts():
     big = dataclasses.replace(RUN.model, activation_fraction=None, d_model=64, d_mlp=256, vocab_size=512)
     config = dataclasses.replace(RUN, model=big)
     dense = dataclasses.replace(big, d_model=48, d_mlp=192)
-    program = bridging(config, (dense, init_params(dense, jax.random.PRNGKey(0))))
+    program = bridging(config, Model(dense, init_params(dense, jax.random.PRNGKey(0))))
     shapes = program.shapes()
     windows = jax.ShapeDtypeStruct((8, 17), jnp.int32)
     counted = jax.jit(program.step).lower(shapes, windows, program.frozen).compile().cost_analysis()["flops"]

@@ -20,7 +20,7 @@ from circuits_jax.circuits.circuit import (
     Node,
     load_circuit,
 )
-from circuits_jax.errors import CircuitError
+from circuits_jax.storage.errors import CircuitError
 
 # What the first release's `Circuit.save` wrote of this file's example.
 VERSION_1 = Path(__file__).parents[1] / "testdata" / "circuit_v1"

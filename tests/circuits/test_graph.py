@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from circuits_jax.circuits import graph
-from circuits_jax.circuits.ablation import full_masks
 from circuits_jax.circuits.circuit import Entry, Node
+from circuits_jax.circuits.masks import full_masks
 from circuits_jax.config import ModelConfig
 from circuits_jax.model.sites import node_sites
 from circuits_jax.model.taps import add, mix
 from circuits_jax.model.transformer import Transformer, init_params
+from circuits_jax.model.wiring import wires
 
 SMALL = ModelConfig(
     n_layer=1, d_model=4, d_head=2, d_mlp=4, n_ctx=8, vocab_size=6, bigram=False, activation_fraction=None
@@ -285,13 +286,12 @@ def test_an_edges_weight_is_what_the_forward_pass_makes_of_it():
     wanted = list(node_sites(config))
     _, before = model.apply(params, tokens, record=wanted)
     checked = 0
-    for wiring in graph.wirings(config, params):
-        for source in range(len(wiring.matrix)):
-            push = add({wiring.source: jnp.zeros(len(wiring.matrix)).at[source].set(1.0)})
+    for wire in wires(config.n_layer):
+        weights = wire.weights(params)
+        for source in range(len(weights)):
+            push = add({wire.source: jnp.zeros(len(weights)).at[source].set(1.0)})
             _, after = model.apply(params, tokens, tap=push, record=wanted)
-            change = np.asarray(after[wiring.target] - before[wiring.target])
-            np.testing.assert_allclose(
-                change, np.broadcast_to(wiring.matrix[source], change.shape), atol=2e-5
-            )
+            change = np.asarray(after[wire.target] - before[wire.target])
+            np.testing.assert_allclose(change, np.broadcast_to(weights[source], change.shape), atol=2e-5)
             checked += 1
     assert checked == 4 * 5 + 4

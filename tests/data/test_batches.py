@@ -4,19 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from circuits_jax.data.batches import (
+from circuits_jax.data.windows import (
     Windows,
     check_windows,
     load_windows,
-    make_batches,
-    make_iterator,
     mix,
     pack,
     save_windows,
     windows_name,
 )
-from circuits_jax.errors import ConfigError
+
+from circuits_jax.data.batches import make_batches, make_iterator
+from circuits_jax.storage.errors import ConfigError
 
 EOT = 99
 

@@ -10,13 +10,12 @@ import pytest
 
 from circuits_jax.config import DataConfig
 from circuits_jax.data import corpus as corpus_module
-from circuits_jax.data import python_source
 from circuits_jax.data.corpus import Corpus, prepare, read_texts
-from circuits_jax.data.documents import SPLITS
-from circuits_jax.data.tokenizer import train_sentencepiece
-from circuits_jax.errors import ConfigError
-
-from .conftest import FILES, program
+from circuits_jax.data.sources import build
+from circuits_jax.data.sources.documents import SPLITS
+from circuits_jax.data.tokenizers.bpe import train_sentencepiece
+from circuits_jax.storage.errors import ConfigError
+from tests.data.conftest import FILES, program
 
 VOCAB, N_CTX = 340, 15
 
@@ -50,7 +49,7 @@ def decoded(corpus: Corpus, windows: np.ndarray) -> list[str]:
 def test_the_windows_hold_the_files_of_their_split(
     corpus: Corpus, config: DataConfig, tree: Path, workdir: Path
 ) -> None:
-    builder = python_source.build(config, workdir / "data")
+    builder = build(config, workdir / "data")
     for split, windows in (("train", corpus.train), ("validation", corpus.validation)):
         assert windows.tokens.shape == (len(windows), N_CTX + 1) and windows.tokens.dtype == np.int32
         *whole, last = decoded(corpus, windows.tokens)
@@ -65,7 +64,7 @@ def test_the_windows_hold_the_files_of_their_split(
 
 
 def test_the_tokenizer_saw_the_training_split_only(corpus: Corpus, config: DataConfig, workdir: Path) -> None:
-    texts = read_texts(python_source.build(config, workdir / "data"), "train")
+    texts = read_texts(build(config, workdir / "data"), "train")
     assert corpus.tokenizer.hash == train_sentencepiece(texts, VOCAB, config.symbols).hash
 
 
@@ -160,7 +159,7 @@ def test_a_vocabulary_too_large_leaves_nothing(config: DataConfig, tmp_path: Pat
 def check_standard_library(tmp_path: Path, exclude: tuple[str, ...], every: int) -> int:
     """Round-trips every n-th file of the running interpreter's library; how many there were."""
     config = DataConfig(exclude=exclude)
-    builder = python_source.build(config, tmp_path)
+    builder = build(config, tmp_path)
     tokenizer = train_sentencepiece(list(read_texts(builder, "train"))[:: 8 * every], 1024, config.symbols)
     count = 0
     for split in SPLITS:

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 
 from circuits_jax.circuits import graph
-from circuits_jax.circuits.ablation import full_masks
+from circuits_jax.circuits.audit.records import FORMAT, VERSION, earlier_reports
 from circuits_jax.circuits.circuit import Calibration, Circuit
+from circuits_jax.circuits.masks import full_masks
 from circuits_jax.config import AuditConfig, PruneConfig, to_dict
-from circuits_jax.data.generated_source import corpus_words, generate_programs
-from circuits_jax.data.words import WORDS
-from circuits_jax.errors import ConfigError, TaskError
+from circuits_jax.data.programs.generator import corpus_words, generate_programs
+from circuits_jax.data.programs.words import WORDS
 from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.model.sites import node_sites
-from circuits_jax.training.run import load_run
-from experiments.audit import FORMAT, VERSION, Audit, earlier_reports, find_subjects
+from circuits_jax.runs.auditing import RunAuditor, find_subjects
+from circuits_jax.runs.opening import load_workdir
+from circuits_jax.storage.errors import ConfigError, TaskError
 from tests.experiments.command import TINY, finish, start
 
 TASK = "digits"
@@ -59,7 +60,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def circuit(place):
     """Every third node of the run's model, saved as its circuit."""
-    run = load_run(place / "run")
+    run = load_workdir(place / "run")
     config = run.config.model
     masks = full_masks(config)
     for mask in masks.values():
@@ -68,7 +69,7 @@ def circuit(place):
     circuit = Circuit(
         task=TASK,
         nodes=nodes,
-        edges=graph.edges_of(config, run.params, nodes),
+        edges=graph.edges_of(config, run.model.params, nodes),
         bias_only=(False,) * len(nodes),
         means={site: np.zeros(width, np.float32) for site, width in node_sites(config).items()},
         ablation="zero",
@@ -77,7 +78,7 @@ def circuit(place):
         calibration=Calibration(1.0, 0.0),
         metrics={},
         model_config=to_dict(config),
-        model_hash=model_hash(config, run.params),
+        model_hash=model_hash(config, run.model.params),
         tokenizer_hash=run.tokenizer.hash,
         provenance={"prune": to_dict(dataclasses.replace(PRUNE, ablation="zero"))},
     )
@@ -88,6 +89,11 @@ def run_audit(place, *flags):
     return finish(start(place / "programs", "audit", "--cpu_devices=1", f"--workdir={place / 'run'}", *flags))
 
 
+def elsewhere(place, workdir):
+    """The run, with `workdir` as the folder whose circuits are audited."""
+    return dataclasses.replace(load_workdir(place / "run"), workdir=workdir)
+
+
 def mine(place):
     """The flag that names the task of the user's own."""
     return f"--tasks={place / TASK}.jsonl"
@@ -96,7 +102,7 @@ def mine(place):
 def test_without_circuits_there_is_nothing_to_audit(place):
     code, _, errors = run_audit(place)
     assert code == 1 and len(errors) == 1
-    assert "holds no circuits" in errors[0] and "experiments.prune" in errors[0]
+    assert "holds no circuits" in errors[0] and "python -m circuits_jax prune" in errors[0]
 
 
 @pytest.fixture(scope="module")
@@ -160,35 +166,35 @@ def test_a_circuit_of_another_model_is_refused(place, circuit):
 
 
 def test_circuits_of_tasks_of_the_users_own_are_audited_with_all_others(place, circuit, tmp_path):
-    run = load_run(place / "run")
+    run = elsewhere(place, tmp_path)
     file = str(place / f"{TASK}.jsonl")
     prune = dataclasses.replace(PRUNE, tasks=("with_as", file))
     dataclasses.replace(circuit, provenance={"prune": to_dict(prune)}).save(tmp_path / "circuits" / TASK)
     for names in (["all"], [TASK], [file]):
-        (subject,) = find_subjects(run, tmp_path, names, AuditConfig())
+        (subject,) = find_subjects(run, names, AuditConfig())
         assert subject.task.name == TASK and len(subject.task.templates["train"]) == 40
     with pytest.raises(ConfigError, match="--tasks is empty"):
-        find_subjects(run, tmp_path, [], AuditConfig())
+        find_subjects(run, [], AuditConfig())
     circuit.save(tmp_path / "circuits" / TASK)
     with pytest.raises(TaskError, match="'digits' is not built in, and its file is not there"):
-        find_subjects(run, tmp_path, ["all"], AuditConfig())
+        find_subjects(run, ["all"], AuditConfig())
 
 
 def test_a_circuit_cut_on_other_pairs_of_its_task_is_refused(place, circuit, tmp_path):
-    run = load_run(place / "run")
+    run = elsewhere(place, tmp_path)
     prune = dataclasses.replace(PRUNE, tasks=(str(place / f"{TASK}.jsonl"),))
     known = {"prune": to_dict(prune), "pairs": ["0" * 64, "0" * 64]}
     dataclasses.replace(circuit, provenance=known).save(tmp_path / "circuits" / TASK)
-    (subject,) = find_subjects(run, tmp_path, ["all"], AuditConfig())
+    (subject,) = find_subjects(run, ["all"], AuditConfig())
     with pytest.raises(TaskError, match="not those that its circuit was cut on"):
-        Audit(run, None, AuditConfig(), controls=False).examine(subject, None)
+        RunAuditor(run, AuditConfig(), controls=False).examine(subject)
 
 
 @pytest.mark.parametrize("more", [{}, {"tasks": []}, {"tasks": {TASK: 5}}, {"tasks": {TASK: {}}}])
 def test_an_audit_file_that_lacks_something_counts_as_none(circuit, more, tmp_path):
     circuit.save(tmp_path / "circuits" / TASK)
     (tmp_path / "audit.json").write_text(json.dumps({"format": FORMAT, "version": VERSION, **more}))
-    assert earlier_reports(tmp_path, AuditConfig()) == {}
+    assert earlier_reports(tmp_path / "audit.json", tmp_path / "circuits", AuditConfig()) == {}
 
 
 def test_tasks_are_listed_with_a_checkpoint_and_without_one(place, tmp_path):

@@ -6,14 +6,14 @@ import shutil
 
 import pytest
 
-from circuits_jax.bridges.store import MANIFEST
+from circuits_jax.bridges.records import MANIFEST
 from circuits_jax.config import SteerConfig
-from circuits_jax.data.tokenizer import train_sentencepiece
-from circuits_jax.errors import UserError
+from circuits_jax.data.tokenizers.bpe import train_sentencepiece
+from circuits_jax.runs.bridging import read_models, train_bridges
+from circuits_jax.runs.steering import steer
+from circuits_jax.storage.errors import UserError
 from circuits_jax.training.metrics import read_metrics
 from circuits_jax.training.workdir import load_config
-from experiments.bridges import read_models, train_bridges
-from experiments.steer import steer
 from tests.experiments.command import finish, start
 from tests.experiments.test_pretrain_processes import free_port
 from tests.training.tiny import program, replace, write_programs
@@ -194,7 +194,7 @@ def test_models_of_other_tokenizers_are_refused(bridged, dense, tmp_path):
 
 def test_a_workdir_of_another_kind_is_refused(bridged, dense):
     refused(lambda: train_bridges(load_config(bridged[0]), dense), str(dense), "another configuration")
-    refused(lambda: steer(dense, SteerConfig()), str(dense), "experiments.bridges")
+    refused(lambda: steer(dense, SteerConfig()), str(dense), "python -m circuits_jax bridges")
 
 
 def test_bridges_of_another_dense_model_are_refused(bridged, tmp_path):

@@ -11,18 +11,23 @@ from absl import flags
 from absl.testing import flagsaver
 
 from circuits_jax import load_circuit, released
-from circuits_jax.circuits.ablation import reference_activations
-from circuits_jax.data.tokenizer import train_sentencepiece
-from circuits_jax.errors import UserError
+from circuits_jax.circuits.ablation.means import reference_activations
+from circuits_jax.commands import attack, generate, import_model, inspect, intervene
+from circuits_jax.data.tokenizers.bpe import train_sentencepiece
+from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.released import save_sparse
-from circuits_jax.released.torch_writer import write_torch_file
-from experiments import attack, generate, import_model, inspect, intervene, models
-from experiments.export import export_circuits
-from experiments.import_model import import_circuit
+from circuits_jax.released.torch_files.write import write_torch_file
+from circuits_jax.runs import importing
+from circuits_jax.runs.exporting import export_circuits
+from circuits_jax.runs.generation import stream
+from circuits_jax.runs.importing import import_circuit
+from circuits_jax.runs.inspection import find_token
+from circuits_jax.runs.opening import load
+from circuits_jax.storage.errors import UserError
 from tests.experiments.command import ROOT, finish, start
 from tests.released.models import TINY, forward, random_params
 from tests.released.oracle import GOLDEN
-from tests.released.test_viz_data import CONFIG, published
+from tests.released.viz.test_viz import CONFIG, published
 
 SPARSE = str(GOLDEN / "b_sparse_rms_sink")
 COMMANDS = {
@@ -52,6 +57,7 @@ def sparse(tokenizer, tmp_path_factory):
 def refusal(module, *arguments):
     """The one line that a command ends with."""
     with flagsaver.flagsaver(), pytest.raises(UserError) as error:
+        COMMANDS[module].define_flags()
         flags.FLAGS([module, *arguments])
         COMMANDS[module].main()
     assert "\n" not in str(error.value)
@@ -73,7 +79,7 @@ def test_generate_intervene_and_inspect_on_a_released_checkpoint(tmp_path):
 
     expected = np.array([[5, 3, 9, 0, 0, 0, 0]])
     for end in range(3, 7):
-        logits, _ = forward(checkpoint.model, checkpoint.params, expected)
+        logits, _ = forward(checkpoint.network, checkpoint.params, expected)
         expected[0, end] = int(logits[0, end - 1].argmax())
     assert written.split() == [str(token) for token in expected[0]]
 
@@ -96,14 +102,16 @@ def test_generate_intervene_and_inspect_on_a_released_checkpoint(tmp_path):
 
 
 def test_a_sparse_folder_opens_with_its_tokenizer(sparse, tokenizer):
-    opened = models.open_model(sparse)
-    assert opened.run is None and opened.tokenizer.hash == tokenizer.hash
-    assert inspect.find_token("'", opened) == tokenizer.encode("'")[0]
-    assert inspect.find_token("#5", opened) == inspect.find_token("299", opened) - 294 == 5
+    opened = load(sparse)
+    assert opened.config is None and opened.workdir is None
+    model = opened.model
+    assert opened.tokenizer.hash == model.tokenizer.hash == tokenizer.hash
+    assert find_token("'", model) == tokenizer.encode("'")[0]
+    assert find_token("#5", model) == find_token("299", model) - 294 == 5
     with pytest.raises(UserError, match="not one token"):
-        inspect.find_token("names names", opened)
+        find_token("names names", model)
     with pytest.raises(UserError, match="no token 300"):
-        inspect.find_token("300", opened)
+        find_token("300", model)
 
 
 @pytest.mark.parametrize(
@@ -156,11 +164,10 @@ def test_bad_input_is_one_line(module, arguments, words):
 def test_a_published_circuit_becomes_one_of_a_workdir(tokenizer, tmp_path, monkeypatch):
     """Its file says nothing of means: they are those of the workdir's own corpus."""
     monkeypatch.setattr(
-        models,
+        importing,
         "corpus_means",
-        lambda opened: {
-            site: mean + 0.5
-            for site, mean in reference_activations(opened.model, opened.params, None, "zero").items()
+        lambda run: {
+            site: mean + 0.5 for site, mean in reference_activations(run.model, None, "zero").items()
         },
     )
     config = CONFIG.__class__(**{**vars(CONFIG), "vocab_size": tokenizer.vocab_size})
@@ -170,8 +177,9 @@ def test_a_published_circuit_becomes_one_of_a_workdir(tokenizer, tmp_path, monke
     value["importances"]["beeg_model_config"]["vocab_size"] = tokenizer.vocab_size
     write_torch_file(tmp_path / "viz_data.pt", value)
     folder = import_circuit(tmp_path / "viz_data.pt", "single_double_quote", workdir)
-    circuit, run = load_circuit(folder), models.open_model(workdir).run
-    circuit.check_model(models.model_hash(run.config.model, run.params), tokenizer.hash)
+    circuit, run = load_circuit(folder), load(workdir)
+    assert run.workdir == workdir and run.config.model == run.model.config
+    circuit.check_model(model_hash(run.config.model, run.model.params), tokenizer.hash)
     assert circuit.task == "single_double_quote" and circuit.ablation == "mean"
     assert len(circuit.nodes) == 7 and circuit.means["0.mlp.post_act"].tolist() == [0.5] * 12
     (written,) = export_circuits(workdir / "circuits", "all", "viz")
@@ -196,6 +204,7 @@ def test_a_model_with_more_ids_than_its_tokenizer(tokenizer, tmp_path, capsys):
     config = TINY.__class__(**{**vars(TINY), "vocab_size": tokenizer.vocab_size + 40})
     save_sparse(random_params(config, seed=1), config, tmp_path, tokenizer)
     with flagsaver.flagsaver():
+        generate.define_flags()
         tokens = [tokenizer.vocab_size + 3, *tokenizer.encode("name"), tokenizer.vocab_size + 39]
         told = ",".join(map(str, tokens))
         flags.FLAGS(["generate", f"--model={tmp_path}", f"--tokens={told}", "--max_tokens=4"])
@@ -211,7 +220,7 @@ def test_streamed_text_is_the_text_and_never_taken_back(tokenizer):
         ids = tokenizer.encode(text)
         if kind < 0.5:  # bytes in any order are mostly no UTF-8
             ids = [rng.randrange(tokenizer.vocab_size) for _ in range(20)]
-        pieces = list(generate.stream(iter(ids), tokenizer.decode))
+        pieces = list(stream(iter(ids), tokenizer.decode))
         assert "".join(pieces) == tokenizer.decode(ids)
         if kind >= 0.5:
             assert "".join(pieces) == text
@@ -220,7 +229,7 @@ def test_streamed_text_is_the_text_and_never_taken_back(tokenizer):
 def test_characters_come_as_soon_as_they_are_whole(tokenizer):
     ids = tokenizer.encode("a𝄞b")
     assert len(ids) == 6
-    assert list(generate.stream(iter(ids), tokenizer.decode)) == ["a", "", "", "", "𝄞", "b", ""]
+    assert list(stream(iter(ids), tokenizer.decode)) == ["a", "", "", "", "𝄞", "b", ""]
 
 
 def test_the_standard_library_keeps_its_inspect():

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments import device_check
+from circuits_jax.runs import device_check
 from tests.experiments.command import TINY, finish, start
 
 

@@ -8,9 +8,9 @@ import jax
 import pytest
 from jax.sharding import SingleDeviceSharding
 
+from circuits_jax.sparsity.optimizer import make_optimizer
 from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.metrics import read_metrics
-from circuits_jax.training.optimizer import make_optimizer
 from circuits_jax.training.state import make_init
 from circuits_jax.training.workdir import load_config
 from tests.experiments.command import TINY, finish, kill_at, start
@@ -210,5 +210,7 @@ def test_an_unknown_task_is_named_with_the_known_ones(command, copy):
 
 
 def test_pruning_without_a_run_is_refused(command, tmp_path):
-    refused(command(tmp_path / "run", module="prune"), str(tmp_path / "run"), "experiments.pretrain")
+    refused(
+        command(tmp_path / "run", module="prune"), str(tmp_path / "run"), "python -m circuits_jax pretrain"
+    )
     assert not (tmp_path / "run").exists()

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 
+from circuits_jax.runs.opening import load_model
 from circuits_jax.training.metrics import read_metrics
-from circuits_jax.training.run import load_run
 from tests.experiments.command import ROOT, TINY, finish, kill_at, start
 from tests.experiments.test_pretrain import last_state
 from tests.training.tiny import assert_equal, write_programs
@@ -192,10 +192,10 @@ def test_several_processes_read_a_run_each_for_itself(whole):
     script = (
         "import sys; from pathlib import Path\n"
         "import jax, numpy as np\n"
-        "from circuits_jax.training.processes import together\n"
-        "from circuits_jax.training.run import load_run\n"
+        "from circuits_jax.runs.opening import load_model\n"
+        "from circuits_jax.training.multihost.processes import together\n"
         "with together(sys.argv[1], 2, int(sys.argv[2]), 60):\n"
-        "    params = load_run(Path(sys.argv[3])).params\n"
+        "    params = load_model(Path(sys.argv[3])).params\n"
         "    print(jax.process_count(), float(sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(params))))\n"
     )
     address = f"127.0.0.1:{free_port()}"
@@ -211,7 +211,7 @@ def test_several_processes_read_a_run_each_for_itself(whole):
     ]
     outcomes = [finish(process) for process in both]
     assert [code for code, _, _ in outcomes] == [0, 0], outcomes
-    total = sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(load_run(whole).params))
+    total = sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(load_model(whole).params))
     for _, out, _ in outcomes:
         count, found = out.split()[-2:]
         assert count == "2"

@@ -8,11 +8,11 @@ import pytest
 
 from circuits_jax import released
 from circuits_jax.data.corpus import prepare
-from circuits_jax.data.tokenizer import train_sentencepiece
-from circuits_jax.errors import CheckpointError, UserError
-from circuits_jax.training.run import load_run
-from experiments.pretrain import pretrain
-from experiments.start import bring_tokenizer, read_start
+from circuits_jax.data.tokenizers.bpe import train_sentencepiece
+from circuits_jax.runs.opening import load_model
+from circuits_jax.runs.starts import bring_tokenizer
+from circuits_jax.runs.training import pretrain
+from circuits_jax.storage.errors import CheckpointError, UserError
 from tests.training.tiny import CONFIG, assert_equal, program, replace, write_programs
 
 
@@ -35,19 +35,20 @@ def still(config, source, **train):
 
 @pytest.mark.parametrize("source", ["https://host.invalid/model", "hf:owner/name", "memory://model"])
 def test_what_is_no_workdir_is_loaded_as_released(monkeypatch, source):
-    def load(name):
+    def load(name, strict):
+        assert strict
         raise CheckpointError(f"asked for {name}")
 
     monkeypatch.setattr(released, "load_any", load)
     with pytest.raises(CheckpointError, match=f"asked for {source}"):
-        read_start(source)
+        load_model(source)
 
 
 def test_a_run_goes_on_from_another_with_fresh_schedules(dense, tmp_path):
     config, source = dense
     state, _ = pretrain(still(config, source), tmp_path / "run")
     assert int(state.step) == 1
-    for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(load_run(source).params), strict=True):
+    for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(load_model(source).params), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-7)
     assert (tmp_path / "run" / "tokenizer.model").read_bytes() == (source / "tokenizer.model").read_bytes()
 
@@ -58,7 +59,7 @@ def test_a_dense_model_is_made_sparse_and_resumed_runs_do_not_start_again(dense,
     state, _ = pretrain(config, tmp_path / "run")
     kernel, before = (
         np.asarray(params["h_0"]["mlp"]["c_fc"]["kernel"])
-        for params in (state.params, load_run(source).params)
+        for params in (state.params, load_model(source).params)
     )
     assert np.count_nonzero(before) == before.size and np.count_nonzero(kernel) == kernel.size // 8
     (tmp_path / "gone").mkdir()
@@ -68,32 +69,32 @@ def test_a_dense_model_is_made_sparse_and_resumed_runs_do_not_start_again(dense,
 
 def test_a_released_checkpoint_is_a_start_with_its_own_tokenizer(dense, tmp_path):
     config, source = dense
-    run = load_run(source)
-    released.export(run.params, config.model, tmp_path / "released", tokenizer=run.tokenizer)
+    model = load_model(source)
+    released.export(model.params, config.model, tmp_path / "released", tokenizer=model.tokenizer)
     with pytest.raises(CheckpointError, match=r"wpe.*absent here.*--config\.model\.position=add"):
         pretrain(still(config, tmp_path / "released"), tmp_path / "refused")
     assert not (tmp_path / "refused" / "config.json").exists()
     there = replace(still(config, tmp_path / "released"), "model", position="add", logits_bias=True)
     there = dataclasses.replace(there, model=released.load(tmp_path / "released").config)
     state, corpus = pretrain(there, tmp_path / "run")
-    assert corpus.tokenizer.hash == run.tokenizer.hash
+    assert corpus.tokenizer.hash == model.tokenizer.hash
     np.testing.assert_allclose(
-        state.params["lm_head"]["kernel"], run.params["lm_head"]["kernel"], rtol=0, atol=1e-7
+        state.params["lm_head"]["kernel"], model.params["lm_head"]["kernel"], rtol=0, atol=1e-7
     )
 
 
 def test_a_folder_in_the_sparse_format_is_a_start(dense, tmp_path):
     config, source = dense
-    run = load_run(source)
-    released.save_sparse(run.params, config.model, tmp_path / "small", run.tokenizer)
-    start = read_start(str(tmp_path / "small"))
-    assert start.config == config.model and start.tokenizer.hash == run.tokenizer.hash
-    assert_equal(start.params, run.params)
+    model = load_model(source)
+    released.save_sparse(model.params, config.model, tmp_path / "small", model.tokenizer)
+    start = load_model(str(tmp_path / "small"))
+    assert start.config == config.model and start.tokenizer.hash == model.tokenizer.hash
+    assert_equal(start.params, model.params)
 
 
 def test_a_start_may_have_fewer_tokens_than_its_model_has_ids(dense, tmp_path):
     config, source = dense
-    start = dataclasses.replace(read_start(str(source)), source="a padded model")
+    start = dataclasses.replace(load_model(str(source)), source="a padded model")
     for _ in range(2):  # a run that was killed early brings it again
         bring_tokenizer(start, tmp_path, 320)
         assert prepare(config.data, 320, config.model.n_ctx, tmp_path).tokenizer.vocab_size == 300
@@ -126,7 +127,7 @@ def test_a_corpus_that_cannot_be_written_is_one_line(dense, tmp_path, monkeypatc
         def prepare(*args):
             raise RuntimeError(message)
 
-        monkeypatch.setattr("experiments.pretrain.prepare", prepare)
+        monkeypatch.setattr("circuits_jax.runs.corpora.prepare", prepare)
 
     failing("write() failed: No space left on device")  # array_record's
     with pytest.raises(UserError, match="No space left on device.*give the same command again"):

@@ -8,11 +8,11 @@ import pytest
 
 from circuits_jax.circuits.planted import plant
 from circuits_jax.config import Config, PruneConfig, TrainConfig
-from circuits_jax.errors import TaskError
+from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.model.sites import node_sites
-from circuits_jax.model.transformer import Transformer
-from circuits_jax.training.run import Run
-from experiments import prune as command
+from circuits_jax.runs import pruning
+from circuits_jax.runs.run import Run
+from circuits_jax.storage.errors import TaskError
 from tests.experiments.command import finish, start
 
 TASKS = ("quotes", "quotes again", "riddle")
@@ -35,8 +35,8 @@ def planted():
 
 
 @pytest.fixture
-def surroundings(monkeypatch, planted):
-    """(run, corpus) of the planted network; the tasks are its own, twice, and one it does not know."""
+def run(monkeypatch, planted, tmp_path):
+    """A run of the planted network; the tasks are its own, twice, and one it does not know."""
 
     def pairs(task, tokenizer, split, count, seed, n_ctx):
         found = getattr(planted, "train" if split == "train" else "heldout")
@@ -52,8 +52,8 @@ def surroundings(monkeypatch, planted):
             raise AssertionError(name)
         return types.SimpleNamespace(name=name)
 
-    monkeypatch.setattr(command, "build_pairs", pairs)
-    monkeypatch.setattr(command, "get_task", known)
+    monkeypatch.setattr(pruning, "build_pairs", pairs)
+    monkeypatch.setattr(pruning, "get_task", known)
     config = Config(model=planted.config, train=TrainConfig(batch_size=64))
     tokenizer = types.SimpleNamespace(hash="words")
     rows = planted.corpus.reshape(-1, planted.config.n_ctx)
@@ -65,8 +65,8 @@ def surroundings(monkeypatch, planted):
 
     windows = Windows()
     windows.tokens = tokens
-    run = Run(config, Transformer(planted.config), planted.params, tokenizer)
-    return run, types.SimpleNamespace(train=windows)
+    model = dataclasses.replace(planted.model, tokenizer=tokenizer)
+    return Run(model, tmp_path, config, prepared=types.SimpleNamespace(train=windows))
 
 
 @pytest.fixture
@@ -75,18 +75,18 @@ def pruners(monkeypatch):
     made = []
 
     def make(*args):
-        made.append(command_pruner(*args))
+        made.append(whole_pruner(*args))
         return made[-1]
 
-    command_pruner = command.Pruner
-    monkeypatch.setattr(command, "Pruner", make)
+    whole_pruner = pruning.Pruner
+    monkeypatch.setattr(pruning, "Pruner", make)
     return made
 
 
 def test_every_task_gets_its_smallest_circuit_and_a_second_call_prunes_nothing(
-    planted, surroundings, pruners, tmp_path, capsys
+    planted, run, pruners, tmp_path, capsys
 ):
-    outcomes = command.prune_tasks(*surroundings, PRUNE, tmp_path)
+    outcomes = pruning.prune_tasks(run, pruning.tasks_of(TASKS), PRUNE)
     assert [outcome.task for outcome in outcomes] == list(TASKS)
     for outcome in outcomes[:2]:
         assert set(outcome.circuit.nodes) == set(planted.nodes)
@@ -104,35 +104,36 @@ def test_every_task_gets_its_smallest_circuit_and_a_second_call_prunes_nothing(
     best = f"quotes {len(planted.nodes)} nodes {len(planted.edges)} edges"
     assert any(best in line and "100%" in line for line in bars), bars[-3:]
 
-    again = command.prune_tasks(*surroundings, dataclasses.replace(PRUNE, tasks=TASKS[:2]), tmp_path)
+    fewer = dataclasses.replace(PRUNE, tasks=TASKS[:2])
+    again = pruning.prune_tasks(run, pruning.tasks_of(fewer.tasks), fewer)
     assert len(pruners) == 1
     assert [outcome.circuit.nodes for outcome in again] == [outcome.circuit.nodes for outcome in outcomes[:2]]
 
     # The same name and settings, but other pairs: a user's file that was edited is pruned for anew.
     edited = dataclasses.replace(planted.heldout, answers=planted.heldout.answers[:, ::-1])
-    identity = command.model_hash(planted.config, planted.params)
+    identity = model_hash(planted.config, planted.params)
     for heldout, circuit in ((planted.heldout, outcomes[0].circuit), (edited, None)):
         folder, splits = tmp_path / "circuits" / TASKS[0], (planted.train, heldout)
-        found = command._finished(folder, PRUNE, identity, splits)
+        found = pruning._finished(folder, PRUNE, identity, splits)
         assert (found and found.nodes) == (circuit and circuit.nodes)
 
-    rows = command.table(outcomes)
+    rows = pruning.pruning_table(outcomes)
     assert [row["task"] for row in rows] == list(TASKS)
     assert rows[0]["nodes"] == len(planted.nodes) and rows[0]["target"] == "met" and rows[2]["refused"]
 
 
-def test_two_tasks_of_one_name_are_refused(surroundings, monkeypatch, tmp_path):
+def test_two_tasks_of_one_name_are_refused(run, monkeypatch):
     tasks = {
         "mine.py": types.SimpleNamespace(name="quotes", description="another"),
         "var_if.py": types.SimpleNamespace(name="var_if"),
     }
-    known = command.get_task
-    monkeypatch.setattr(command, "get_task", lambda name: tasks.get(name) or known(name))
+    known = pruning.get_task
+    monkeypatch.setattr(pruning, "get_task", lambda name: tasks.get(name) or known(name))
     for names in (("quotes", "mine.py"), ("var_if.py",)):
         name = tasks[names[-1]].name
         changed = dataclasses.replace(PRUNE, tasks=names)
         with pytest.raises(TaskError, match=f"two tasks are called '{name}'"):
-            command.prune_tasks(*surroundings, changed, tmp_path)
+            pruning.prune_tasks(run, pruning.tasks_of(changed.tasks), changed)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from circuits_jax.data.generated_source import corpus_words, generate_programs
-from circuits_jax.data.words import WORDS
+from circuits_jax.data.programs.generator import corpus_words, generate_programs
+from circuits_jax.data.programs.words import WORDS
 from circuits_jax.training.metrics import read_metrics
 from tests.experiments.command import TINY, finish, start
 

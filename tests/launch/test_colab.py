@@ -1,5 +1,6 @@
 """The notebooks, executed from their first cell to their last at a tiny size."""
 
+import ast
 import json
 import os
 from pathlib import Path
@@ -8,13 +9,14 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+import circuits_jax as cj
 from circuits_jax import released
 from circuits_jax.config import ModelConfig
-from circuits_jax.data.generated_source import corpus_words, generate_programs
-from circuits_jax.data.words import WORDS
+from circuits_jax.data.programs.generator import corpus_words, generate_programs
+from circuits_jax.data.programs.words import WORDS
+from tests.data.tokenizers.test_tinypython import write_pair
 from tests.experiments.command import ROOT
 from tests.released.models import random_params
-from tests.released.test_tinypython import write_pair
 
 pytestmark = pytest.mark.slow  # notebooks start kernels of their own: minutes where the machine is busy
 
@@ -33,6 +35,17 @@ TINY = {
     "train": {"steps": 4, "batch_size": 2, "eval_every": 2, "checkpoint_every": 2},
     "prune": {"steps": 5, "train_pairs": 16, "heldout_pairs": 16, "tasks": ["while_return_true"]},
 }
+# A model of four steps knows nothing of any task: its circuit is cut all the same, once the reason is told.
+ALL_THE_SAME = """
+refusing = cj.Run.prune
+def prune(run, task, **given):
+    try:
+        return refusing(run, task, **given)
+    except cj.UserError as error:
+        print(error)
+        return refusing(run, task, allow_unlearned=True, **given)
+cj.Run.prune = prune
+"""
 
 
 def execute(name, place, parameters, monkeypatch):
@@ -49,7 +62,8 @@ def execute(name, place, parameters, monkeypatch):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             texts = [output.get("text", "") for output in cell.outputs if output.get("name") != "stderr"]
-            texts += [output.get("data", {}).get("text/html", "") for output in cell.outputs]
+            data = [output.get("data", {}) for output in cell.outputs]
+            texts += [each.get("text/html", each.get("text/plain", "")) for each in data]
             shown[cell.source.splitlines()[0]] = "".join(texts)
     return shown
 
@@ -69,31 +83,59 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def quickstart(place):
     """What the quickstart's notebook shows; it leaves a run behind."""
-    config = TINY | {"data": TINY["data"] | {"roots": [str(place / "tree")]}}
+    audit = {"pairs": 16, "draws": 2, "natural": 8, "resamples": 20, "seeds": 1}
+    config = TINY | {"data": TINY["data"] | {"roots": [str(place / "tree")]}, "audit": audit}
+    parameters = f"""
+from circuits_jax.config import from_dict
+config, task = from_dict(cj.Config, {config!r}), cj.TASKS["while_return_true"]
+{ALL_THE_SAME}"""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        return execute("quickstart", place, f"config = from_dict(Config, {config!r})", monkeypatch)
+        return execute("quickstart", place, parameters, monkeypatch)
 
 
-def test_quickstart_trains_looks_inside_prunes_and_shows_the_page(quickstart, place):
-    assert "L0 in all" in quickstart["state, corpus = pretrain(config, workdir)"]
-    predictions = quickstart["run = load_run(workdir)"].splitlines()
-    assert [line.count("', '") + line.count("\", '") >= 1 for line in predictions] == [True, True]
-    rows = quickstart["outcomes = prune_tasks(run, corpus, config.prune, workdir)"]
-    assert "'task': 'while_return_true'" in rows and "knows nothing" in rows  # four steps teach nothing
-    page = quickstart["page = write_page(run, corpus, outcomes, {}, workdir).read_text()"]
+def told_score(shown):
+    """The score that a cell shows."""
+    score = ast.literal_eval(shown[shown.index("{") :])
+    assert {"loss", "accuracy", "bigram"} <= set(score)
+    assert 0 <= score["accuracy"] <= 1 and score["loss"] > 0
+    return score
+
+
+def test_quickstart_trains_looks_inside_prunes_audits_and_shows_the_page(quickstart, place):
+    told_score(quickstart["run = cj.train(config, workdir)"])
+    run = cj.load(place / "runs" / "quickstart")
+    assert "L0 in all" in str(cj.summarize_sparsity(run.model.params))
+    predictions = quickstart['logits, records = run.model("print(\'hello", record=["0.mlp.post_act"])']
+    lines = predictions.splitlines()
+    assert [line.partition(" -> ")[0] for line in lines] == ["the model", "without the first MLP"]
+    for line in lines:
+        pieces = ast.literal_eval(line.partition(" -> ")[2])
+        assert len(pieces) == 5 and all(isinstance(ast.literal_eval(piece), str) for piece in pieces)
+    pruned = quickstart["circuit = run.prune(task)"]
+    assert "while_return_true" in pruned and "knows nothing" in pruned  # four steps teach nothing
+    assert [circuit.task for circuit in run.circuits] == ["while_return_true"]
+    assert "while_return_true: not shown" in quickstart["run.audit(circuit, controls=False)"]
+    page = quickstart["run.page(circuit)"]
     assert page.startswith("<iframe srcdoc=") and "while_return_true" in page
-    assert (place / "runs" / "quickstart" / "report.html").exists()
+    assert (place / "runs" / "quickstart" / "circuits" / "while_return_true" / "page.html").exists()
 
 
 def test_a_task_of_ones_own(quickstart, place, monkeypatch):
     del quickstart  # whose run it reads
-    parameters = 'prune = PruneConfig(tasks=("call_or_index.py",), steps=5, train_pairs=16, heldout_pairs=16)'
+    parameters = f"""
+settings = dataclasses.replace(settings, steps=5, train_pairs=16, heldout_pairs=16)
+{ALL_THE_SAME}"""
     shown = execute("your_own_task", place, parameters, monkeypatch)
-    asked = shown["from circuits_jax.tasks import get_task"]
-    first, second, accuracy = asked.splitlines()
-    assert first.endswith("-> ')\\n'") and second.endswith("-> ']\\n'")
-    assert 0 <= float(accuracy.split()[1]) <= 1
-    assert "'task': 'call_or_index'" in shown["corpus = prepare_corpus(run.config, workdir)"]
+    task = cj.load_task(place / "call_or_index.jsonl")
+    run = cj.load(place / "runs" / "quickstart")
+    pairs = cj.build_pairs(task, run.tokenizer, "heldout", 16, 0, run.model.config.n_ctx)
+    assert [run.tokenizer.pieces(ids.tolist()) for ids in pairs.answers] == [[")\n", "]\n"]] * 16
+    score = told_score(shown["run.score(task, pairs=64)"])
+    assert score == pytest.approx(run.score(task, pairs=64), abs=1e-5)
+    (cut,) = (text for line, text in shown.items() if line.startswith("circuit = run.prune(task, "))
+    assert "call_or_index" in cut
+    page = shown["run.page(circuit)"]
+    assert page.startswith("<iframe srcdoc=") and "call_or_index" in page
 
 
 def test_a_released_model(tmp_path, monkeypatch):
@@ -106,9 +148,10 @@ def test_a_released_model(tmp_path, monkeypatch):
     params["logits_bias"][256:] = -1e3  # ids that stand for no token in this small tokenizer
     released.export(params, config, tmp_path / "theirs", tokenizer=tokenizer)
     shown = execute("released_model", tmp_path, 'path = "theirs"', monkeypatch)
-    assert "L0 in all 0.2" in shown["checkpoint = released.load(path)"]
-    assert "'def f(values)" in shown["tokens = np.array([checkpoint.tokenizer.encode(prompt)])"]
-    assert "of 16 channels" in shown["values = np.asarray(records[site][0, -1])"]
+    assert "L0 in all 0.2" in shown["model = cj.load(path).model"]
+    assert "'def f(values)" in shown['site = f"{model.config.n_layer // 2}.mlp.post_act"']
+    neuron = shown["neuron = int(abs(records[site][0, -1]).argmax())"]
+    assert "of 16 channels" in neuron and "without it -> [" in neuron
     (copied,) = (text for line, text in shown.items() if "save_sparse" in line)
     assert copied == "identical: True\n"
 

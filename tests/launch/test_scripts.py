@@ -10,18 +10,19 @@ import sys
 import pytest
 import yaml
 from absl import flags as absl_flags
+from absl.testing import flagsaver
 
-import experiments.common  # noqa: F401  (defines the flags of the commands)
-from experiments.configs import expansion_sweep
+from circuits_jax.commands import pretrain
+from circuits_jax.configs import expansion_sweep
+from tests.configs.test_configs import resolve
 from tests.experiments.command import ROOT
-from tests.experiments.test_configs import resolve
 
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted(path.name for path in LAUNCH.glob("*.sh"))
 OUTSIDE = ("gcloud", "kubectl", "xpk", "sbatch", "squeue", "scancel", "srun", "scontrol", "parallel", "tail")
 OUTSIDE += ("systemd-run", "systemctl", "journalctl", "python3", "mkdir", "sleep")
 ODD = """--config.prune.tasks=("with_as", "it's \\ {}")"""
-CONFIG = "experiments/configs/expansion_sweep.py"
+CONFIG = "expansion_sweep"
 FLAGS = ["--", f"--config={CONFIG}:2", "--workdir=gs://b/r", ODD]
 SWEEP = ["--array=0-14", "--", f"--config={CONFIG}:{{}}", "--workdir=gs://b/{}", ODD]
 TPU, GKE = ["--name=n", "--zone=z", "--project=p"], ["--cluster=c", "--name=n", "--project=p"]
@@ -127,9 +128,11 @@ def innermost(words):
 def test_flags_of_a_run_arrive_as_they_were_given(launch, case):
     flags = innermost(dry(launch, *CASES[case])[-1])
     if case != "box start":  # one process there, several elsewhere
-        assert flags.pop(0) == "--distributed" and "distributed" in absl_flags.FLAGS
+        with flagsaver.flagsaver():
+            pretrain.define_flags()
+            assert flags.pop(0) == "--distributed" and "distributed" in absl_flags.FLAGS
     assert flags == FLAGS[1:]
-    assert resolve(str(ROOT / flags[0].removeprefix("--config="))) == expansion_sweep.CONFIGS[2]
+    assert resolve(flags[0].removeprefix("--config=")) == expansion_sweep.CONFIGS[2]
 
 
 def test_flags_arrive_in_the_foreground(launch):
@@ -263,7 +266,7 @@ def test_commands_of_the_readme_hold(launch, line):
     assert calls == [] and done.stdout
     for flag in rest:
         if flag.startswith("--config="):
-            resolve(str(ROOT / flag.removeprefix("--config=").replace("{}", "0")))
+            resolve(flag.removeprefix("--config=").replace("{}", "0"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from circuits_jax import released
-from circuits_jax.errors import ConfigError
 from circuits_jax.model.cache import empty_cache
 from circuits_jax.model.transformer import Transformer
+from circuits_jax.storage.errors import ConfigError
 from tests.model.test_transformer import BASE, TOKENS, VARIETY
 from tests.released.models import forward, random_params
 from tests.released.oracle import CASES, GOLDEN

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from circuits_jax.errors import ConfigError
 from circuits_jax.model import generate as module
 from circuits_jax.model.generate import Sampling, generate, sample
 from circuits_jax.model.transformer import Transformer
+from circuits_jax.storage.errors import ConfigError
 from tests.model.reference import forward as reference
 from tests.model.test_transformer import BASE, VARIETY
 from tests.released.models import random_params

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import pytest
 
 from circuits_jax.config import ModelConfig
-from circuits_jax.errors import ConfigError
 from circuits_jax.model import sites
 from circuits_jax.model.transformer import Transformer, init_params
+from circuits_jax.storage.errors import ConfigError
 
 CONFIG = ModelConfig(
     n_layer=11, d_model=8, d_head=4, n_head=3, d_mlp=10, n_ctx=4, vocab_size=9, position="concat", d_pos=2

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from circuits_jax.config import TOPK_LOCATIONS, ModelConfig
-from circuits_jax.errors import ConfigError, UserError
 from circuits_jax.model import sites
 from circuits_jax.model.transformer import Transformer, init_params
+from circuits_jax.storage.errors import ConfigError, UserError
 from tests.model.reference import forward as reference
 from tests.released.models import forward, random_params
 

@@ -1,4 +1,4 @@
-"""The released network once more, in numpy and float32, straight from the state dict (FACTS).
+"""The released network once more, in numpy and float32, straight from the state dict (docs/numerics.md).
 
 Written without a look at `circuits_jax`: it is what the library's forward pass is compared with where
 no recorded activations exist.

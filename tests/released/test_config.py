@@ -3,8 +3,8 @@
 import pytest
 
 from circuits_jax.config import ModelConfig
-from circuits_jax.errors import CheckpointError
 from circuits_jax.released.config import config_from_released, config_to_released
+from circuits_jax.storage.errors import CheckpointError
 from tests.released.models import VARIETY
 
 

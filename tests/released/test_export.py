@@ -8,8 +8,8 @@ import safetensors.numpy
 
 from circuits_jax import released
 from circuits_jax.config import ModelConfig
-from circuits_jax.errors import CheckpointError, ConfigError
 from circuits_jax.model.transformer import Transformer
+from circuits_jax.storage.errors import CheckpointError, ConfigError
 from tests.released import oracle
 from tests.released.models import TINY, VARIETY, assert_equal, forward, random_params
 

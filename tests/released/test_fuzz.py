@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from circuits_jax import released
-from circuits_jax.data.tokenizer import train_sentencepiece
-from circuits_jax.errors import CheckpointError, UserError
-from circuits_jax.released.tokenizers import load_released_tokenizer
-from circuits_jax.released.torch_writer import write_torch_file
+from circuits_jax.data.tokenizers.bpe import train_sentencepiece
+from circuits_jax.data.tokenizers.folder import load_released_tokenizer
+from circuits_jax.released.torch_files.write import write_torch_file
+from circuits_jax.storage.errors import CheckpointError, UserError
+from tests.data.tokenizers.test_tinypython import write_pair
 from tests.released.models import TINY, random_params
 from tests.released.test_load import shard
-from tests.released.test_tinypython import write_pair
-from tests.released.test_viz_data import published
+from tests.released.viz.test_viz import published
 
 KINDS = {
     "bucket": ("final_model.pt", "beeg_config.json"),

@@ -13,11 +13,11 @@ import safetensors.numpy
 
 from circuits_jax import released
 from circuits_jax.config import ModelConfig
-from circuits_jax.data.tokenizer import train_sentencepiece
-from circuits_jax.errors import CheckpointError
+from circuits_jax.data.tokenizers.bpe import train_sentencepiece
+from circuits_jax.storage.errors import CheckpointError
 from tests.released.models import TINY, VARIETY, assert_equal, random_params
 from tests.released.oracle import GOLDEN
-from tests.released.test_torch_file import STORAGE, archive, tensor
+from tests.released.torch_files.test_read import STORAGE, archive, tensor
 
 INDEX = "model.safetensors.index.json"
 

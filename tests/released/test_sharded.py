@@ -13,10 +13,10 @@ from jax.sharding import PartitionSpec
 
 from circuits_jax import released
 from circuits_jax.config import MeshConfig, ModelConfig
-from circuits_jax.errors import ConfigError
-from circuits_jax.released.mapped import forget_pages, read_safetensors
-from circuits_jax.training.mesh import make_mesh
-from circuits_jax.training.partition import parse_rules
+from circuits_jax.released.mapped_files import forget_pages, read_safetensors
+from circuits_jax.storage.errors import ConfigError
+from circuits_jax.training.mesh.meshes import make_mesh
+from circuits_jax.training.mesh.partition import parse_rules
 from tests.released.models import VARIETY, assert_equal, random_params, shapes
 
 CONFIG = ModelConfig(

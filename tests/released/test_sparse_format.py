@@ -8,8 +8,8 @@ import safetensors.numpy
 
 from circuits_jax import released
 from circuits_jax.config import ModelConfig
-from circuits_jax.errors import CheckpointError
 from circuits_jax.released.sparse_format import decode, encode
+from circuits_jax.storage.errors import CheckpointError
 from tests.released.models import TINY, VARIETY, assert_equal, random_params
 
 CONFIGS = [*VARIETY.values(), ModelConfig(n_layer=1, d_model=8, n_ctx=6, vocab_size=11, d_head=4)]

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from circuits_jax.config import ModelConfig
-from circuits_jax.errors import CheckpointError
-from circuits_jax.released.state_dict import layout, params_from_state, state_from_params
+from circuits_jax.model.parameters import parameters
+from circuits_jax.released.state_dict import params_from_state, state_from_params
+from circuits_jax.storage.errors import CheckpointError
 from tests.released.models import TINY, VARIETY, assert_equal, random_params, shapes
 
-# The 8 x 2048 network of METHOD section 2.
+# The paper's 8 x 2048 network.
 PAPER = ModelConfig(n_layer=8, d_model=2048, n_ctx=256, vocab_size=2048, position="add", logits_bias=True)
 
 
@@ -22,12 +23,12 @@ def flat(tree):
 
 
 @pytest.mark.parametrize("config", [*VARIETY.values(), ModelConfig(), PAPER])
-def test_layout_is_the_tree_that_the_network_asks_for(config):
-    assert {tensor.key: tensor.own_shape for tensor in layout(config)} == flat(shapes(config))
+def test_the_table_is_the_tree_that_the_network_asks_for(config):
+    assert {tensor.name: tensor.shape for tensor in parameters(config)} == flat(shapes(config))
 
 
 def test_size_of_the_papers_network():
-    assert sum(np.prod(tensor.shape) for tensor in layout(PAPER)) == pytest.approx(416e6, rel=0.01)
+    assert sum(np.prod(tensor.shape) for tensor in parameters(PAPER)) == pytest.approx(416e6, rel=0.01)
 
 
 @pytest.mark.parametrize("name", VARIETY)

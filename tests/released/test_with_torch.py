@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from circuits_jax import released
-from circuits_jax.errors import CheckpointError
 from circuits_jax.released.state_dict import state_from_params
-from circuits_jax.released.torch_file import read_torch_file
-from circuits_jax.released.torch_writer import write_torch_file
+from circuits_jax.released.torch_files.read import read_torch_file
+from circuits_jax.released.torch_files.write import write_torch_file
+from circuits_jax.storage.errors import CheckpointError
 from tests.released.models import TINY, VARIETY, assert_equal, random_params
 
 ZOO = Path(__file__).parents[1] / "testdata" / "torch" / "zoo.pt"

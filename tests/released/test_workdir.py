@@ -9,12 +9,12 @@ import pytest
 from circuits_jax import released
 from circuits_jax.config import DataConfig, ModelConfig
 from circuits_jax.data.corpus import prepare
-from circuits_jax.data.tinypython import TinyPython
-from circuits_jax.data.tokenizer import train_sentencepiece
-from circuits_jax.errors import CheckpointError, ConfigError
-from circuits_jax.training.run import load_run
+from circuits_jax.data.tokenizers.bpe import train_sentencepiece
+from circuits_jax.data.tokenizers.tinypython import TinyPython
+from circuits_jax.storage.errors import CheckpointError, ConfigError
+from circuits_jax.training.run import read_run
+from tests.data.tokenizers.test_tinypython import write_pair
 from tests.released.models import assert_equal, random_params
-from tests.released.test_tinypython import write_pair
 
 CONFIG = ModelConfig(
     n_layer=1, d_model=8, n_ctx=16, vocab_size=300, d_head=4, n_head=2, d_mlp=32, position="add", bigram=False
@@ -35,10 +35,10 @@ def test_a_run_like_ours(layout, words, tmp_path):
     else:
         source = released.export(params, CONFIG, tmp_path / "model", layout, words)
     workdir = released.as_workdir(source, tmp_path / "run")
-    run = load_run(workdir)
-    assert run.config.model == CONFIG
-    assert_equal(jax.tree.map(np.asarray, dict(run.params)), params)
-    assert run.tokenizer.hash == words.hash
+    config, model = read_run(workdir)
+    assert config.model == model.config == CONFIG
+    assert_equal(jax.tree.map(np.asarray, dict(model.params)), params)
+    assert model.tokenizer.hash == words.hash
     assert json.loads((workdir / "imported.json").read_text())["source"] == str(source)
 
 
@@ -52,8 +52,8 @@ def test_the_released_tokenizer(tmp_path):
         released.as_workdir(source, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     workdir = released.as_workdir(source, tmp_path / "run", pair)
-    run = load_run(workdir)
-    assert isinstance(run.tokenizer, TinyPython) and run.tokenizer.hash == words.hash
+    _, model = read_run(workdir)
+    assert isinstance(model.tokenizer, TinyPython) and model.tokenizer.hash == words.hash
     code = tmp_path / "code"
     code.mkdir()
     for n in range(40):

@@ -1,5 +1,6 @@
 from fractions import Fraction
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +8,10 @@ import optax
 import pytest
 
 from circuits_jax.config import ModelConfig
+from circuits_jax.model import parameters
+from circuits_jax.model.parameters import parameter_name, rule_for
 from circuits_jax.model.transformer import init_params
-from circuits_jax.sparsity import projection
-from circuits_jax.sparsity.projection import keep_largest, parameter_name, project_mask, rule_for
+from circuits_jax.sparsity.projection import keep_largest, project_mask
 from circuits_jax.sparsity.schedules import L0Schedule, budget
 from tests.sparsity import oracles
 
@@ -62,7 +64,7 @@ def test_every_parameter_of_the_model_has_a_rule(options):
     for name, leaf in shapes.items():
         rule = rule_for(name)
         dense = name.endswith("scale") or name.split("/")[-1] in ("sink", "bigram", "logits_bias")
-        assert (rule.kind == projection.DENSE) == dense, name
+        assert (rule.kind == parameters.DENSE) == dense, name
         assert (rule.floor_axis is not None) == (name.startswith("h_") and name.endswith("kernel")), name
         if rule.floor_axis is not None:
             expected = next(count for part, count in units.items() if part in name)
@@ -86,7 +88,7 @@ def test_floor_against_a_greedy_oracle(axis, j, values):
         w = RNG.integers(-2, 3, size=w.shape).astype(np.float32)
         w[3:] /= 16
         w[:, 3:] /= 16
-    mask_of = jax.jit(lambda w, k: project_mask(w, k, axis, j))
+    mask_of = jax.jit(chex.assert_max_traces(lambda w, k: project_mask(w, k, axis, j), n=1))
     units, fan = w.size // w.shape[axis], min(j, w.shape[axis])
     for k in (1, 5, 12, 40, 119, 120):
         mask = np.asarray(mask_of(w, jnp.int32(k)))
@@ -128,7 +130,7 @@ def test_kept_entries_move_and_the_others_are_exactly_zero(dtype, update_dtype):
     for name, leaf in new.items():
         rule, dense = rule_for(name), np.asarray(moved[name])
         keep = np.ones(leaf.shape, bool)
-        if rule.kind != projection.DENSE:
+        if rule.kind != parameters.DENSE:
             k = max(1, leaf.size // 4)
             keep = oracles.largest(dense, k)
             if rule.floor_axis is not None:
@@ -143,7 +145,7 @@ def test_biases_and_embeddings_can_stay_dense(biases, embeddings):
     transformation = keep_largest(L0Schedule(0.2), 0, biases, embeddings)
     new_updates, _ = transformation.update(updates, transformation.init(params), params)
     for name, leaf in named(new_updates).items():
-        kept_whole = rule_for(name).kind == projection.DENSE
+        kept_whole = rule_for(name).kind == parameters.DENSE
         kept_whole |= not biases and name.endswith("bias")
         kept_whole |= not embeddings and name.split("/")[0] in ("wte", "wpe", "lm_head")
         assert bool((leaf == named(updates)[name]).all()) == kept_whole, name
@@ -154,6 +156,7 @@ def test_one_compilation_for_a_whole_anneal():
     transformation = keep_largest(L0Schedule(0.05, start=2, end=6), floor=1)
 
     @jax.jit
+    @chex.assert_max_traces(n=1)
     def step(params, state):
         new_updates, state = transformation.update(updates, state, params)
         return optax.apply_updates(params, new_updates), state

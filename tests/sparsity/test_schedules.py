@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from circuits_jax.config import OptimizerConfig, SparsityConfig
-from circuits_jax.errors import ConfigError
 from circuits_jax.sparsity.schedules import L0Schedule, l0_schedule, learning_rate_schedule
+from circuits_jax.storage.errors import ConfigError
 
 
 def sparsity(anneal="linear", target=1 / 32, start=0.1, end=0.5):

@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -29,7 +30,8 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_keeps_exactly_the_largest_for_every_traced_k(name):
     x = CASES[name]
-    mask_of = jax.jit(lambda x, k: largest_mask(x, k))  # a new function has a cache of its own
+    traced = chex.assert_max_traces(lambda x, k: largest_mask(x, k), n=1)
+    mask_of = jax.jit(traced)  # a new function has a cache of its own
     counts = range(1, x.size + 1) if x.size < 100 else (1, 2, x.size // 32, x.size // 2, x.size - 1, x.size)
     for k in counts:
         mask = mask_of(x, jnp.int32(k))

@@ -6,7 +6,7 @@ import sysconfig
 import pytest
 
 from circuits_jax.config import DataConfig
-from circuits_jax.data.tokenizer import train_sentencepiece
+from circuits_jax.data.tokenizers.bpe import train_sentencepiece
 
 
 @pytest.fixture(scope="session")

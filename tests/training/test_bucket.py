@@ -5,8 +5,8 @@ import json
 import pytest
 from etils import epath
 
-from circuits_jax.data.local import keep_tokenizer, local_folder
-from circuits_jax.errors import ConfigError
+from circuits_jax.data.local_copy import keep_tokenizer, local_folder
+from circuits_jax.storage.errors import ConfigError
 from circuits_jax.training.metrics import MetricsWriter, read_metrics
 from circuits_jax.training.workdir import check, claim, load_config
 from tests.training.tiny import CONFIG, replace

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
 
-from circuits_jax.errors import CheckpointError
-from circuits_jax.training import mesh as meshes
+from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.training.checkpoints import Checkpoints, newest
+from circuits_jax.training.mesh import meshes
 from tests.training.tiny import CONFIG, assert_equal, make_state, replace
 
 
@@ -92,7 +92,7 @@ def test_a_step_is_saved_once(copy, states):
 
 
 def test_no_checkpoint_is_named_with_the_way_out(tmp_path, states):
-    with pytest.raises(CheckpointError, match=rf"{tmp_path}.*experiments\.pretrain"):
+    with pytest.raises(CheckpointError, match=rf"{tmp_path}.*python -m circuits_jax pretrain"):
         restore(tmp_path, states[4])
 
 
@@ -235,8 +235,10 @@ def test_a_disk_that_takes_no_more_is_reported_and_earlier_checkpoints_stay(copy
     """As a full disk does, a limit on the size of files makes writing fail in the middle."""
     script = (
         "import resource, sys; from pathlib import Path\n"
-        "import jax; from circuits_jax.errors import CheckpointError\n"
+        "import jax; from circuits_jax.storage.errors import CheckpointError\n"
+        "from circuits_jax.commands.launching import quiet_libraries\n"
         "from circuits_jax.training.checkpoints import Checkpoints\n"
+        "quiet_libraries()\n"
         "checkpoints = Checkpoints(Path(sys.argv[1]), keep=2)\n"
         "state = {'w': jax.random.normal(jax.random.key(0), (512, 512))}\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"

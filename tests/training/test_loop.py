@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from circuits_jax.errors import CheckpointError, ConfigError, TrainingError
-from circuits_jax.training.mesh import data_mesh
+from circuits_jax.storage.errors import CheckpointError, ConfigError, TrainingError
+from circuits_jax.training.mesh.meshes import data_mesh
 from circuits_jax.training.metrics import read_metrics
-from circuits_jax.training.run import load_run
+from circuits_jax.training.run import read_run
 from tests.training.tiny import assert_equal, make_trainer, replace, rows, saved_steps
 
 
@@ -51,10 +51,11 @@ def test_every_figure_is_in_the_rows(whole):
 def test_the_newest_checkpoints_are_kept_and_hold_the_last_state(whole):
     workdir, _, state = whole
     assert saved_steps(workdir) == [8, 12]
-    run = load_run(workdir)
-    assert_equal(run.params, jax.device_get(state.params))
-    assert {type(leaf) for leaf in jax.tree.leaves(run.params)} == {np.ndarray}
-    assert run.config.train.steps == 12 and run.tokenizer.vocab_size == 300
+    config, model = read_run(workdir)
+    assert_equal(model.params, jax.device_get(state.params))
+    assert {type(leaf) for leaf in jax.tree.leaves(model.params)} == {np.ndarray}
+    assert config.train.steps == 12 and model.tokenizer.vocab_size == 300
+    assert model.config == config.model and model.source == str(workdir)
 
 
 def test_a_finished_run_is_left_as_it_is(whole, base, tmp_path):

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from circuits_jax.errors import TrainingError, UserError
+from circuits_jax.storage.errors import TrainingError, UserError
 from circuits_jax.training.metrics import MetricsWriter, read_metrics
 
 

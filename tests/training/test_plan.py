@@ -9,8 +9,8 @@ import pytest
 from tqdm import tqdm
 
 from circuits_jax.config import Config, MeshConfig, ProfileConfig, TrainConfig
-from circuits_jax.errors import ConfigError
 from circuits_jax.model.transformer import Transformer, init_params
+from circuits_jax.storage.errors import ConfigError
 from circuits_jax.training import plan as plans
 from circuits_jax.training.layout import make_layout
 from circuits_jax.training.plan import Pace, activation_bytes, describe, peak_flops, plan

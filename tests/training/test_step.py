@@ -7,8 +7,8 @@ import pytest
 
 from circuits_jax.model import sites
 from circuits_jax.model.transformer import Transformer, init_params
+from circuits_jax.sparsity.optimizer import make_optimizer
 from circuits_jax.sparsity.schedules import learning_rate_schedule
-from circuits_jax.training.optimizer import make_optimizer
 from circuits_jax.training.pretraining import pretraining
 from circuits_jax.training.state import make_init
 from circuits_jax.training.step import make_eval_step, make_train_step, model_loss, token_losses

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from circuits_jax.config import Config, PruneConfig
-from circuits_jax.errors import ConfigError, UserError
-from circuits_jax.files import write_json
+from circuits_jax.storage.errors import ConfigError, UserError
+from circuits_jax.storage.files import write_json
 from circuits_jax.training.workdir import claim, load_config
 from tests.training.tiny import CONFIG, replace
 
@@ -52,7 +52,7 @@ def test_another_training_is_refused_and_its_folder_left_as_it_is(tmp_path, sect
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=rf"{tmp_path}.*no config\.json.*experiments\.pretrain"):
+    with pytest.raises(ConfigError, match=rf"{tmp_path}.*no config\.json.*python -m circuits_jax pretrain"):
         load_config(tmp_path)
 
 

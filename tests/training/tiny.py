@@ -5,17 +5,10 @@ import dataclasses
 import jax
 import numpy as np
 
-from circuits_jax.config import (
-    Config,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    SparsityConfig,
-    TrainConfig,
-)
+from circuits_jax.config import Config, DataConfig, ModelConfig, OptimizerConfig, SparsityConfig, TrainConfig
+from circuits_jax.sparsity.optimizer import make_optimizer
 from circuits_jax.training.loop import Trainer
 from circuits_jax.training.metrics import read_metrics
-from circuits_jax.training.optimizer import make_optimizer
 from circuits_jax.training.pretraining import pretraining
 from circuits_jax.training.state import make_init
 

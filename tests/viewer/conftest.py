@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 
 from circuits_jax.circuits.circuit import Circuit, Importance
-from circuits_jax.config import ModelConfig
-from circuits_jax.data.tokenizer import SentencePieceTokenizer, train_sentencepiece
-from circuits_jax.model.transformer import Params
+from circuits_jax.data.tokenizers.bpe import SentencePieceTokenizer, train_sentencepiece
+from circuits_jax.model.model import Model
 from circuits_jax.tasks.task import Pairs
-from circuits_jax.viewer.evidence import EvidenceOptions, gather_evidence
-from circuits_jax.viewer.report import build_report
-from circuits_jax.viewer.vocabulary import embed_vocabulary
+from circuits_jax.viewer.assembly import PageSettings, RunFigures, build_report
+from circuits_jax.viewer.circuit_page.evidence import EvidenceOptions, gather_evidence
+from circuits_jax.viewer.circuit_page.vocabulary import embed_vocabulary
 from tests.viewer import synthetic
 from tests.viewer.browser import CHROMIUM, Browser, Tab
 from tests.viewer.page import Element, parse
@@ -46,8 +45,7 @@ class Example:
 class Live:
     """A circuit whose page can run it on typed text, with what Python needs to do the same."""
 
-    config: ModelConfig
-    params: Params
+    model: Model
     circuit: Circuit
     tokenizer: SentencePieceTokenizer
     pairs: Pairs
@@ -62,20 +60,16 @@ def example() -> Example:
     params = synthetic.sparse_params(config, keep=1 / 8)
     circuit = synthetic.make_circuit(config, params, count=40)
     options = EvidenceOptions(windows=8, batch=8)
+    model = Model(config, params, synthetic.PieceTokenizer(config.vocab_size))
     evidence = gather_evidence(
-        circuit,
-        params,
-        synthetic.PieceTokenizer(config.vocab_size),
-        synthetic.make_pairs(config),
-        synthetic.make_windows(config),
-        options,
+        circuit, model, synthetic.make_pairs(config), synthetic.make_windows(config), options
     )
     bare = dataclasses.replace(
         circuit, task="bare", nodes=(), edges=(), bias_only=(), embedding=(), unembedding=()
     )
     nothing = {**evidence, "nodes": [], "words": {}, "network": None, "no_network": "there are no nodes"}
     circuits = [(circuit, evidence), (bare, nothing)]
-    return Example(circuit, evidence, build_report(TITLE, circuits, METRICS, RESULTS, SUMMARY))
+    return Example(circuit, evidence, build_report(TITLE, circuits, RunFigures(METRICS, RESULTS, SUMMARY)))
 
 
 @pytest.fixture(scope="session")
@@ -103,13 +97,14 @@ def live(tokenizer: SentencePieceTokenizer) -> Live:
         provenance={"seed": 5, "history": [[0, 1500, None], [25, 900, 0.7], [50, 100, 0.3], [75, 40, 0.2]]},
     )
     windows = rng.integers(0, size, (12, config.n_ctx + 1)).astype(np.int32)
-    evidence = gather_evidence(
-        circuit, params, tokenizer, pairs, windows, EvidenceOptions(windows=8, batch=8)
-    )
+    model = Model(config, params, tokenizer)
+    evidence = gather_evidence(circuit, model, pairs, windows, EvidenceOptions(windows=8, batch=8))
     page = build_report(
-        "live", [(circuit, evidence)], vocabularies={circuit.tokenizer_hash: embed_vocabulary(tokenizer)}
+        "live",
+        [(circuit, evidence)],
+        settings=PageSettings(vocabularies={circuit.tokenizer_hash: embed_vocabulary(tokenizer)}),
     )
-    return Live(config, params, circuit, tokenizer, pairs, evidence, page)
+    return Live(model, circuit, tokenizer, pairs, evidence, page)
 
 
 def weigh(circuit: Circuit, edges: int) -> Importance:

@@ -10,6 +10,7 @@ from circuits_jax.circuits.circuit import Calibration, Circuit, Node
 from circuits_jax.config import ModelConfig, to_dict
 from circuits_jax.model import sites
 from circuits_jax.model.transformer import Params, init_params
+from circuits_jax.model.wiring import wires
 from circuits_jax.tasks.task import Pairs
 
 HOSTILE = ("</script>", "<img src=x onerror=alert(1)>", "\u2028", "\u202e", "&amp;", "\x0c", "{{data}}")
@@ -106,8 +107,9 @@ def sparse_params(config: ModelConfig, keep: float = 1 / 16, seed: int = 0) -> P
 def grow_nodes(config: ModelConfig, params: Params, answers: np.ndarray, count: int) -> tuple[Node, ...]:
     """About `count` nodes, found by walking strong weights backward from the answers' logits."""
     matrices = {}
-    for wiring in graph.wirings(config, params):
-        matrices.setdefault(wiring.target, []).append((wiring.source, wiring.matrix))
+    for wire in wires(config.n_layer):
+        weights = np.asarray(wire.weights(params))
+        matrices.setdefault(wire.target, []).append((wire.source, weights))
     weights = np.abs(graph.unembedding(config, params)[:, answers]).max(axis=1)
     last = f"{config.n_layer - 1}.mlp.resid_delta"
     queue = [Node(last, int(channel)) for channel in np.argsort(-weights)[:6]]

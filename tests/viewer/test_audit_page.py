@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from circuits_jax.viewer.assembly import PageSettings, build_report
 from circuits_jax.viewer.audit_page import build_audit_page
-from circuits_jax.viewer.plots import Bar, Line, bar_chart, scatter, show
-from circuits_jax.viewer.report import build_report
+from circuits_jax.viewer.charts.bars import Bar, Line, bar_chart, scatter, show
 from tests.viewer.conftest import Example, Pages, document
 from tests.viewer.page import parse
 
@@ -252,7 +252,11 @@ def test_a_circuit_s_own_page_says_which_controls_miss_the_target(pages: Pages, 
     audit["controls"]["seeds"].append(
         {"seed": 2, "nodes": 99, "outcome": "missed", "loss": 0.3, "why": "", "jaccard": 0.1}
     )
-    tab = pages.open(build_report("audited", [(circuit, example.evidence)], audits={circuit.task: audit}))
+    tab = pages.open(
+        build_report(
+            "audited", [(circuit, example.evidence)], settings=PageSettings(audits={circuit.task: audit})
+        )
+    )
     tab.wait("document.querySelector('.agreement').dataset.worst")
     rows = [[cell.words() for cell in row.all("td")] for row in document(tab).all("tr")]
     missed = {row[0]: "misses the target" in row[-1] for row in rows if len(row) == 5}

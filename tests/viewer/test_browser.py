@@ -12,8 +12,8 @@ import pytest
 
 from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.model.sites import NODE_LOCATIONS
-from circuits_jax.viewer.annotations import read_annotations
-from circuits_jax.viewer.report import build_index, build_report
+from circuits_jax.viewer.assembly import IndexRow, PageSettings, RunFigures, build_index, build_report
+from circuits_jax.viewer.circuit_page.annotations import read_annotations
 from tests.viewer.browser import Tab
 from tests.viewer.conftest import SUMMARY, TITLE, Example, Live, Pages, document
 from tests.viewer.page import Element
@@ -410,7 +410,11 @@ def test_notes_survive_a_round_trip_through_their_file(pages: Pages, example: Ex
     assert json.loads(saved)["circuits"] == {"single_double_quote": {node: note}}
     path = tmp_path / "annotations.json"
     path.write_text(saved)
-    page = build_report(TITLE, [(example.circuit, example.evidence)], annotations=read_annotations(path))
+    page = build_report(
+        TITLE,
+        [(example.circuit, example.evidence)],
+        settings=PageSettings(annotations=read_annotations(path)),
+    )
     root = document(pages.open(page, f"#node={node}"))
     assert not root.all("b", "quote") and len(root.all("script")) == 2
     (label,) = root.all("g", "name", "given")
@@ -471,7 +475,9 @@ def test_two_circuits_side_by_side(pages: Pages, example: Example):
         ),
     )  # fmt: skip
     fewer = {**example.evidence, "nodes": example.evidence["nodes"][5:]}
-    page = build_report("t", [(example.circuit, example.evidence), (less, fewer)], keys=["one", "two"])
+    page = build_report(
+        "t", [(example.circuit, example.evidence), (less, fewer)], settings=PageSettings(keys=["one", "two"])
+    )
     tab = pages.open(page, "#task=one&with=two")
     panels = [
         {e.attributes["data-id"]: e for e in svg.all("g", "node")}
@@ -488,7 +494,7 @@ def test_two_circuits_side_by_side(pages: Pages, example: Example):
 def test_an_index_sorts_and_filters(pages: Pages, example: Example):
     names = {"zebra": 0.3, "apple": 0.1, "mango": 0.2}
     rows = [
-        (
+        IndexRow(
             name,
             dataclasses.replace(example.circuit, metrics={"heldout/calibrated_loss": loss}),
             verdict,
@@ -496,7 +502,7 @@ def test_an_index_sorts_and_filters(pages: Pages, example: Example):
         )
         for (name, loss), verdict in zip(names.items(), ("faithful", "not shown", "faithful"), strict=True)
     ]
-    index = build_index("Index", rows, [("quince", "knows <nothing>")], [], SUMMARY)
+    index = build_index("Index", rows, [("quince", "knows <nothing>")], RunFigures(summary=SUMMARY))
     tab = pages.open(index)
     tasks = "[...document.querySelectorAll('tbody tr')].map((r) => r.children[1].firstChild.textContent)"
     assert tab.evaluate(tasks) == ["apple", "mango", "zebra", "quince"]  # what was refused comes last
@@ -586,7 +592,7 @@ def test_the_whole_page_at_a_glance(pages: Pages, example: Example, live: Live):
     assert frame < legend <= 1200  # all of the graph is in the window as it opens
     pages.keep(tab, "whole", whole=True)
     head = next(n for n in live.circuit.nodes if n.site.endswith("attn.q"))
-    size = live.config.d_head
+    size = live.model.config.d_head
     tab.evaluate(f"location.hash = '#node={head.site[0]}.attn.head.{head.index // size}'")
     tab.wait("document.querySelector('.pattern .cell') !== null")
     pages.keep(tab, "attention")

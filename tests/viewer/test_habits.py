@@ -11,9 +11,9 @@ import struct
 import pytest
 
 from circuits_jax.circuits.circuit import Entry
-from circuits_jax.viewer.report import build_report
+from circuits_jax.viewer.assembly import PageSettings, build_report
 from tests.viewer.conftest import Example, Live, Pages
-from tests.viewer.test_report import data_of
+from tests.viewer.test_assembly import data_of
 
 NAMED_ROLES = {
     "button", "link", "textbox", "searchbox", "combobox", "slider", "checkbox", "img", "image", "region",
@@ -94,7 +94,9 @@ def test_two_fingers_zoom(pages: Pages, example: Example):
 
 def test_a_picture_is_saved_as_png(pages: Pages, example: Example):
     notes = {"single_double_quote": {str(example.circuit.nodes[0]): "a" * 22 + "😀😀 \x01\uffff"}}  # no XML
-    tab = pages.open(build_report("t", [(example.circuit, example.evidence)], annotations=notes))
+    tab = pages.open(
+        build_report("t", [(example.circuit, example.evidence)], settings=PageSettings(annotations=notes))
+    )
     saved = tab.evaluate("""new Promise((done) => {
       addEventListener("unhandledrejection", (event) => done(String(event.reason)));
       navigator.clipboard.write = () => Promise.reject(new DOMException("no", "NotAllowedError"));
@@ -160,7 +162,7 @@ def test_notes_of_neighbours_do_not_run_into_one_another(pages: Pages, live: Liv
     row = [str(n) for n in live.circuit.nodes if n.site == site]
     assert len(row) > 3
     notes = {"single_double_quote": dict.fromkeys(row[:2], "a name of some length")}
-    page = build_report("t", [(live.circuit, live.evidence)], annotations=notes)
+    page = build_report("t", [(live.circuit, live.evidence)], settings=PageSettings(annotations=notes))
     boxes = pages.open(page).evaluate(
         "[...document.querySelectorAll('.name.given text')].map((e) => e.getBoundingClientRect().toJSON())"
     )
@@ -300,9 +302,7 @@ def test_circuits_of_unlike_models_are_set_side_by_side(pages: Pages, example: E
     page = build_report(
         "t",
         [(c, example.evidence) for c in circuits],
-        keys=["one", "two"],
-        annotations=notes,
-        comparison=True,
+        settings=PageSettings(["one", "two"], annotations=notes, comparison=True),
     )
     tab = pages.open(page)
     each = "[...document.querySelectorAll('.compare .graph')].map((svg) => svg.querySelectorAll('{}').length)"
@@ -316,7 +316,7 @@ def test_circuits_of_unlike_models_are_set_side_by_side(pages: Pages, example: E
 
 def test_a_comparison_opens_side_by_side(pages: Pages, example: Example):
     circuits = [(example.circuit, example.evidence)] * 2
-    page = build_report("t", circuits, keys=["one", "two"], comparison=True)
+    page = build_report("t", circuits, settings=PageSettings(keys=["one", "two"], comparison=True))
     assert data_of(page)["comparison"] is True
     tab = pages.open(page)
     assert tab.evaluate("document.querySelectorAll('.compare .graph').length") == 2

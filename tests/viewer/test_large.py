@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from circuits_jax import viewer
 from circuits_jax.circuits.circuit import Circuit
-from circuits_jax.viewer import report
-from circuits_jax.viewer.report import build_report, circuit_data, embed_json
+from circuits_jax.viewer.assembly import build_report, circuit_data, embed_json
 from tests.viewer import synthetic
 from tests.viewer.browser import SLOWNESS, Tab
 from tests.viewer.conftest import Pages, weigh
 
-PAGE = Path(report.__file__).parent / "page"
+PAGE = Path(viewer.__file__).parent / "page"
 LAYOUT = (
     "format.js", "graph.js", "aggregate.js", "evidence_data.js", "bpe.js", "layout.js", "uncross.js",
     "zoom.js", "draw.js",

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from circuits_jax.errors import CircuitError
-from circuits_jax.viewer.annotations import read_annotations
+from circuits_jax.storage.errors import CircuitError
+from circuits_jax.viewer.circuit_page.annotations import read_annotations
 from circuits_jax.viewer.verdicts import read_audits, verdict_words
 
 GOOD = {

@@ -9,42 +9,37 @@ from pathlib import Path
 import pytest
 
 from circuits_jax.circuits.circuit import MANIFEST, Circuit
+from circuits_jax.commands import view
+from circuits_jax.commands.view import compare_named, name_workdir
 from circuits_jax.config import Config
-from circuits_jax.errors import CircuitError
-from circuits_jax.model.fingerprint import model_hash
-from circuits_jax.model.transformer import Transformer
-from circuits_jax.training.run import Run
-from experiments import view
-from experiments.prune import Outcome
-from experiments.view import name_workdir, read_outcomes, read_records, write_comparison, write_page
+from circuits_jax.runs import pages
+from circuits_jax.runs.pages import read_outcomes, read_records, write_pages
+from circuits_jax.runs.pruning import Outcome
+from circuits_jax.runs.run import Run
+from circuits_jax.storage.errors import CircuitError
 from tests.viewer.conftest import Live
-from tests.viewer.test_report import data_of
+from tests.viewer.test_assembly import data_of
 
 
 @pytest.fixture
-def run(live: Live, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(live: Live, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """The run of any folder, with a tiny corpus and pairs."""
-    run = Run(
-        dataclasses.replace(Config(), model=live.config),
-        Transformer(live.config),
-        live.params,
-        live.tokenizer,
-    )
-    monkeypatch.setattr(view, "load_run", lambda home: run)
-    monkeypatch.setattr(view, "prepare_corpus", lambda config, home: corpus_of(live))
-    monkeypatch.setattr(view, "build_pairs", lambda *rest: live.pairs)
+    config = dataclasses.replace(Config(), model=live.model.config)
+    run = Run(live.model, tmp_path, config, corpus_of(live))
+    monkeypatch.setattr(view, "load_workdir", lambda home: dataclasses.replace(run, workdir=home))
+    monkeypatch.setattr(pages, "build_pairs", lambda *rest: live.pairs)
     return run
 
 
 def corpus_of(live: Live) -> types.SimpleNamespace:
-    windows = live.pairs.tokens[:, 0, :1].repeat(live.config.n_ctx + 1, axis=1)
+    windows = live.pairs.tokens[:, 0, :1].repeat(live.model.config.n_ctx + 1, axis=1)
     return types.SimpleNamespace(validation=types.SimpleNamespace(tokens=windows))
 
 
 def save_circuit(live: Live, run: Run, folder: Path) -> Circuit:
     circuit = dataclasses.replace(
         live.circuit,
-        model_hash=model_hash(run.config.model, run.params),
+        model_hash=run.model.hash,
         tokenizer_hash=run.tokenizer.hash,
         provenance={"prune": {"heldout_pairs": 4, "seed": 0}},
     )
@@ -53,7 +48,6 @@ def save_circuit(live: Live, run: Run, folder: Path) -> Circuit:
 
 
 def test_every_circuit_gets_a_page_and_the_index_links_to_it(live: Live, run: Run, tmp_path, browser):
-    corpus = corpus_of(live)
     circuit = dataclasses.replace(live.circuit, importance=None)
     outcomes = [
         Outcome("quo tes#1", circuit, None, live.pairs),
@@ -62,7 +56,7 @@ def test_every_circuit_gets_a_page_and_the_index_links_to_it(live: Live, run: Ru
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 3.5}\n{"step": 2, "loss": 3.0}\n')
     notes = {"quo tes#1": {str(circuit.nodes[0]): "my name"}}
     (tmp_path / "bridges.html").write_text("<title>bridges</title>")
-    index = write_page(run, corpus, outcomes, {"steps": 2}, tmp_path, notes)
+    index = write_pages(run, outcomes, {"steps": 2}, notes).path
     assert index == tmp_path / "report.html"
     tab = browser.open(index.as_uri())
     assert tab.evaluate("[...document.querySelectorAll('a.home')].map((e) => e.textContent)") == ["bridges"]
@@ -77,9 +71,10 @@ def test_every_circuit_gets_a_page_and_the_index_links_to_it(live: Live, run: Ru
     tab.close()
 
 
-def test_only_the_pages_of_a_coupled_model_link_to_the_bridges_beside_them(tmp_path):
+def test_only_the_pages_of_a_coupled_model_link_to_the_bridges_beside_them(live: Live, tmp_path):
     (tmp_path / "bridges.html").write_text("")
-    places = {name: view._bridge_page(tmp_path / name) for name in ("", "sparse", "other")}
+    runs = {name: Run(live.model, tmp_path / name) for name in ("", "sparse", "other")}
+    places = {name: pages._bridge_page(run.folder, run.name) for name, run in runs.items()}
     assert places == {"": "bridges.html", "sparse": "../bridges.html", "other": None}
 
 
@@ -96,9 +91,9 @@ def test_a_comparison_holds_both_circuits_and_their_audits(
     report = {"key": key, "verdict": {"verdict": "faithful"}, "controls": None}
     found = {"format": "circuits_jax.audit", "version": 1, "settings": settings, "tasks": {"old": report}}
     (tmp_path / "audit.json").write_text(json.dumps(found))
-    monkeypatch.setattr(view, "gather_evidence", lambda *rest: live.evidence)
+    monkeypatch.setattr(pages, "gather_evidence", lambda *rest: live.evidence)
     notes = {"old": {str(live.circuit.nodes[0]): "my name"}}
-    data = data_of(write_comparison(["new", "old"], tmp_path, notes).read_text())
+    data = data_of(compare_named(["new", "old"], tmp_path, notes).read_text())
     assert data["annotations"] == notes
     assert data["comparison"] is True and [c["key"] for c in data["circuits"]] == ["new", "old"]
     assert [c["nodeDeltas"] is None for c in data["circuits"]] == [False, True]
@@ -109,14 +104,14 @@ def test_a_comparison_holds_both_circuits_and_their_audits(
 def test_circuits_go_by_their_folders_and_newer_files_are_refused(live: Live, run: Run, tmp_path):
     for name in ("seed 0", "seed 1"):  # of one task
         save_circuit(live, run, tmp_path / "circuits" / name)
-    assert [outcome.task for outcome in read_outcomes(run, tmp_path)] == ["seed 0", "seed 1"]
+    assert [outcome.task for outcome in read_outcomes(run)] == ["seed 0", "seed 1"]
     path = tmp_path / "circuits" / "seed 1" / MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 99}))
     with pytest.raises(CircuitError, match="version 99"):
-        read_outcomes(run, tmp_path)
+        read_outcomes(run)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2, "provenance": {"prune": {}}}))
     with pytest.raises(CircuitError, match="does not say how"):
-        read_outcomes(run, tmp_path)
+        read_outcomes(run)
 
 
 def test_what_other_commands_reported_is_shown_again(tmp_path):
@@ -135,9 +130,9 @@ def test_what_other_commands_reported_is_shown_again(tmp_path):
 
 def test_comparisons_of_one_circuit_or_of_none_are_refused(tmp_path):
     with pytest.raises(CircuitError, match="two circuits or more"):
-        write_comparison(["one"], tmp_path)
+        compare_named(["one"], tmp_path)
     with pytest.raises(CircuitError, match="one is no circuit of"):
-        write_comparison(["one", "two"], tmp_path)
+        compare_named(["one", "two"], tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Three circuits, wired by hand, and the prompts they solve (METHOD section 1, "Headline results").
+"""Three circuits, wired by hand, and the prompts they solve.
+
+See docs/statistics.md, "Networks with a known answer".
 
 A token is a name; `Design.tokens` lists those with a role, the rest of the vocabulary are words.  Numbers are
 chosen so that, at a residual norm held nearly constant by the "ballast" channel, attention scores of what

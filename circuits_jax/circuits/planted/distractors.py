@@ -16,6 +16,7 @@ import numpy as np
 
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.planted.draft import Draft
+from circuits_jax.model.parameters import TOKEN_EMBEDDING, UNEMBEDDING, get
 
 ECHO_SHARE = 1 / 3
 FAN_IN = 4  # weights into a unit
@@ -54,7 +55,7 @@ def bury(
 
 
 def _embed(draft: Draft, twins: Sequence[Sequence[int]], rng: np.random.Generator) -> None:
-    table = draft.params["wte"]["embedding"]
+    table = get(draft.params, TOKEN_EMBEDDING)
     for row in table:
         chosen = rng.choice(draft.free_channels, EMBEDDED, replace=False)
         row[chosen] = EMBED_SCALE * rng.standard_normal(EMBEDDED)
@@ -81,8 +82,7 @@ def _read(draft: Draft, units: list[Node], reads: list[int], rng: np.random.Gene
 
 def _write(draft: Draft, units: list[Node], crowd: list[int], rng: np.random.Generator) -> None:
     for unit in units:
-        layer, half = unit.site.split(".")[:2]
-        kernel = draft.block(int(layer), half)["c_proj"]["kernel"]
+        kernel = draft.outputs(unit)["kernel"]
         chosen = rng.choice(crowd, FAN_OUT, replace=False)
         kernel[unit.index, chosen] = WRITE_SCALE * rng.standard_normal(FAN_OUT)
 
@@ -90,7 +90,7 @@ def _write(draft: Draft, units: list[Node], crowd: list[int], rng: np.random.Gen
 def _unembed(
     draft: Draft, echo: list[int], noise: list[int], answers: Sequence[int], rng: np.random.Generator
 ) -> None:
-    kernel = draft.params["lm_head"]["kernel"]
+    kernel = get(draft.params, UNEMBEDDING)
     others = [token for token in range(draft.config.vocab_size) if token not in answers]
     for channels, tokens in ((echo, others), (noise, range(draft.config.vocab_size))):
         block = np.ix_(channels, list(tokens))

@@ -11,8 +11,10 @@ import numpy as np
 
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.config import ModelConfig
+from circuits_jax.model.parameters import SINK, TOKEN_EMBEDDING, UNEMBEDDING, get
 from circuits_jax.model.sites import parse
 from circuits_jax.model.transformer import init_params
+from circuits_jax.model.wiring import wires_into
 
 Half = str  # "attn" or "mlp"
 _QKV = ("attn.q", "attn.k", "attn.v")
@@ -54,7 +56,7 @@ class Draft:
     def head(self, layer: int, sink: float) -> tuple[Node, Node, Node]:
         """The query and key channels that meet, and a value channel, of a free head with that sink logit."""
         head = self.free_heads[layer].pop()
-        self.block(layer, "attn")["sink"][head] = sink
+        get(self.params, SINK, layer)[head] = sink
         shared, value = (head * self.config.d_head + i for i in self._within_head[:2])
         indices = (shared, shared, value)
         q, k, v = (Node(f"{layer}.{name}", i) for name, i in zip(_QKV, indices, strict=True))
@@ -63,12 +65,12 @@ class Draft:
     def embed(self, token: int, **values: float) -> None:
         """Sets entries of a token's embedding, by channel name."""
         for name, value in values.items():
-            self.params["wte"]["embedding"][token, self.channel(name)] = value
+            get(self.params, TOKEN_EMBEDDING)[token, self.channel(name)] = value
 
     def unembed(self, token: int, **weights: float) -> None:
         """Sets a token's unembedding weights, by channel name."""
         for name, weight in weights.items():
-            self.params["lm_head"]["kernel"][self.channel(name), token] = weight
+            get(self.params, UNEMBEDDING)[self.channel(name), token] = weight
 
     def reads(self, unit: Node, bias: float = 0.0, **weights: float) -> None:
         """Wires a q, k or v channel or a neuron to the channels it reads, by name."""
@@ -82,7 +84,7 @@ class Draft:
     def writes(self, unit: Node, bias: float = 0.0, **weights: float) -> None:
         """Wires a v channel or a neuron to the channels it writes, by name; `bias` goes to each of them."""
         layer, half = _half(unit)
-        out = self.block(layer, half)["c_proj"]
+        out = self.outputs(unit)
         for name, weight in weights.items():
             out["kernel"][unit.index, self.channel(name)] = weight
             out["bias"][self.channel(name)] = bias
@@ -90,15 +92,14 @@ class Draft:
 
     def inputs(self, unit: Node) -> tuple[np.ndarray, np.ndarray, int]:
         """(kernel [d_read, n], bias [n], the column) that make a q, k or v channel or a neuron."""
-        layer, half = _half(unit)
-        part = self.block(layer, half)["c_fc" if half == "mlp" else "c_attn"]
-        location = parse(unit.site)[1]
-        offset = _QKV.index(location) * self.config.d_attn if location in _QKV else 0
-        return part["kernel"], part["bias"], offset + unit.index
+        wire = wires_into(self.config.n_layer)[unit.site]
+        linear = get(self.params, wire.linear)
+        return linear["kernel"], linear["bias"], wire.columns(linear["kernel"]).start + unit.index
 
-    def block(self, layer: int, half: Half) -> dict:
-        """The parameters of one half of a layer."""
-        return self.params[f"h_{layer}"][half]
+    def outputs(self, unit: Node) -> dict[str, np.ndarray]:
+        """The linear layer, kernel [n, d_model] and bias, through which a v channel or a neuron writes."""
+        layer, half = _half(unit)
+        return get(self.params, wires_into(self.config.n_layer)[f"{layer}.{half}.resid_delta"].linear)
 
     def nodes(self) -> tuple[Node, ...]:
         """Both ends of all edges, sorted."""

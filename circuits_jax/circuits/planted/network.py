@@ -1,16 +1,18 @@
 """A planted network with its task and its truth, and how a recovered circuit compares with it."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from circuits_jax.checks import check_choice
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.planted.designs import DESIGNS, Design
 from circuits_jax.circuits.planted.distractors import bury
 from circuits_jax.circuits.planted.draft import Draft
 from circuits_jax.config import ModelConfig
+from circuits_jax.config.checks import check_choice
+from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Params
 from circuits_jax.tasks.task import Pairs
 
@@ -43,6 +45,11 @@ class Planted:
     train: Pairs
     heldout: Pairs
     corpus: np.ndarray
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """The network as a model, without a tokenizer."""
+        return Model(self.config, self.params, source=f"planted {self.name}")
 
 
 @dataclasses.dataclass(frozen=True)

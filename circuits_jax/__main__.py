@@ -1,0 +1,57 @@
+"""`python -m circuits_jax COMMAND ...`: every command, for users of a wheel and of a checkout alike."""
+
+import importlib
+import inspect  # noqa: F401 - first, so that experiments/inspect.py found in its place can say what is wrong
+import sys
+
+COMMANDS = (
+    "pretrain",
+    "prune",
+    "audit",
+    "view",
+    "tasks",
+    "inspect",
+    "intervene",
+    "generate",
+    "export",
+    "import_model",
+    "planted",
+    "attack",
+    "bridges",
+    "steer",
+    "quickstart",
+    "configs",
+    "device_check",
+)
+
+
+def run(command: str, arguments: list[str]) -> None:
+    """Runs a command with its flags, as if they stood on the command line.
+
+    Args:
+      command: Of COMMANDS.
+      arguments: Such as ["--workdir=runs/mine"].
+    """
+    module = importlib.import_module(f"circuits_jax.commands.{command}")
+    launching = importlib.import_module("circuits_jax.commands.launching")
+    if command == "view":
+        arguments = module.name_workdir(arguments)
+    sys.argv = [f"python -m circuits_jax {command}", *arguments]
+    sys.modules["__main__"].__doc__ = module.__doc__  # what --help tells first
+    module.define_flags()
+    launching.start(module.main)
+
+
+def main() -> None:
+    """The command that the first argument names."""
+    command, *arguments = sys.argv[1:] or [""]
+    if command not in COMMANDS:
+        asked = f"error: there is no command {command!r}; " if command and command[0] != "-" else ""
+        print(f"{asked}python -m circuits_jax COMMAND, with one of: {', '.join(COMMANDS)}", file=sys.stderr)
+        print("python -m circuits_jax COMMAND --help tells its flags.", file=sys.stderr)
+        sys.exit(1 if asked else 0)
+    run(command, arguments)
+
+
+if __name__ == "__main__":
+    main()

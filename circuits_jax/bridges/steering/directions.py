@@ -1,0 +1,209 @@
+"""Turning a sparse node inside the dense model (docs/method.md, "Steering").
+
+A node is written as `strength x (B - A) x direction` into the dense residual on prompt A, where B - A is by
+how much its value on prompt B exceeds that on A, position by position.
+
+A residual read (`act_in`) is normed, and so not in the units of the stream that decoders are of: its value
+here is that of the channel it reads, in the stream.
+
+Letters in shapes: N pairs, T tokens, W width of a node site, E width of the dense stream, S bridge sites.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from circuits_jax.bridges.model import Bridge, BridgeParams
+from circuits_jax.circuits.ablation.edits import check_node
+from circuits_jax.circuits.ablation.pairs import PairBatch
+from circuits_jax.circuits.circuit import Node
+from circuits_jax.config import ModelConfig
+from circuits_jax.model.model import Model
+from circuits_jax.model.taps import add
+from circuits_jax.model.transformer import Params
+from circuits_jax.model.wiring import wires_into
+from circuits_jax.storage.errors import BridgeError
+
+# By location: how many bridge sites after its layer's first it is written, the half whose outgoing weights
+# it has (None for one that is a residual channel itself), and the location whose values it is read from.
+_WRITES: dict[str, tuple[int, str | None, str]] = {
+    "attn.act_in": (0, None, "resid_in"),
+    # What a head carries of a v channel to each position: that is what its outgoing weights act on.
+    "attn.v": (1, "attn", "attn.y"),
+    "attn.resid_delta": (1, None, "attn.resid_delta"),
+    "mlp.act_in": (1, None, "resid_mid"),
+    "mlp.post_act": (2, "mlp", "mlp.post_act"),
+    "mlp.resid_delta": (2, None, "mlp.resid_delta"),
+}
+
+
+class Directions(NamedTuple):
+    """How the nodes of one site are written into the dense model.
+
+    Attributes:
+      place: Number of the bridge site at which.
+      vectors: float32 [W, E], a direction for each.
+      reads: The sparse model's site whose values are theirs.
+    """
+
+    place: int
+    vectors: np.ndarray
+    reads: str
+
+
+Writes = Mapping[str, Directions]  # by node site
+Values = Mapping[str, np.ndarray]  # site -> B - A, float32 [N, T, W]
+
+
+class Candidate(NamedTuple):
+    """A node that could be steered by.
+
+    Attributes:
+      node: It.
+      separation: Share of pairs whose prompts its value orders, at least 1/2.
+      effect: First-order change of the dense model's l[answer B] - l[answer A] on A at strength 1, meaned
+        over pairs.
+    """
+
+    node: Node
+    separation: float
+    effect: float
+
+
+def directions(bridge: Bridge, sparse: Params, bridges: BridgeParams) -> dict[str, Directions]:
+    """{node site: how its nodes are written}, of all sites but q and k, which write nowhere.
+
+    A residual channel has its row of the decoder's kernel; a neuron or v channel its outgoing weights times
+    the decoder, at the site after it.
+    """
+    decoder = np.asarray(bridges["decoder"]["kernel"], np.float32)
+    found = {}
+    for layer in range(bridge.sparse.n_layer):
+        for location, (after, half, reads) in _WRITES.items():
+            place = 2 * layer + after
+            vectors = decoder[place]
+            if half is not None:
+                wire = wires_into(bridge.sparse.n_layer)[f"{layer}.{half}.resid_delta"]
+                vectors = np.asarray(wire.weights(sparse), np.float32) @ vectors
+            found[f"{layer}.{location}"] = Directions(place, vectors, f"{layer}.{reads}")
+    return found
+
+
+def read_node(text: str, bridge: Bridge) -> Node:
+    """`"0.mlp.post_act.12"` as a node that can be steered by.
+
+    Raises:
+      BridgeError: if it is of another form, outside the sparse model, or one that writes nowhere.
+    """
+    site, _, index = text.strip().rpartition(".")
+    if not index.isdecimal():
+        raise BridgeError(f"{text!r} names no node; write SITE.INDEX, such as 0.mlp.post_act.12")
+    node = Node(site, int(index))
+    try:
+        check_node(node, bridge.sparse)
+    except ValueError as error:
+        raise BridgeError(f"the node {text} is outside the sparse model: {error}") from error
+    check_steerable(node, bridge.sparse)
+    return node
+
+
+def is_steerable(node: Node, config: ModelConfig) -> bool:
+    """Whether the node writes into the residual stream, or is a channel of it."""
+    location = node.site.partition(".")[2]
+    # What a half reads may be followed by position features, which have no place in the stream.
+    return location in _WRITES and not (location.endswith("act_in") and node.index >= config.d_model)
+
+
+def check_steerable(node: Node, config: ModelConfig) -> None:
+    """Raises BridgeError unless the node is one that `is_steerable`."""
+    if not is_steerable(node, config):
+        raise BridgeError(
+            f"{node} writes nothing into the residual stream, so that it cannot be steered by; "
+            f"choose one at {', '.join(_WRITES)}"
+        )
+
+
+def differences(model: Model, prompts: PairBatch, reads: Sequence[str]) -> Values:
+    """B - A of the sparse model's values at each site of `reads`, float32 [N, T, W]; 0 beyond the prompts."""
+    count, _, length = prompts.tokens.shape
+
+    within = prompts.within()[..., None]
+    _, records = model.apply(prompts.tokens.reshape(-1, length), record=tuple(dict.fromkeys(reads)))
+    found = jax.device_get(records)
+    pairs = {site: np.asarray(x, np.float32).reshape(count, 2, length, -1) for site, x in found.items()}
+    return {site: (x[:, 1] - x[:, 0]) * within for site, x in pairs.items()}
+
+
+def slopes(bridge: Bridge, model: Model, prompts: PairBatch) -> np.ndarray:
+    """By how much the dense model's l[answer B] - l[answer A] on A grows with its residuals, [S, N, T, E]."""
+    tokens = prompts.tokens[:, 0]
+    zeros = {site: jnp.zeros((*tokens.shape, bridge.dense.d_model)) for site in bridge.sites}
+
+    @jax.jit
+    @jax.grad
+    def slope(deltas: dict[str, jax.Array], params: Params) -> jax.Array:
+        logits, _ = model.network.apply(params, tokens, tap=add(deltas), at=jnp.asarray(prompts.last))
+        chosen = jnp.take_along_axis(logits, jnp.asarray(prompts.answers), axis=-1)
+        return jnp.sum(chosen[:, 1] - chosen[:, 0])
+
+    found = slope(zeros, model.device_params)
+    return np.stack([np.asarray(found[site]) for site in bridge.sites])
+
+
+def candidates(writes: Writes, values: Values, slope: np.ndarray) -> list[Candidate]:
+    """Every steerable node that differs on A and B, those of largest effect first."""
+    found = []
+    for site, write in writes.items():
+        change = values[write.reads]
+        toward = slope[write.place] @ write.vectors.T  # [N, T, W]
+        effect = np.einsum("ntw,ntw->w", change, toward) / len(change)
+        summed = change.sum(axis=1)
+        separation = np.maximum((summed > 0).mean(axis=0), (summed < 0).mean(axis=0))
+        found += [
+            Candidate(Node(site, int(index)), float(separation[index]), float(effect[index]))
+            for index in np.flatnonzero(separation > 0)
+        ]
+    return sorted(found, key=lambda each: -each.effect)
+
+
+def choose(
+    found: Sequence[Candidate],
+    count: int,
+    separation: float,
+    allowed: Callable[[Node], bool] = lambda node: True,
+) -> list[Node]:
+    """The `count` nodes of largest effect among those that order at least `separation` of the pairs.
+
+    Of several nodes that are one channel of the stream at one site (what a half writes, what the next one
+    reads) the first is taken: written twice, it would be twice as strong.
+
+    Args:
+      found: Of `candidates`, in their order.
+      allowed: Which nodes may be chosen, such as those of a circuit; all by default.
+
+    Raises:
+      BridgeError: if there are not as many.
+    """
+    among = [each for each in found if allowed(each.node)]
+    good: dict[tuple[str, int], Node] = {}
+    for node, separated, effect in among:
+        if separated >= separation and effect > 0:
+            good.setdefault(_written(node), node)
+    if len(good) < count:
+        best = max((each.separation for each in among), default=0.0)
+        raise BridgeError(
+            f"only {len(good)} nodes separate A from B on {separation:.0%} of the pairs and push the dense "
+            f"model towards B (the best separates {best:.0%}); lower steer.separation, name one with "
+            "--nodes, or train longer"
+        )
+    return list(good.values())[:count]
+
+
+def _written(node: Node) -> tuple[str, int]:
+    """What tells a node's write apart: its channel and bridge site, or else its own site and index."""
+    layer, _, location = node.site.partition(".")
+    after, half, _ = _WRITES[location]
+    return (str(2 * int(layer) + after) if half is None else node.site), node.index

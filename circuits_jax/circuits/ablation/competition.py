@@ -1,0 +1,91 @@
+"""AbsTopK with the removed nodes as constant competitors (docs/method.md, "Ablation").
+
+Ablation acts after AbsTopK, so a removed node still decides, by its true magnitude, which kept nodes pass.
+To close that side channel the removed nodes enter the competition at their mean *before* it.  No second
+forward pass is needed: the same parameters run in a model without AbsTopK, and the tap, which then sees
+what competes, applies AbsTopK itself.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from circuits_jax.circuits.ablation.means import Means, mean_over_batches
+from circuits_jax.config import ModelConfig
+from circuits_jax.model import sites
+from circuits_jax.model.abs_topk import abs_top_k
+from circuits_jax.model.model import Model
+from circuits_jax.model.taps import Tap
+from circuits_jax.model.transformer import Params, Transformer
+
+# Which of the config's AbsTopK locations acts right before a site's tap.
+_TOPK_BEFORE = {
+    "attn.act_in": "attn_in",
+    "attn.q": "attn_q",
+    "attn.k": "attn_k",
+    "attn.v": "attn_v",
+    "attn.resid_delta": "attn_out",
+    "resid_mid": "resid_post_attn",
+    "mlp.act_in": "mlp_in",
+    "mlp.post_act": "mlp_neuron",
+    "mlp.resid_delta": "mlp_out",
+}
+
+
+def without_topk(network: Transformer) -> Transformer:
+    """The same network without AbsTopK: its taps see what would compete."""
+    return Transformer(dataclasses.replace(network.config, activation_fraction=None))
+
+
+def kept_at(config: ModelConfig, site: str) -> int | None:
+    """How many entries AbsTopK keeps at `site`, or None where it does not act."""
+    if site == sites.FINAL:
+        location = "resid_post_mlp"
+    else:
+        layer, name = sites.parse(site)
+        location = "resid_post_mlp" if name == "resid_in" and layer > 0 else _TOPK_BEFORE.get(name)
+    return location and config.kept_activations(location, sites.sites(config)[site])
+
+
+def constant_competitors(
+    config: ModelConfig, masks: Mapping[str, jax.Array], entry: Means, means: Means
+) -> Tap:
+    """A tap for the model without AbsTopK: AbsTopK among constant competitors, then mean ablation.
+
+    Args:
+      config: Of the model as it is, with AbsTopK.
+      masks: {node site: [width], 1 on kept nodes}.
+      entry: {node site: [width]}, what a removed node enters the competition with.
+      means: {node site: [width]}, what it is held at afterwards.
+    """
+
+    def tap(site: str, x: jax.Array) -> jax.Array:
+        if site not in masks:
+            return abs_top_k(x, kept_at(config, site))
+        mask = masks[site].astype(x.dtype)
+        competing = mask * x + (1 - mask) * entry[site].astype(x.dtype)
+        return mask * abs_top_k(competing, kept_at(config, site)) + (1 - mask) * means[site].astype(x.dtype)
+
+    return tap
+
+
+def entry_means(model: Model, batches: Iterable[np.ndarray]) -> dict[str, jax.Array]:
+    """Mean of every node *before* AbsTopK, over all positions of `batches` (int [B, T]): {site: [width]}."""
+    nodes, network = sites.node_sites(model.config), without_topk(model.network)
+
+    @jax.jit
+    def means_of(params: Params, tokens: jax.Array) -> dict[str, jax.Array]:
+        seen: dict[str, jax.Array] = {}
+
+        def tap(site: str, x: jax.Array) -> jax.Array:
+            if site in nodes:
+                seen[site] = x.astype(jnp.float32).mean(axis=(0, 1))
+            return abs_top_k(x, kept_at(model.config, site))
+
+        network.apply(params, tokens, tap=tap)
+        return seen
+
+    return mean_over_batches(means_of(model.device_params, jnp.asarray(batch)) for batch in batches)

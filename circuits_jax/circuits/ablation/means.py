@@ -1,0 +1,79 @@
+"""What removed nodes are held at: mean activations over the corpus, or zero (docs/method.md, "Ablation")."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from circuits_jax.config import ABLATIONS, ModelConfig
+from circuits_jax.config.checks import check_choice
+from circuits_jax.model import sites
+from circuits_jax.model.model import Model
+from circuits_jax.model.transformer import Params
+
+Means = Mapping[str, Any]
+"""{site: float32 [width]}, arrays of numpy's or JAX's."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subject:
+    """A model whose nodes can be removed: pruning, edges and audit work on one.
+
+    Attributes:
+      model: The full model.
+      means: {site of `reference_sites`: [width]}, what removed nodes are held at and removed edges carry.
+    """
+
+    model: Model
+    means: Means
+
+
+def reference_sites(config: ModelConfig) -> dict[str, int]:
+    """Widths of the sites that have a reference: of all nodes, and `attn.y`, which edges from v carry."""
+    return {site: width for site, width in sites.sites(config).items() if _has_reference(site)}
+
+
+def mean_activations(model: Model, batches: Iterable[np.ndarray]) -> dict[str, jax.Array]:
+    """Mean of every reference site over all positions of `batches`, each int [B, T]: {site: [width]}."""
+    wanted, network = tuple(reference_sites(model.config)), model.network
+
+    @jax.jit
+    def means_of(params: Params, tokens: jax.Array) -> dict[str, jax.Array]:
+        _, records = network.apply(params, tokens, record=wanted)
+        return {site: x.astype(jnp.float32).mean(axis=(0, 1)) for site, x in records.items()}
+
+    return mean_over_batches(means_of(model.device_params, jnp.asarray(batch)) for batch in batches)
+
+
+def mean_over_batches(means: Iterable[dict[str, jax.Array]]) -> dict[str, jax.Array]:
+    """The mean of means of equally large batches, by site."""
+    found = list(means)
+    return jax.tree.map(lambda *each: sum(each) / len(each), *found)
+
+
+def reference_activations(model: Model, tokens: np.ndarray, kind: str) -> dict[str, jax.Array]:
+    """What removed nodes are held at and removed edges carry: their "mean" over the corpus, or "zero".
+
+    Args:
+      model: The model.
+      tokens: The corpus, int [batches, B, T].
+      kind: Of ABLATIONS.
+
+    Returns:
+      {site: float32 [width]} of `reference_sites`.
+
+    Raises:
+      ConfigError: for any other kind.
+    """
+    check_choice("prune.ablation", kind, ABLATIONS)
+    if kind == "zero":
+        return {site: jnp.zeros(width) for site, width in reference_sites(model.config).items()}
+    return mean_activations(model, tokens)
+
+
+def _has_reference(site: str) -> bool:
+    location = site.partition(".")[2]
+    return location in sites.NODE_LOCATIONS or location == "attn.y"

@@ -1,0 +1,107 @@
+"""`audit.json`: the audits of a run's circuits, and one of them as an object."""
+
+import dataclasses
+import hashlib
+import html
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from circuits_jax.circuits.circuit import MANIFEST
+from circuits_jax.config import AuditConfig, to_dict
+
+FORMAT, VERSION = "circuits_jax.audit", 1
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class AuditReport:
+    """The audit of one circuit; it prints as one line and shows itself in a notebook.
+
+    Attributes:
+      task: The circuit's task.
+      report: All that was measured, as it stands in `audit.json`: dicts, lists and numbers.
+    """
+
+    task: str
+    report: Mapping[str, Any]
+
+    @property
+    def verdict(self) -> str:
+        """ "faithful", "no better than the control" or "not shown"."""
+        return self.report["verdict"]["verdict"]
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The criteria that decided against "faithful"."""
+        return tuple(self.report["verdict"]["failed"])
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The figures that decided the verdict, and the circuit's size."""
+        report = self.report
+        figures = {
+            "nodes": report["circuit"]["nodes"],
+            "edges": report["circuit"]["edges"],
+            "loss alone": report["circuit"]["heldout"]["calibrated_loss"]["value"],
+            "loss without": report["references"][report["ablation"]]["necessity"]["value"],
+            "flips inside": report["interchange"]["circuit"]["value"],
+            "flips outside": report["interchange"]["outside"]["value"],
+            "gap": report["completeness"]["gap"],
+        }
+        if report["controls"] is not None:
+            figures["best control"] = min(each["nodes"] for each in report["controls"]["empty"].values())
+        return figures
+
+    def __repr__(self) -> str:
+        failed = f" (failed: {', '.join(self.failed)})" if self.failed else ""
+        figures = ", ".join(f"{name} {_short(value)}" for name, value in self.figures.items())
+        return f"{self.task}: {self.verdict}{failed}; {figures}"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th>{html.escape(name)}</th><td>{_short(value)}</td></tr>"
+            for name, value in self.figures.items()
+        )
+        failed = f"<p>failed: {html.escape(', '.join(self.failed))}</p>" if self.failed else ""
+        caption = f"{html.escape(self.task)}: {html.escape(self.verdict)}"
+        return f"<table><caption>{caption}</caption>{rows}</table>{failed}"
+
+
+def circuit_key(folder: Path, settings: Mapping[str, Any]) -> str:
+    """Hash of the circuit in `folder`, whose manifest names its arrays' hash, and of the audit's settings."""
+    text = json.dumps(settings, sort_keys=True).encode()
+    return hashlib.sha256((folder / MANIFEST).read_bytes() + text).hexdigest()
+
+
+def read_reports(path: Path) -> dict[str, Any]:
+    """What `audit.json` holds; nothing if it is not there, or not one of this version."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    known = isinstance(found, dict) and (found.get("format"), found.get("version")) == (FORMAT, VERSION)
+    return found if known else {}
+
+
+def earlier_reports(path: Path, circuits: Path, config: AuditConfig) -> dict[str, dict[str, Any]]:
+    """What an earlier audit found, by task, for circuits that are still the same, with the same settings.
+
+    Args:
+      path: `audit.json`, there or not.
+      circuits: The folder of the run's circuits.
+      config: The settings now.
+    """
+    tasks = read_reports(path).get("tasks")
+    reports = tasks if isinstance(tasks, dict) else {}  # an edited file may hold anything
+    return {
+        task: report
+        for task, report in reports.items()
+        if (circuits / task / MANIFEST).exists()
+        and isinstance(report, dict)
+        and report.get("key") == circuit_key(circuits / task, to_dict(config))
+    }
+
+
+def _short(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.3f}"

@@ -1,0 +1,101 @@
+"""The verdict on a circuit, and how it was decided, as data (docs/method.md, "Audit")."""
+
+import dataclasses
+import math
+
+from circuits_jax.circuits.audit.intervals import Figure
+from circuits_jax.config import AuditConfig
+
+FAITHFUL, NO_BETTER, NOT_SHOWN = "faithful", "no better than the control", "not shown"
+GOOD, MEDIOCRE, AT_CHANCE = "good", "mediocre", "at chance"
+CHANCE = math.log(2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Criterion:
+    """One question of the verdict.
+
+    Attributes:
+      name: In words.
+      figure: What was measured; None if it was not.
+      bound: What it is compared with.
+      at_most: Whether it must be at most the bound; else at least.
+      passed: Whether it is; None if it was not measured.
+      clear: Whether the whole interval lies on the same side of the bound as the value.
+    """
+
+    name: str
+    figure: Figure | None
+    bound: float
+    at_most: bool
+    passed: bool | None
+    clear: bool | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """The verdict, the names of the criteria that decided against "faithful", and all criteria."""
+
+    verdict: str
+    failed: tuple[str, ...]
+    criteria: tuple[Criterion, ...]
+
+
+def judge(name: str, figure: Figure | None, bound: float, at_most: bool) -> Criterion:
+    """Compares a figure with its bound; the value decides, the interval says how clearly."""
+    if figure is None:
+        return Criterion(name, None, bound, at_most, None, None)
+    holds = [x <= bound if at_most else x >= bound for x in (figure.value, figure.low, figure.high)]
+    return Criterion(name, figure, bound, at_most, holds[0], len(set(holds)) == 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurements:
+    """What the verdict is decided by.
+
+    Attributes:
+      sufficiency: Calibrated held-out loss of the circuit alone.
+      necessity: Held-out loss of the model without it.
+      flips_inside: Share of answers that flip when the circuit's nodes are swapped.
+      flips_outside: Share that flip when all others are.
+      nodes: Of the circuit.
+      control_nodes: Of the best control; None if none was run, and then no circuit is faithful.
+    """
+
+    sufficiency: Figure
+    necessity: Figure
+    flips_inside: Figure
+    flips_outside: Figure
+    nodes: int
+    control_nodes: int | None
+
+
+def decide(config: AuditConfig, found: Measurements) -> Verdict:
+    """The verdict (docs/method.md, "Audit"); `config` has the thresholds."""
+    controls = found.control_nodes
+    size = None if controls is None else Figure(*[float(found.nodes)] * 3)
+    criteria = (
+        judge("sufficient", found.sufficiency, config.sufficient, True),
+        judge("necessary", found.necessity, config.necessary, False),
+        judge("the answer follows the circuit", found.flips_inside, config.flips_inside, False),
+        judge("the answer ignores the rest", found.flips_outside, config.flips_outside, True),
+        judge("smaller than the control", size, (controls or 0) * config.control_share, True),
+    )
+    failed = tuple(criterion.name for criterion in criteria if not criterion.passed)
+    if not failed:
+        verdict = FAITHFUL
+    elif failed == (criteria[-1].name,) and criteria[-1].passed is False:
+        verdict = NO_BETTER
+    else:
+        verdict = NOT_SHOWN
+    return Verdict(verdict, failed, criteria)
+
+
+def assess(config: AuditConfig, loss: float) -> str:
+    """What the full model knows of a task, by its calibrated held-out loss (docs/method.md, "Pruning").
+
+    "mediocre" is flagged: a mask can repair such a model, so that its circuit explains less than it seems to.
+    """
+    if loss <= config.sufficient:
+        return GOOD
+    return MEDIOCRE if loss <= CHANCE - config.margin else AT_CHANCE

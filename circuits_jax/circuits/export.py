@@ -1,0 +1,155 @@
+"""A circuit for other programs: edge list, networkx graph, GraphML, node-link JSON.
+
+Three kinds of edges leave here: "weight" edges are the circuit's own; "wiring" is what residual channels do,
+a write to channel c meeting every later read of c; "attention" joins a head's kept q and k channels to its
+kept v channels, whose flow they decide.  Only the first kind is counted (docs/method.md, "Nodes and edges").
+"""
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from circuits_jax.circuits.circuit import Circuit, Node
+from circuits_jax.config.checks import check_choice
+
+if TYPE_CHECKING:
+    import networkx
+
+FORMATS = ("csv", "graphml", "json")
+KINDS = ("weight", "wiring", "attention")
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """One edge of the exported graph.
+
+    Attributes:
+      source, target: Names of nodes, such as "1.mlp.post_act.407".
+      kind: Of KINDS.
+      weight: Of a "weight" edge.
+      delta: Rise of the task loss when a "weight" edge is removed, in nats, if it was measured.
+    """
+
+    source: str
+    target: str
+    kind: str
+    weight: float | None = None
+    delta: float | None = None
+
+
+def links(circuit: Circuit) -> Iterator[Link]:
+    """All edges, the circuit's own first."""
+    names = [str(node) for node in circuit.nodes]
+    deltas = circuit.importance.edge_deltas.tolist() if circuit.importance else [None] * len(circuit.edges)
+    for edge, delta in zip(circuit.edges, deltas, strict=True):
+        yield Link(names[edge.source], names[edge.target], "weight", edge.weight, delta)
+    for write in circuit.nodes:
+        for read in circuit.nodes:
+            if _is_wiring(write, read):
+                yield Link(str(write), str(read), "wiring")
+    if "d_head" not in circuit.model_config:
+        return  # an older file, that does not say which channels are of one head
+    d_head = int(circuit.model_config["d_head"])
+    for gate in circuit.nodes:
+        for value in circuit.nodes:
+            if _gates(gate, value, d_head):
+                yield Link(str(gate), str(value), "attention")
+
+
+def node_attributes(circuit: Circuit) -> dict[str, dict[str, Any]]:
+    """Of every node, by name: layer, location, index, bias_only, mean, and delta if it was measured."""
+    found = {}
+    for i, node in enumerate(circuit.nodes):
+        layer, _, location = node.site.partition(".")
+        found[str(node)] = {
+            "layer": int(layer),
+            "location": location,
+            "index": node.index,
+            "bias_only": bool(circuit.bias_only[i]),
+            "mean": float(circuit.means[node.site][node.index]),
+        }
+        if circuit.importance:
+            found[str(node)]["delta"] = float(circuit.importance.node_deltas[i])
+    return found
+
+
+def to_csv(circuit: Circuit) -> str:
+    """An edge list with a header: source, target, kind, weight, delta, source and target bias_only.
+
+    What an edge does not have is left empty; a node without edges does not appear.
+    """
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    columns = [field.name for field in dataclasses.fields(Link)]
+    rows.writerow([*columns, "source_bias_only", "target_bias_only"])
+    constant = {name: values["bias_only"] for name, values in node_attributes(circuit).items()}
+    for link in links(circuit):
+        rows.writerow([*dataclasses.astuple(link), constant[link.source], constant[link.target]])
+    return text.getvalue()
+
+
+def to_networkx(circuit: Circuit) -> "networkx.DiGraph":
+    """A directed graph whose nodes are names; attributes as in `node_attributes` and `Link`."""
+    import networkx
+
+    graph = networkx.DiGraph(task=circuit.task, model_hash=circuit.model_hash, ablation=circuit.ablation)
+    graph.add_nodes_from(node_attributes(circuit).items())
+    graph.add_edges_from((link.source, link.target, _given(link)) for link in links(circuit))
+    return graph
+
+
+def to_json(circuit: Circuit) -> str:
+    """Node-link JSON, as `networkx.node_link_graph(..., edges="links")` and D3 read it."""
+    import networkx
+
+    return json.dumps(networkx.node_link_data(to_networkx(circuit), edges="links"), indent=1) + "\n"
+
+
+def to_graphml(circuit: Circuit) -> str:
+    """GraphML, for Gephi, Cytoscape, yEd or `networkx.read_graphml`."""
+    import networkx
+
+    return "\n".join(networkx.generate_graphml(to_networkx(circuit))) + "\n"
+
+
+def export(circuit: Circuit, form: str) -> str:
+    """The circuit as text in the format `form`.
+
+    Raises:
+      ConfigError: if there is no such format.
+    """
+    check_choice("format", form, FORMATS)
+    return {"csv": to_csv, "graphml": to_graphml, "json": to_json}[form](circuit)
+
+
+def _given(link: Link) -> dict[str, Any]:
+    """Kind, and weight and delta where there are any."""
+    values = {"kind": link.kind, "weight": link.weight, "delta": link.delta}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _half(node: Node) -> tuple[int, str]:
+    """Which half of which layer; "attn" comes before "mlp"."""
+    layer, half, _ = node.site.split(".")
+    return int(layer), half
+
+
+def _is_wiring(write: Node, read: Node) -> bool:
+    return (
+        write.site.endswith(".resid_delta")
+        and read.site.endswith(".act_in")
+        and write.index == read.index
+        and _half(write) < _half(read)
+    )
+
+
+def _gates(gate: Node, value: Node, d_head: int) -> bool:
+    return (
+        gate.site.endswith((".attn.q", ".attn.k"))
+        and value.site.endswith(".attn.v")
+        and _half(gate) == _half(value)
+        and gate.index // d_head == value.index // d_head
+    )

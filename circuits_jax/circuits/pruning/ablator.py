@@ -1,0 +1,124 @@
+"""One network of which nodes and edges can be removed, many variants of it in one compiled program.
+
+What a variant keeps is one dict, {node site: float32 [width]} and EDGES: float32 [C], 1 on what is kept, so
+that the searches and the fits of node pruning serve edges as they are.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from circuits_jax.circuits.ablation.edge_removal import EdgeSet, fold, with_biases
+from circuits_jax.circuits.ablation.means import Means, Subject
+from circuits_jax.circuits.ablation.pairs import PairBatch
+from circuits_jax.circuits.circuit import Calibration
+from circuits_jax.circuits.masks import Masks, full_masks
+from circuits_jax.circuits.pruning.compaction import masked_difference
+from circuits_jax.circuits.pruning.probes import Prober
+from circuits_jax.circuits.pruning.runner import replicate
+from circuits_jax.config import PruneConfig
+from circuits_jax.model.transformer import Params, Transformer
+from circuits_jax.tasks.metrics import loss_of_difference
+
+EDGES = "edges"
+UNCALIBRATED = Calibration(1.0, 0.0)
+
+
+class FoldedNetwork(NamedTuple):
+    """What `ablated_difference` runs; arrays only.
+
+    Attributes:
+      params: With biases.
+      means: {site: [width]}, what removed nodes are held at and removed edges carry.
+      edges: Of `edge_set`, C of them.
+      scale, shift: Of the calibration.
+    """
+
+    params: Params
+    means: Means
+    edges: EdgeSet
+    scale: jax.Array | float
+    shift: jax.Array | float
+
+
+def ablated_difference(
+    network: Transformer, folded: FoldedNetwork, kept: Masks, pairs: PairBatch
+) -> jax.Array:
+    """The calibrated l[answer A] - l[answer B] with nodes and edges removed, float32 [N, 2]."""
+    params, means, edges, scale, shift = folded
+    nodes = {site: mask for site, mask in kept.items() if site != EDGES}
+    params = fold(network.config, params, means, edges, kept[EDGES])
+    return scale * masked_difference(network, (params, means, ()), nodes, pairs) + shift
+
+
+class Ablator:
+    """One model and the edges that can be removed from it.
+
+    Args:
+      subject: The full model, and what removed nodes are held at and removed edges carry.
+      edges: Of `edge_set`.
+      prune: Batching.
+
+    Attributes:
+      network: The network, with biases.
+      folded: What its variants share, uncalibrated.
+      whole: Masks that keep everything.
+    """
+
+    def __init__(self, subject: Subject, edges: EdgeSet, prune: PruneConfig):
+        model = with_biases(subject.model)
+        self.network = model.network
+        folded = FoldedNetwork(dict(model.params), dict(subject.means), edges, 1.0, 0.0)
+        self.folded: FoldedNetwork = jax.tree.map(jnp.asarray, folded)
+        self.whole: Masks = {**full_masks(model.config), EDGES: np.ones(len(edges.matrix), np.float32)}
+        devices = tuple(jax.devices())
+        self._prober = _prober(self.network, prune.batching, devices)
+        self._everywhere = replicate(self.folded, devices)
+
+    def differences(
+        self, variants: Sequence[Masks], pairs: PairBatch, calibration: Calibration = UNCALIBRATED
+    ) -> np.ndarray:
+        """Calibrated l[answer A] - l[answer B] of every variant, float32 [variants, N, 2]."""
+        asked = [(variant, pairs) for variant in variants]
+        return np.array(self._prober.differences(self._calibrated(calibration), asked))
+
+    def losses(self, variants: Sequence[Masks], pairs: PairBatch, calibration: Calibration) -> np.ndarray:
+        """Calibrated task loss of every variant, float32 [variants]."""
+        return np.asarray(jax.vmap(loss_of_difference)(self.differences(variants, pairs, calibration)))
+
+    def misses(
+        self, variants: Sequence[Masks], pairs: PairBatch, limit: float, estimate: bool = False
+    ) -> list[float]:
+        """By how much the loss of every variant, calibrated anew, is above `limit`; see `Prober.misses`."""
+        asked = [(variant, pairs) for variant in variants]
+        return self._prober.misses(self._everywhere, asked, limit, [estimate] * len(asked))
+
+    def calibrate(self, variant: Masks, pairs: PairBatch) -> Calibration:
+        """Scale and shift fitted to the variant's answers."""
+        ((scale, shift, _),) = self._prober.calibrations(list(self.differences([variant], pairs)))
+        return Calibration(scale, shift)
+
+    def measure(
+        self, variant: Masks, train: PairBatch, heldout: PairBatch
+    ) -> tuple[Calibration, dict[str, float]]:
+        """Calibration on the training pairs, and figures of both splits; see `Prober.measure`."""
+        return self._prober.measure(self._everywhere, variant, train, heldout)
+
+    def attributions(self, variant: Masks, pairs: PairBatch, calibration: Calibration) -> Masks:
+        """First-order estimates of how much the calibrated loss rises when a node or an edge is removed."""
+        slopes = self._prober.slopes(self._calibrated(calibration), variant, pairs)
+        return {name: -slope for name, slope in slopes.items()}
+
+    def _calibrated(self, calibration: Calibration) -> FoldedNetwork:
+        scale, shift = map(np.float32, (calibration.scale, calibration.shift))
+        return self._everywhere._replace(scale=scale, shift=shift)
+
+
+@functools.lru_cache(maxsize=8)
+def _prober(network: Transformer, batching: str, devices: tuple[jax.Device, ...]) -> Prober:
+    """One for all circuits of a model, and so one compilation."""
+    return Prober(network, batching, devices, ablated_difference)

@@ -1,0 +1,95 @@
+"""From the nodes that pruning kept to a circuit as data: its edges pruned, its parts weighed, measured."""
+
+import importlib.metadata
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from circuits_jax.circuits import graph
+from circuits_jax.circuits.ablation.edge_removal import edge_set, without_edges
+from circuits_jax.circuits.ablation.means import Subject
+from circuits_jax.circuits.ablation.pairs import pair_batches
+from circuits_jax.circuits.circuit import Circuit
+from circuits_jax.circuits.pruning.ablator import EDGES, Ablator
+from circuits_jax.circuits.pruning.edges import prune_edges
+from circuits_jax.circuits.pruning.importance import measure_importance
+from circuits_jax.circuits.pruning.jobs import Pruned
+from circuits_jax.config import PruneConfig, to_dict
+from circuits_jax.tasks.task import Pairs
+
+
+def make_circuit(
+    pruned: Pruned, subject: Subject, prune: PruneConfig, train: Pairs, heldout: Pairs
+) -> Circuit:
+    """The circuit of `pruned` with its edges pruned, its importance, constants, figures and provenance.
+
+    Args:
+      pruned: What node pruning found.
+      subject: The model it was found in, and what removed nodes are held at and removed edges carry.
+      prune: How it was found, and how edges are pruned.
+      train, heldout: The task's pairs; edges, calibration and importance are of the training pairs.
+    """
+    model = subject.model
+    config, host = model.config, jax.tree.map(np.asarray, model.params)
+    answers = np.unique(train.answers)
+    data, unseen = pair_batches([train, heldout], config.n_ctx)
+    pruned_edges = prune_edges(subject, pruned.masks, prune, data, answers)
+    nodes = graph.nodes_of(config, pruned_edges.masks)
+    every = graph.edges_of(config, host, nodes)
+    stays = np.array([(nodes[e.source], nodes[e.target]) in pruned_edges.edges for e in every], bool)
+    ablator = Ablator(subject, edge_set(config, nodes, every), prune)
+    kept = np.zeros_like(ablator.whole[EDGES])
+    kept[: len(every)] = stays
+    variant = {**pruned_edges.masks, EDGES: kept}
+    calibration, figures = ablator.measure(variant, data, unseen)
+    weighed = measure_importance(
+        ablator,
+        (variant, calibration),
+        ablator.calibrate(ablator.whole, data),
+        data.first(prune.importance_pairs),
+        prune.importance_nodes,
+        prune.seed,
+    )
+    left = tuple(edge for edge, kept in zip(every, stays, strict=True) if kept)
+    gone = [edge for edge, kept in zip(every, stays, strict=True) if not kept]
+    live = graph.reached(config, without_edges(config, host, nodes, gone), pruned_edges.masks)
+    before = graph.nodes_of(config, pruned.masks)
+    counts = {
+        "nodes_before_edges": len(before),
+        "edges_before": len(graph.edges_of(config, host, before)),
+        "nodes": len(nodes),
+        "edges": len(left),
+    }
+    return Circuit(
+        task=train.task,
+        nodes=nodes,
+        edges=left,
+        bias_only=tuple(not bool(live[node.site][node.index]) for node in nodes),
+        means={site: np.asarray(mean, np.float32) for site, mean in subject.means.items()},
+        ablation=prune.ablation,
+        embedding=graph.embedding_entries(config, host, nodes),
+        unembedding=graph.unembedding_entries(config, host, nodes, answers),
+        calibration=calibration,
+        metrics={**pruned.metrics, **figures, **{name: float(count) for name, count in counts.items()}},
+        model_config=to_dict(config),
+        model_hash=model.hash,
+        tokenizer_hash="" if model.tokenizer is None else model.tokenizer.hash,
+        provenance=_provenance(pruned, prune, (train, heldout), figures),
+        importance=weighed,
+    )
+
+
+def _provenance(
+    pruned: Pruned, prune: PruneConfig, pairs: tuple[Pairs, Pairs], figures: Mapping[str, float]
+) -> dict[str, Any]:
+    return {
+        "prune": to_dict(prune),
+        "met_target": figures["heldout/calibrated_loss"] <= prune.target,
+        "mediocre_model": pruned.mediocre,
+        "pairs_survived": pairs[0].survived,
+        "pairs": [split.digest for split in pairs],
+        "history": [list(look) for look in pruned.history],
+        "versions": {name: importlib.metadata.version(name) for name in ("circuits_jax", "jax", "optax")},
+    }

@@ -1,0 +1,268 @@
+"""The network that node pruning runs: AbsTopK and masks in its tap, and nodes that are out for good cut away.
+
+A node whose mask will stay 0 is a constant, its mean.  What reads it then need not: its row of the next
+matrix is removed and mean x row is folded into the bias.  AbsTopK still needs every *output* of a location to
+choose among, unless none of them is kept; then XLA drops the computation by itself, for nothing uses it.
+Where few are kept, counting how many outputs beat each of them is cheaper than finding the threshold.
+
+No second forward pass is needed for this.  The same `Transformer` runs without AbsTopK of its own
+(`competition.without_topk`), so that the tap sees what competes; the tap applies AbsTopK and masks and hands
+on the columns that are left, and parameters with as few rows take them (docs/method.md, "Pruning").
+
+A removed value channel is worth mean x (1 - the sink's weight), which differs by position.  One of its
+head's removed channels carries a constant 1 through the attention instead, and its row of the output
+projection is the sum of mean x row over all removed channels of that head.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from circuits_jax.circuits.ablation.competition import kept_at, without_topk
+from circuits_jax.circuits.ablation.means import Means
+from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
+from circuits_jax.circuits.masks import Masks
+from circuits_jax.config import ModelConfig
+from circuits_jax.model import sites
+from circuits_jax.model.abs_topk import abs_top_k, top_k_mask, top_k_mask_at
+from circuits_jax.model.parameters import get, updated
+from circuits_jax.model.taps import Tap, compose
+from circuits_jax.model.transformer import Params, Transformer
+from circuits_jax.model.wiring import linear_layers
+
+LEAST = 8  # columns of a location that is cut but not empty
+WASTE = 2.0
+WORTH = 0.5
+# Entries that AbsTopK takes at once on CPU (8192 x 1024: 44 ms of one core instead of 254).
+CACHED = 2**14
+# Columns, at most, whose ranks are counted one by one, with a pass over all outputs each.
+RANKED = 16
+PASSES = 31  # of the threshold's search
+COMPARISON = 4  # multiplications that take as long (on CPU)
+
+Capacities = dict[str, int]
+_HANDED_ON = ("act_in", "attn.y", "post_act")  # whose columns a matrix reads
+
+
+class CompactNetwork(NamedTuple):
+    """A network from which nodes were cut; arrays only, so that it can be one run's own.
+
+    Attributes:
+      layers: {name of a linear layer: the parameters of one that lost rows}.
+      columns: {node site and attn.y: int32 [capacity]}, the columns that are left; filled up with the width.
+      others: {node site: float32 [width]}, what stands in where a mask is 0.
+    """
+
+    layers: Mapping[str, Any]
+    columns: Mapping[str, jax.Array]
+    others: Mapping[str, jax.Array]
+
+
+def masked_difference(
+    network: Transformer,
+    shared: tuple[Params, Means, CompactNetwork | tuple],
+    kept: Masks,
+    pairs: PairBatch,
+) -> jax.Array:
+    """l[answer A] - l[answer B] with the nodes outside `kept` at their means, float32 [N, 2].
+
+    Args:
+      network: As it is, with biases (`edge_removal.with_biases`).
+      shared: (its parameters; means of the node sites; of `compact`, whose nodes include those of `kept`, or
+        () for the whole network).
+      kept: {node site: [width]}.
+      pairs: N pairs.
+    """
+    params, means, compacted = shared
+    if compacted:
+        params = updated(params, compacted.layers)
+    config = network.config
+    last_half = _last_half(config, pairs.last, pairs.tokens.shape[-1])
+    tap = compose(masking(config, kept, means, compacted), last_half)
+    return pair_difference(without_topk(network), params, pairs, tap)
+
+
+def masking(config: ModelConfig, kept: Mapping, means: Means, compacted: CompactNetwork | tuple = ()) -> Tap:
+    """A tap for the network without AbsTopK: AbsTopK, mask x + (1 - mask) mean, then the columns left."""
+    others = compacted.others if compacted else means
+    columns = compacted.columns if compacted else {}
+
+    def tap(site: str, x: jax.Array) -> jax.Array:
+        chosen, k = columns.get(site), kept_at(config, site)
+        if chosen is None:
+            x = _abs_top_k(x, k)
+            return _mixed(x, kept[site], others[site]) if site in kept else x
+        if site not in kept:  # attn.y, which has no AbsTopK of its own
+            return _chosen(x, chosen)
+        handed_on = site.endswith(_HANDED_ON)
+        if len(chosen) > RANKED and not handed_on:
+            return _mixed(_abs_top_k(x, k), kept[site], others[site])
+        left = _chosen_top_k(x, k, chosen)
+        mask, other = _chosen(kept[site], chosen), _chosen(others[site], chosen)
+        if handed_on:
+            return _mixed(left, mask, other)
+        # The other columns are constants, and where none is left, what came before is not computed.
+        return others[site].astype(x.dtype) + _spread(mask.astype(x.dtype) * (left - other), chosen, x.shape)
+
+    return tap
+
+
+def _last_half(config: ModelConfig, last: jax.Array, length: int) -> Tap | None:
+    """Takes only each prompt's last position through what follows the last attention.
+
+    Nothing mixes positions any more there, so no other position can reach the logits that are asked for.
+
+    Args:
+      config: The network's.
+      last: int [N], the position.
+      length: Tokens of a prompt.
+    """
+    if config.position == "concat":
+        return None  # the last MLP reads positions too, of all tokens
+    here = (jnp.arange(length) == jnp.repeat(last, 2)[:, None])[..., None]
+    final = config.n_layer - 1
+
+    def tap(site: str, x: jax.Array) -> jax.Array:
+        if site in (f"{final}.attn.y", f"{final}.resid_mid"):
+            return jnp.sum(jnp.where(here, x, 0), axis=1, keepdims=True)
+        return jnp.broadcast_to(x, (len(x), length, x.shape[-1])) if site == sites.FINAL else x
+
+    return tap
+
+
+def capacities(
+    config: ModelConfig, envelopes: Sequence[Mapping[str, np.ndarray]], compiled: Sequence[Capacities] = ()
+) -> Capacities:
+    """Columns of every node site that hold each of the `envelopes`: 0, a power of two or the whole width.
+
+    Capacities among `compiled` that hold them and cost at most WASTE times as much are taken instead.
+    """
+    room = {
+        site: _capacity(int(max(envelope[site].sum() for envelope in envelopes)), width)
+        for site, width in sites.node_sites(config).items()
+    }
+    fitting = [each for each in compiled if all(each[site] >= count for site, count in room.items())]
+    fitting = [each for each in fitting if cost(config, each) <= WASTE * cost(config, room)]
+    return min(fitting, key=lambda each: cost(config, each), default=room)
+
+
+def cost(config: ModelConfig, room: Capacities) -> int:
+    """Work for one token, in multiplications: those of the cut matrices, and AbsTopK's comparisons."""
+    heads = config.heads
+    comparisons = sum(
+        width * (room[site] if room[site] <= RANKED else PASSES)
+        for site, width in sites.node_sites(config).items()
+        if kept_at(config, site) is not None
+    )
+    return COMPARISON * comparisons + sum(
+        room[f"{layer}.attn.act_in"] * 3 * config.d_attn
+        + (room[f"{layer}.attn.v"] + heads) * config.d_model
+        + room[f"{layer}.mlp.act_in"] * config.neurons
+        + room[f"{layer}.mlp.post_act"] * config.d_model
+        for layer in range(config.n_layer)
+    )
+
+
+def worth(config: ModelConfig, room: Capacities) -> bool:
+    """Whether cutting to `room` saves enough to be worth a compilation."""
+    return cost(config, room) <= WORTH * cost(config, sites.node_sites(config))
+
+
+def compact(
+    config: ModelConfig, params: Params, means: Means, envelope: Mapping[str, np.ndarray], room: Capacities
+) -> CompactNetwork:
+    """Cuts away every node outside `envelope`.
+
+    Args:
+      config: Of a model with biases.
+      params, means: On the host.
+      envelope: {node site: [width]}, 1 on the nodes that may still be kept.
+      room: Columns of each node site, at least as many as `envelope` keeps.
+    """
+    stays = {site: np.asarray(mask) > 0 for site, mask in envelope.items()}
+    others = {site: np.asarray(means[site], np.float32) for site in stays}
+    columns = {site: _columns(stay, room[site]) for site, stay in stays.items()}
+    layers: dict[str, dict[str, np.ndarray]] = {}
+    for linear in linear_layers(config.n_layer):
+        site = linear.source
+        old = {key: np.asarray(x) for key, x in get(params, linear.name).items()}
+        constants = (others[site] * ~stays[site])[:, None] * old["kernel"]
+        kernel = np.append(old["kernel"], np.zeros((1, old["kernel"].shape[1]), np.float32), axis=0)
+        new = {"kernel": kernel[columns[site]], "bias": old["bias"]}
+        if linear.carried == site:
+            new["bias"] = old["bias"] + constants.sum(axis=0)
+        else:  # value channels: what attention makes of them meets the kernel
+            by_head = constants.reshape(config.heads, config.d_head, -1).sum(axis=1)
+            carriers = _carriers(config, stays[site])
+            columns[linear.carried] = np.append(columns[site], carriers)
+            new["kernel"] = np.append(new["kernel"], by_head, axis=0)
+            others[site] = np.where(stays[site], others[site], 0)
+            others[site][carriers[~stays[site][carriers]]] = 1
+        layers[linear.name] = new
+    return CompactNetwork(layers, columns, others)
+
+
+def _capacity(count: int, width: int) -> int:
+    if count == 0:
+        return 0
+    return min(width, max(LEAST, 1 << (count - 1).bit_length()))
+
+
+def _carriers(config: ModelConfig, stays: np.ndarray) -> np.ndarray:
+    """The first removed channel of each head (of one that lost none the first; its row is zero)."""
+    lost = ~stays.reshape(config.heads, config.d_head)
+    return (np.arange(config.heads) * config.d_head + lost.argmax(axis=1)).astype(np.int32)
+
+
+def _columns(stays: np.ndarray, room: int) -> np.ndarray:
+    """Indices of the kept columns, int32 [room], filled up with the width."""
+    found = np.flatnonzero(stays)
+    return np.append(found, np.full(room - len(found), len(stays))).astype(np.int32)
+
+
+def _chosen(x: jax.Array, columns: jax.Array) -> jax.Array:
+    """Those columns of `x`, and 0 for columns there are not."""
+    selector = (jnp.arange(x.shape[-1])[:, None] == columns).astype(x.dtype)
+    # Exact, and unlike a gather its slope is no scatter, which is slow on CPU.
+    return jnp.matmul(x, selector, precision=jax.lax.Precision.HIGHEST)
+
+
+def _spread(x: jax.Array, columns: jax.Array, shape: Sequence[int]) -> jax.Array:
+    """`x` at those columns of an array of `shape`, 0 elsewhere; the inverse of `_chosen`."""
+    selector = (columns[:, None] == jnp.arange(shape[-1])).astype(x.dtype)
+    return jnp.broadcast_to(jnp.matmul(x, selector, precision=jax.lax.Precision.HIGHEST), shape)
+
+
+def _mixed(x: jax.Array, mask: jax.Array, other: jax.Array) -> jax.Array:
+    mask, other = mask.astype(x.dtype), other.astype(x.dtype)
+    return mask * x + (1 - mask) * other
+
+
+def _chosen_top_k(x: jax.Array, k: int | None, columns: jax.Array) -> jax.Array:
+    """Those columns of `abs_top_k(x, k)`."""
+    if len(columns) > RANKED or k is None or k >= x.shape[-1]:
+        return _chosen(_abs_top_k(x, k), columns)
+    mask = _by_rows(lambda rows: top_k_mask_at(rows, k, columns), x)
+    return jnp.where(mask, _chosen(x, columns), 0)
+
+
+def _abs_top_k(x: jax.Array, k: int | None) -> jax.Array:
+    """`abs_top_k`, a few rows at a time where that is faster."""
+    if k is None or not 0 < k < x.shape[-1]:
+        return abs_top_k(x, k)
+    return jnp.where(_by_rows(lambda rows: top_k_mask(rows, k), x), x, 0)
+
+
+def _by_rows(mask: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """`mask` of `x`, on CPU of a few rows at a time, so that they stay in the cache over all its passes."""
+    x = jax.lax.stop_gradient(x)
+    if jax.default_backend() != "cpu":
+        return jax.lax.stop_gradient(mask(x))
+    count = math.prod(x.shape[:-1])
+    rows = math.gcd(count, max(1, CACHED // x.shape[-1]))
+    found = jax.lax.map(mask, x.reshape(count // rows, rows, x.shape[-1]))
+    return jax.lax.stop_gradient(found.reshape(*x.shape[:-1], -1))

@@ -1,0 +1,80 @@
+"""What pruning takes and what it gives: jobs, learnt masks, circuits as masks."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+from circuits_jax.circuits.ablation.pairs import PairBatch
+from circuits_jax.circuits.circuit import Calibration
+from circuits_jax.circuits.masks import Masks
+from circuits_jax.circuits.pruning.fit import PruneSettings
+from circuits_jax.circuits.pruning.taus import Taus
+
+
+class FitRecord(NamedTuple):
+    """One look at the masks while they are learnt: the step, nodes kept, and its batch's task loss.
+
+    Before the first step there is no loss.
+    """
+
+    step: int
+    nodes: int
+    loss: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Pruned:
+    """What pruning found for one task.
+
+    Attributes:
+      masks: {node site: float32 [width]} of 0 and 1.
+      calibration: Fitted on the training pairs.
+      metrics: Figures of circuit and full model on both splits, and the run's own settings.
+      met_target: Whether the calibrated held-out loss is at most the target.
+      mediocre: Whether the full model itself misses the target on held-out pairs.
+      history: Of `Fitted`.
+    """
+
+    masks: Masks
+    calibration: Calibration
+    metrics: dict[str, float]
+    met_target: bool
+    mediocre: bool
+    history: tuple[FitRecord, ...] = ()
+
+
+class Fitted(NamedTuple):
+    """Masks that were learnt.
+
+    Attributes:
+      taus: {node site: float32 [width]}.
+      history: How it went.
+    """
+
+    taus: Taus
+    history: tuple[FitRecord, ...] = ()
+
+
+class Job(NamedTuple):
+    """One run: a task's pairs, a seed and settings.
+
+    Attributes:
+      task: The task's name.
+      train, heldout: Its pairs as arrays, all cut to one length.
+      answers: Its answer tokens.
+      seed: Of tau and of the pairs' order.
+      settings: Its own settings.
+    """
+
+    task: str
+    train: PairBatch
+    heldout: PairBatch
+    answers: np.ndarray
+    seed: int
+    settings: PruneSettings
+
+    @property
+    def length(self) -> int:
+        """Tokens of a prompt; only jobs of one length share a program."""
+        return self.train[0].shape[-1]

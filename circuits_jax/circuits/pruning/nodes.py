@@ -1,0 +1,290 @@
+"""Finding the smallest circuits that still solve tasks (docs/method.md, "Pruning").
+
+Tasks, seeds and settings are runs of one program: masks are fitted for all runs at once (`fit`), and the
+candidates of their searches are judged together (`probes`).  Pruning one task is a batch of one.
+"""
+
+import collections
+import copy
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from circuits_jax.circuits.ablation.edge_removal import with_biases
+from circuits_jax.circuits.ablation.means import Subject
+from circuits_jax.circuits.ablation.pairs import PairBatch, pair_batches
+from circuits_jax.circuits.masks import Masks, full_masks, size
+from circuits_jax.circuits.pruning.compaction import (
+    Capacities,
+    CompactNetwork,
+    capacities,
+    compact,
+    masked_difference,
+    worth,
+)
+from circuits_jax.circuits.pruning.discretize import drop_needless, drop_pathless, first_holding
+from circuits_jax.circuits.pruning.fit import (
+    Batch,
+    FitFigures,
+    FitRun,
+    Fitter,
+    PruneSettings,
+    settings_of,
+    start_fit,
+)
+from circuits_jax.circuits.pruning.jobs import FitRecord, Fitted, Job, Pruned
+from circuits_jax.circuits.pruning.probes import Prober
+from circuits_jax.circuits.pruning.runner import replicate
+from circuits_jax.circuits.pruning.search import Search, settle
+from circuits_jax.circuits.pruning.taus import Taus, init_taus
+from circuits_jax.config import PruneConfig
+from circuits_jax.storage.errors import TaskError
+from circuits_jax.tasks.metrics import loss_of_difference
+from circuits_jax.tasks.task import Pairs
+
+# A model is refused when it knows less of a task than this below chance.
+CHANCE = math.log(2)
+MARGIN = 0.1
+# A tau this far below 0 when the network is cut has settled: its node is out for good.
+SETTLED = 0.05
+
+Watch = Callable[[int, str], None]
+"""(mask steps done since the last call, summed over runs; what is going on)."""
+
+
+class Pruner:
+    """The compiled functions that prune one model; all tasks, seeds and settings share them.
+
+    Args:
+      subject: The model, and what its removed nodes are held at.
+      config: Settings; those in `PruneSettings` may differ from run to run.
+      devices: To use; all by default.
+    """
+
+    def __init__(self, subject: Subject, config: PruneConfig, devices: Sequence[jax.Device] | None = None):
+        self.config = config
+        self._network = with_biases(subject.model).network
+        self._devices = tuple(devices or jax.devices())
+        self._prober = Prober(self._network, config.batching, self._devices)
+        self._fitter = Fitter(self._loss, config, self._devices)
+        self._rooms: list[Capacities] = []
+        self._place(subject)
+
+    def on(self, subject: Subject) -> "Pruner":
+        """The same compiled functions for another model of the same configuration."""
+        other = copy.copy(self)
+        other._place(subject)
+        return other
+
+    @property
+    def devices(self) -> int:
+        """How many devices are used."""
+        return len(self._devices)
+
+    @property
+    def compilations(self) -> int:
+        """How many programs were compiled so far."""
+        return self._prober.compilations + self._fitter.compilations
+
+    def prune(
+        self, train: Pairs, heldout: Pairs, seed: int | None = None, allow_unlearned: bool = False
+    ) -> Pruned:
+        """Cuts the circuit of one task, with the configured settings and a progress bar.
+
+        Args:
+          train, heldout: The task's pairs.
+          seed: Of tau and of the pairs' order; the configured one by default.
+          allow_unlearned: Whether a model that knows nothing of the task is pruned all the same.
+
+        Raises:
+          TaskError: if the full model knows nothing of the task.
+        """
+        job = self.job(train, heldout, seed)
+        full = self.assess(job)
+        if not allow_unlearned:
+            check_known(job.task, full)
+        with tqdm(total=self.config.steps, desc=f"prune {job.task}", unit="step", mininterval=1) as bar:
+
+            def watch(steps: int, status: str) -> None:
+                bar.update(steps)
+                bar.set_postfix_str(status)
+
+            (fitted,) = self.fit([job], watch)
+            (kept,) = self.discretise([job], [fitted], watch)
+            return self.finish(job, kept, full, watch, fitted.history)
+
+    def job(
+        self, train: Pairs, heldout: Pairs, seed: int | None = None, settings: PruneSettings | None = None
+    ) -> Job:
+        """A run on these pairs, by default with the configured seed and settings."""
+        arrays = pair_batches([train, heldout], self._network.config.n_ctx)
+        seed = self.config.seed if seed is None else seed
+        return Job(train.task, *arrays, np.unique(train.answers), seed, settings or settings_of(self.config))
+
+    def assess(self, job: Job) -> dict[str, float]:
+        """Figures of the full model on the job's pairs; their names begin with "full/"."""
+        everything = full_masks(self._network.config)
+        _, figures = self._prober.measure(self._whole, everything, job.train, job.heldout)
+        return {f"full/{name}": value for name, value in figures.items()}
+
+    def fit(self, jobs: Sequence[Job], watch: Watch, together: int | None = None) -> list[Fitted]:
+        """Learns the masks of runs of one length and one number of steps.
+
+        Args:
+          jobs: The runs.
+          watch: Told how it goes.
+          together: See `Fitter.fit`.
+        """
+        runs = [self._start(job) for job in jobs]
+        looks = [[FitRecord(0, _active(run.taus), None)] for run in runs]
+
+        def report(steps: int, figures: FitFigures) -> None:
+            watch(steps * len(jobs), f"{int(np.mean(figures.kept))} nodes, loss {np.mean(figures.loss):.3f}")
+            for mine, kept, loss in zip(looks, figures.kept, figures.loss, strict=True):
+                mine.append(FitRecord(mine[-1].step + steps, int(kept), round(float(loss), 4)))
+
+        steps, done = int(jobs[0].settings.steps), 0
+        for part in (*self.config.cuts, 1.0):
+            if done:
+                runs = self._cut(runs)
+            until = round(part * steps)
+            runs = self._fitter.fit(self._shared, runs, until - done, report, together)
+            done = until
+        return [Fitted(run.taus, tuple(mine)) for run, mine in zip(runs, looks, strict=True)]
+
+    def discretise(self, jobs: Sequence[Job], fitted: Sequence[Fitted], watch: Watch) -> list[Masks]:
+        """The first n nodes by tau, for the smallest n found to hold the target.
+
+        Args:
+          jobs: Runs of one length.
+          fitted: Of `fit`.
+          watch: Told how it goes.
+        """
+        searches = []
+        for job, (taus, _) in zip(jobs, fitted, strict=True):
+            active = {site: np.asarray(tau >= 0, np.float32) for site, tau in taus.items()}
+            searches.append(first_holding(taus, self.attribution(active, job.train)))
+        return self._settle(searches, jobs, watch, self._whole)
+
+    def finish(
+        self, job: Job, kept: Masks, full: dict[str, float], watch: Watch, history: tuple[FitRecord, ...] = ()
+    ) -> Pruned:
+        """Drops what `kept` does not need, and measures what is left.
+
+        Args:
+          job: The run.
+          kept: Of `discretise`.
+          full: Of `assess`.
+          watch: Told how it goes.
+          history: Of the run's `Fitted`.
+        """
+
+        def search() -> Search[Masks, Masks]:
+            (miss,) = yield [kept]
+            if miss > 0:
+                return kept  # not even all nodes hold the target: there is nothing to hold on to
+            network = self._network.config, self._host[0]
+            pathless = functools.partial(drop_pathless, *network, answers=job.answers)
+            left = yield from pathless(kept)
+            left = yield from drop_needless(left, lambda masks: self.attribution(masks, job.train))
+            return (yield from pathless(left))
+
+        (left,) = self._settle([search()], [job], watch, self._cut_to(kept))
+        calibration, metrics = self._prober.measure(self._whole, left, job.train, job.heldout)
+        settings = {"seed": job.seed, **job.settings._asdict()}
+        figures = {f"run/{name}": float(value) for name, value in settings.items()}
+        return Pruned(
+            masks=left,
+            calibration=calibration,
+            metrics={**metrics, **full, **figures, "nodes": float(size(left))},
+            met_target=metrics["heldout/calibrated_loss"] <= self.config.target,
+            mediocre=full["full/heldout/calibrated_loss"] > self.config.target,
+            history=history,
+        )
+
+    def attribution(self, kept: Masks, data: PairBatch) -> Masks:
+        """First-order estimate of how much the task loss rises when each node is removed."""
+        return {site: -slope for site, slope in self._prober.slopes(self._whole, kept, data).items()}
+
+    def _place(self, subject: Subject) -> None:
+        params = with_biases(subject.model).params
+        self._host = jax.tree.map(np.asarray, (dict(params), dict(subject.means)))
+        self._shared = replicate(self._host, self._devices)
+        self._whole = (*self._shared, ())
+
+    # Steps 1 to 3: learn the masks.
+
+    def _start(self, job: Job) -> FitRun:
+        init_key, order_key = jax.random.split(jax.random.PRNGKey(job.seed))
+        taus = init_taus(self._network.config, self.config, init_key)
+        return start_fit(self.config, taus, order_key, job.train, job.settings)
+
+    def _loss(self, shared: tuple, own: CompactNetwork | tuple, kept: Taus, batch: Batch) -> jax.Array:
+        return loss_of_difference(masked_difference(self._network, (*shared, own), kept, batch))
+
+    def _cut(self, runs: Sequence[FitRun]) -> list[FitRun]:
+        """The runs with their settled nodes cut away, in capacities that were compiled before if any do."""
+        stays = [{site: np.asarray(tau) >= -SETTLED for site, tau in run.taus.items()} for run in runs]
+        room = self._room(stays)
+        if room is None:
+            return list(runs)
+        return [
+            run._replace(
+                taus=_without(run.taus, left), own=compact(self._network.config, *self._host, left, room)
+            )
+            for run, left in zip(runs, stays, strict=True)
+        ]
+
+    def _cut_to(self, kept: Masks) -> tuple:
+        """What judges parts of `kept`: the network without all other nodes, where that saves enough."""
+        room = self._room([kept])
+        if room is None:
+            return self._whole
+        compacted = compact(self._network.config, *self._host, kept, room)
+        return (*self._shared, replicate(compacted, self._devices))
+
+    def _room(self, stays: Sequence[Masks]) -> Capacities | None:
+        """Capacities that hold the nodes that stay; None where cutting to them is not worth it."""
+        room = capacities(self._network.config, stays, self._rooms)
+        if not worth(self._network.config, room):
+            return None
+        if room not in self._rooms:
+            self._rooms.append(room)
+        return room
+
+    def _settle(
+        self, searches: Sequence[Search], jobs: Sequence[Job], watch: Watch, network: tuple
+    ) -> list[Masks]:
+        limit = self.config.target * self.config.slack
+
+        def judge(asked: list[tuple[int, Masks]]) -> list[float]:
+            watch(0, f"trying {min(size(kept) for _, kept in asked)} nodes")
+            counts = collections.Counter(i for i, _ in asked)
+            candidates = [(kept, jobs[i].train) for i, kept in asked]
+            estimate = [counts[i] > 1 for i, _ in asked]
+            return self._prober.misses(network, candidates, limit, estimate)
+
+        return list(settle(dict(enumerate(searches)), judge).values())
+
+
+def check_known(task: str, full: dict[str, float]) -> None:
+    """Raises TaskError if the full model, with figures `full` of `Pruner.assess`, knows nothing of `task`."""
+    loss = full["full/heldout/calibrated_loss"]
+    if not loss <= CHANCE - MARGIN:
+        raise TaskError(
+            f"the model knows nothing of {task}: its calibrated held-out loss is {loss:.3f} where "
+            f"chance is {CHANCE:.3f} and {CHANCE - MARGIN:.3f} is needed; train longer"
+        )
+
+
+def _active(taus: Taus) -> int:
+    return sum(int(np.sum(np.asarray(tau) >= 0)) for tau in taus.values())
+
+
+def _without(taus: Taus, stays: Masks) -> Taus:
+    """`taus` with those that do not stay as far below 0 as can be."""
+    return {site: np.where(stays[site], tau, -1).astype(np.float32) for site, tau in taus.items()}

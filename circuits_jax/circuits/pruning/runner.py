@@ -1,0 +1,167 @@
+"""The engine: many masks through one network in one compiled program, over all devices.
+
+Items lie on the first axis of a mesh, RUNS; what is left of the devices splits each item's pairs, on PAIRS.
+Within a device the items are vmapped or taken in turn (`prune.batching`): a vmap was slower on CPU, partly
+because `lax.cond` becomes both of its branches.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from circuits_jax.config import BATCHINGS
+from circuits_jax.config.checks import check_choice
+
+AT_ONCE = 16  # items of one device in one call of `Runner.in_rounds`
+
+RUNS, PAIRS = "runs", "pairs"
+
+
+def choose_batching(batching: str) -> str:
+    """ "vmap" or "map"; "auto" is "map" on CPU and "vmap" elsewhere.
+
+    Raises:
+      ConfigError: for any other choice.
+    """
+    check_choice("prune.batching", batching, BATCHINGS)
+    if batching == "auto":
+        return "map" if jax.default_backend() == "cpu" else "vmap"
+    return batching
+
+
+def split_devices(devices: Sequence[jax.Device], runs: int) -> Mesh:
+    """The devices as a mesh of RUNS x PAIRS, as many on RUNS as divide both `runs` and the devices."""
+    along = math.gcd(runs, len(devices))
+    shape = (along, len(devices) // along)
+    kinds = (AxisType.Auto,) * 2
+    return jax.make_mesh(shape, (RUNS, PAIRS), axis_types=kinds, devices=devices)
+
+
+def replicate(arrays: Any, devices: Sequence[jax.Device]) -> Any:
+    """The arrays on every one of `devices`, so that no call has to copy them there."""
+    mesh = split_devices(devices, len(devices))
+    return jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))
+
+
+class Runner:
+    """`f(shared, item) -> result` for many items in one compiled program: many masks, one network.
+
+    Pruning's fits, its probes of candidates and the audit's interventions all run on it.
+
+    Args:
+      f: Of arrays.  With `split_pairs` it sees one part of an item's devices, and may use the axis PAIRS.
+      devices: To spread over.
+      batching: Of `prune.batching`.
+      split_pairs: Whether devices that do not divide the number of items split each item's pairs; otherwise
+        all devices take whole items.
+
+    Raises:
+      ConfigError: for an unknown batching.
+    """
+
+    def __init__(
+        self,
+        f: Callable[[Any, Any], Any],
+        devices: Sequence[jax.Device],
+        batching: str,
+        split_pairs: bool = False,
+    ):
+        self._f, self._devices, self._split_pairs = f, tuple(devices), split_pairs
+        self._batching = choose_batching(batching)
+        self._programs: dict[int, _Program] = {}
+
+    @property
+    def compilations(self) -> int:
+        """How many times `f` was compiled."""
+        return sum(program.compilations for program in self._programs.values())
+
+    def __call__(self, shared: Any, items: Sequence[Any], together: int | None = None) -> list[Any]:
+        """Results in the order of `items`, as numpy arrays.
+
+        Args:
+          shared: What `f` takes beside each item.
+          items: Trees of arrays of equal shapes.
+          together: How many items decide how the devices are split, by default all of them; rounding
+            depends on it.
+        """
+        if not items:
+            return []
+        runs = (together or len(items)) if self._split_pairs else len(self._devices)
+        mesh = split_devices(self._devices, runs)
+        along = mesh.shape[RUNS]
+        if along not in self._programs:
+            self._programs[along] = _Program(self._f, mesh, self._batching)
+        return self._programs[along](shared, items)
+
+    def in_rounds(self, shared: Any, items: Sequence[Any]) -> list[Any]:
+        """The same, a bounded number of items a call: few capacities are compiled, and memory is bounded."""
+        most = AT_ONCE * len(self._devices)
+        rounds = [self(shared, items[start : start + most]) for start in range(0, len(items), most)]
+        return [result for results in rounds for result in results]
+
+
+class _Program:
+    """A Runner's function on one mesh, compiled once for each capacity."""
+
+    def __init__(self, f: Callable[[Any, Any], Any], mesh: Mesh, batching: str):
+        self._everywhere = NamedSharding(mesh, PartitionSpec())
+        self._devices, self._least = mesh.shape[RUNS], 16 if batching == "map" else 1
+        over_runs = PartitionSpec(RUNS)
+
+        def local(shared: Any, items: Any, count: jax.Array) -> Any:
+            one = lambda item: f(shared, item)  # noqa: E731
+            return jax.vmap(one)(items) if batching == "vmap" else _map_first(one, items, count[0])
+
+        self._compiled = jax.jit(
+            jax.shard_map(
+                local,
+                mesh=mesh,
+                in_specs=(PartitionSpec(), over_runs, over_runs),
+                out_specs=over_runs,
+                check_vma=False,
+            ),
+        )
+
+    @property
+    def compilations(self) -> int:
+        """How many times `f` was compiled."""
+        return self._compiled._cache_size()
+
+    def __call__(self, shared: Any, items: Sequence[Any]) -> list[Any]:
+        places, counts, rows = self._deal(len(items))
+
+        def stack(*leaves: Any) -> np.ndarray:
+            first = np.asarray(leaves[0])
+            stacked = np.zeros((rows, *first.shape), first.dtype)
+            stacked[places] = leaves
+            return stacked
+
+        shared = jax.device_put(shared, self._everywhere)  # from another mesh of the same devices: no copy
+        results = jax.device_get(self._compiled(shared, jax.tree.map(stack, *items), counts))
+        return [jax.tree.map(lambda x, at=at: x[at], results) for at in places]
+
+    def _deal(self, number: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """(row of each item, items of each device, rows): items are dealt to the devices in turn."""
+        each = -(-number // self._devices)
+        capacity = max(1 << (each - 1).bit_length(), self._least)
+        at = np.arange(number)
+        places = (at % self._devices) * capacity + at // self._devices
+        return places, np.bincount(at % self._devices, minlength=self._devices), self._devices * capacity
+
+
+def _map_first(f: Callable[[Any], Any], items: Any, count: jax.Array) -> Any:
+    """`f` of the first `count` items, one after the other; zeros for the rest."""
+    first = jax.tree.map(lambda x: x[0], items)
+    rows = jax.tree.leaves(items)[0].shape[0]
+    blank = jax.tree.map(lambda x: jnp.zeros((rows, *x.shape), x.dtype), jax.eval_shape(f, first))
+
+    def put(i: jax.Array, results: Any) -> Any:
+        result = f(jax.tree.map(lambda x: x[i], items))
+        return jax.tree.map(lambda all_, one: all_.at[i].set(one), results, result)
+
+    return jax.lax.fori_loop(0, count, put, blank)

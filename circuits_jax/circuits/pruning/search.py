@@ -1,0 +1,170 @@
+"""Searches for the smallest set that still holds a target; what "holds" means is their caller's business.
+
+A search is a generator: it yields a list of candidates and is sent, for each, by how much that misses the
+target (at most 0 if it holds).  So the candidates of many searches can be judged by one program (`settle`).
+Where it yields several an estimate will do, of all on the same prompts: what is found was asked by itself.
+`smallest` and `drop` are the same searches for one caller with a predicate.  docs/method.md, "Pruning".
+"""
+
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from circuits_jax.circuits.masks import Masks, Place, without
+
+Candidate = TypeVar("Candidate")
+Found = TypeVar("Found")
+Search = Generator[list[Candidate], Sequence[float], Found]
+
+
+def seek_smallest(start: int, limit: int) -> Search[int, int]:
+    """The smallest count found to hold, by a geometric scan and then bisection.
+
+    What holds is not monotone in the count, so the scan doubles from 1 to the first that holds; bisection
+    then searches between it and the one before.
+
+    Args:
+      start: The count the masks chose, tried before any larger one.
+      limit: The largest count there is, returned if nothing holds.
+    """
+    failed = 0
+    for count in _ladder(start, limit):
+        (miss,) = yield [count]
+        if miss <= 0:
+            break
+        failed = count
+    else:
+        return limit
+    while count - failed > 1:
+        middle = (count + failed) // 2
+        (miss,) = yield [middle]
+        failed, count = (failed, middle) if miss <= 0 else (middle, count)
+    return count
+
+
+def seek_drop(kept: Masks, places: Sequence[Place], least: int = 1) -> Search[Masks, Masks]:
+    """`kept` without as many of `places` as can go: all at once if that holds, else each half in turn.
+
+    Args:
+      kept: What is there.
+      places: What may go.
+      least: Parts of no more than this are not halved any further.
+    """
+    if not places:
+        return kept
+    trial = without(kept, places)
+    (miss,) = yield [trial]
+    if miss <= 0:
+        return trial
+    if len(places) <= least:
+        return kept
+    half = len(places) // 2
+    kept = yield from seek_drop(kept, places[:half], least)
+    return (yield from seek_drop(kept, places[half:], least))
+
+
+def seek_longest(kept: Masks, places: Sequence[Place], likely: int | None = None) -> Search[Masks, int]:
+    """How many of `places`, from the first on, can go together, by bisection.
+
+    Args:
+      kept: What is there.
+      places: What may go.
+      likely: The number tried first; all by default.
+    """
+    held, failed = 0, len(places) + 1
+    count = len(places) if likely is None else min(max(likely, 1), len(places))
+    while failed - held > 1:
+        (miss,) = yield [without(kept, places[:count])]
+        held, failed = (count, failed) if miss <= 0 else (held, count)
+        count = (held + failed) // 2
+    return held
+
+
+def seek_needless(kept: Masks, places: Sequence[Place]) -> Search[Masks, Masks]:
+    """`kept` without as many of `places` as can go, those first that are missed least.
+
+    All are tried alone, in one round; then as many go as can go together, the least missed first; and so on
+    with the others, which are tried anew.  What would be missed too much even without all that only harms is
+    taken to be needed.
+    """
+    while places:
+        (slack,) = yield [kept]
+        # Estimates are of the same few prompts, so that their differences are better than they are.
+        whole, *alone = yield [kept, *(without(kept, [place]) for place in places)]
+        missed = np.array(alone) - whole
+        most = -slack - np.minimum(missed, 0).sum()
+        order = [at for at in np.argsort(missed, kind="stable") if missed[at] <= most]
+        spare = [places[at] for at in order]
+        likely = int((slack + np.cumsum(missed[order]) <= 0).sum())
+        gone = yield from seek_longest(kept, spare, likely)
+        kept, places = without(kept, spare[:gone]), spare[max(gone, 1) :]
+    return kept
+
+
+def translated(search: Search[Candidate, Found], made: Callable[[Candidate], Any]) -> Search[Any, Found]:
+    """`search`, asking for `made(candidate)` instead of its candidates."""
+    try:
+        asked = next(search)
+        while True:
+            asked = search.send((yield [made(candidate) for candidate in asked]))
+    except StopIteration as end:
+        return end.value
+
+
+def settle(
+    searches: Mapping[Hashable, Search[Candidate, Found]],
+    judge: Callable[[list[tuple[Hashable, Candidate]]], Sequence[float]],
+) -> dict[Hashable, Found]:
+    """Runs searches in lock step to their ends.
+
+    Args:
+      searches: By name.
+      judge: Given (name, candidate) of one round, by how much each misses the target.
+
+    Returns:
+      What each search found.
+    """
+    found: dict[Hashable, Found] = {}
+    asked: dict[Hashable, list[Candidate]] = {}
+
+    def advance(name: Hashable, answers: Sequence[float] | None) -> None:
+        asked.pop(name, None)
+        try:
+            search = searches[name]
+            asked[name] = next(search) if answers is None else search.send(answers)
+        except StopIteration as end:
+            found[name] = end.value
+
+    for name in searches:
+        advance(name, None)
+    while asked:
+        questions = [(name, candidate) for name, candidates in asked.items() for candidate in candidates]
+        answers = iter(judge(questions))
+        given = {name: [next(answers) for _ in candidates] for name, candidates in asked.items()}
+        for name, misses in given.items():
+            advance(name, misses)
+    return {name: found[name] for name in searches}
+
+
+def smallest(holds: Callable[[int], bool], start: int, limit: int) -> int:
+    """The smallest count found to hold; see `seek_smallest`."""
+    return _settle_one(seek_smallest(start, limit), holds)
+
+
+def drop(kept: Masks, places: Sequence[Place], holds: Callable[[Masks], bool]) -> Masks:
+    """`kept` without as many of `places` as can go; see `seek_drop`."""
+    return _settle_one(seek_drop(kept, places), holds)
+
+
+def _settle_one(search: Search[Candidate, Found], holds: Callable[[Candidate], bool]) -> Found:
+    return settle({0: search}, lambda asked: [-1.0 if holds(one) else 1.0 for _, one in asked])[0]
+
+
+def _ladder(start: int, limit: int) -> list[int]:
+    """1, 2, 4, 8, ... to `limit`, with `start` among them."""
+    counts, count = {min(max(start, 1), limit), limit}, 1
+    while count < limit:
+        counts.add(count)
+        count *= 2
+    return sorted(counts)

@@ -1,0 +1,244 @@
+"""Pruning for many tasks with many settings and seeds, and keeping each task's smallest circuit.
+
+The search is a sampled population with successive halving.  All members of a population run in one program,
+which an optimiser that proposes one trial after the other (optuna's samplers) could not use; most of a bad
+setting's cost is saved because it shows in a short run; and the result depends on the seed alone, so that a
+killed search goes on to the same end.  Each rung is a run of its own with a full decay of the rate, twice as
+long as the one before; the first settings are the configured ones.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from circuits_jax.circuits.masks import size
+from circuits_jax.circuits.pruning.fit import PruneSettings, settings_of
+from circuits_jax.circuits.pruning.jobs import Job, Pruned
+from circuits_jax.circuits.pruning.nodes import Pruner, check_known
+from circuits_jax.circuits.pruning.runner import choose_batching
+from circuits_jax.config import PruneConfig
+from circuits_jax.storage.errors import TaskError
+from circuits_jax.storage.files import write_json
+from circuits_jax.tasks.task import Pairs
+
+RUNGS = 3  # at most, each twice as long as the one before
+# Half the population survives each rung.  Sampled settings lie within these factors of the configured ones.
+SPREAD = {"k_coef": 8.0, "learning_rate": 3.0, "temperature": 3.0}
+RUNS_PER_DEVICE = 16  # at once, where runs are vmapped
+
+Splits = tuple[Pairs, Pairs]
+
+
+class Member(NamedTuple):
+    """One member of a population: settings (their steps those of a whole run) and a seed."""
+
+    seed: int
+    settings: PruneSettings
+
+
+@dataclasses.dataclass
+class Progress:
+    """One bar for a whole sweep: mask steps done, and each task's fewest nodes so far, then its edges.
+
+    Attributes:
+      bar: Counts mask steps of all runs.
+      best: {task: nodes}, of whole circuits and of rungs.
+      edges: {task: edges} of the circuits that were saved.
+      doing: What is being done for which task.
+    """
+
+    bar: tqdm
+    best: dict[str, int] = dataclasses.field(default_factory=dict)
+    edges: dict[str, int] = dataclasses.field(default_factory=dict)
+    doing: str = ""
+
+    def __call__(self, steps: int, status: str) -> None:
+        """Shows that many steps more, and `status`."""
+        best = [
+            f"{task} {nodes} nodes" + (f" {self.edges[task]} edges" if task in self.edges else "")
+            for task, nodes in self.best.items()
+        ]
+        self.bar.set_postfix_str("; ".join([f"{self.doing}: {status}", *best]), refresh=False)
+        self.bar.update(steps)
+
+    def found(self, task: str, nodes: int) -> None:
+        """Shows that a circuit of so many nodes holds the target."""
+        self.best[task] = min(nodes, self.best.get(task, nodes))
+        self(0, "found one")
+
+    def saved(self, task: str, nodes: int, edges: int) -> None:
+        """Shows that this task's circuit is made, of so many nodes and edges."""
+        self.best[task], self.edges[task] = nodes, edges
+        self(0, "saved")
+
+
+def sweep(
+    pruner: Pruner,
+    tasks: Mapping[str, Splits],
+    store: Path,
+    progress: Progress,
+    allow_unlearned: bool = False,
+) -> Iterator[tuple[str, Pruned | TaskError]]:
+    """The smallest circuit of each task that holds the target, or why there is none, as they are found.
+
+    A task's result does not depend on what other tasks are pruned beside it.
+
+    Args:
+      pruner: Of the model; its `config` says how many trials and seeds.
+      tasks: {name: (training pairs, held-out pairs)}.
+      store: Folder, of this model and these settings, for the scores of finished rungs; with them there, a
+        sweep that was killed goes on.
+      progress: Shows what happens.
+      allow_unlearned: Whether tasks that the model knows nothing of are pruned too.
+    """
+    members = population(pruner.config)
+    ready: dict[int, list[tuple[Job, dict[str, float]]]] = {}
+    for task, (train, heldout) in tasks.items():
+        progress.doing = task
+        progress(0, "the full model")
+        job = pruner.job(train, heldout)
+        full = pruner.assess(job)
+        try:
+            if not allow_unlearned:
+                check_known(task, full)
+        except TaskError as error:
+            progress.bar.total -= total_steps(pruner.config)
+            yield task, error
+            continue
+        ready.setdefault(job.length, []).append((job, full))
+    for alike in ready.values():
+        at_once = _tasks_at_once(pruner, len(members))
+        for start in range(0, len(alike), at_once):
+            yield from _prune_wave(pruner, alike[start : start + at_once], members, store, progress)
+
+
+def population(config: PruneConfig) -> list[Member]:
+    """`trials` settings with `seeds` seeds each; the first trial has the configured settings."""
+    rng = np.random.RandomState(config.seed)
+    settings = [settings_of(config)]
+    for _ in range(config.trials - 1):
+        factors = {name: math.exp(rng.uniform(-1, 1) * math.log(most)) for name, most in SPREAD.items()}
+        sampled = {name: getattr(settings[0], name) * factor for name, factor in factors.items()}
+        settings.append(settings[0]._replace(**sampled))
+    return [Member(config.seed + seed, settings) for settings in settings for seed in range(config.seeds)]
+
+
+def rungs(count: int, steps: int) -> list[tuple[int, int]]:
+    """(members, steps of each) of every rung for a population of `count`; the last is of whole runs."""
+    shorter = min(RUNGS - 1, int(math.log2(count)))
+    return [(-(-count // 2**i), max(1, steps >> (shorter - i))) for i in range(shorter + 1)]
+
+
+def total_steps(config: PruneConfig) -> int:
+    """Mask steps for one task, over all its runs."""
+    return sum(members * steps for members, steps in rungs(config.trials * config.seeds, config.steps))
+
+
+def best_first(scores: Sequence[float]) -> list[int]:
+    """Members by score, the earlier first where scores are equal."""
+    return sorted(range(len(scores)), key=lambda i: (scores[i], i))
+
+
+def _tasks_at_once(pruner: Pruner, members: int) -> int:
+    """Where runs are taken in turn nothing is gained by many tasks at once, and more is lost by a kill."""
+    if choose_batching(pruner.config.batching) == "map":
+        return 1
+    return max(1, RUNS_PER_DEVICE * pruner.devices // members)
+
+
+def _prune_wave(
+    pruner: Pruner,
+    wave: Sequence[tuple[Job, dict[str, float]]],
+    members: Sequence[Member],
+    store: Path,
+    progress: Progress,
+) -> Iterator[tuple[str, Pruned]]:
+    """All rungs of some tasks of one length, together; then their circuits, one by one."""
+    steps = pruner.config.steps
+    alive = [list(range(len(members)))] * len(wave)
+    for (_, length), (keep, _) in itertools.pairwise(rungs(len(members), steps)):
+        jobs = _jobs(wave, members, alive, length)
+        scores = _rung(pruner, jobs, len(alive[0]), length, store, progress)
+        alive = [
+            sorted(left[i] for i in best_first(each)[:keep]) for left, each in zip(alive, scores, strict=True)
+        ]
+    jobs = _jobs(wave, members, alive, steps)
+    progress.doing = ", ".join(job.task for job, _ in wave)
+    fitted = pruner.fit(jobs, progress, together=len(alive[0]))
+    kept = pruner.discretise(jobs, fitted, progress)
+    for at, (job, full) in enumerate(wave):
+        progress.doing = job.task
+        mine = slice(at * len(alive[0]), (at + 1) * len(alive[0]))
+        found = []
+        for each, masks, learnt in zip(jobs[mine], kept[mine], fitted[mine], strict=True):
+            found.append(pruner.finish(each, masks, full, progress, learnt.history))
+            if found[-1].met_target:
+                progress.found(job.task, size(found[-1].masks))
+        yield job.task, min(found, key=_quality)
+
+
+def _quality(pruned: Pruned) -> tuple[bool, float]:
+    """Circuits that hold the target before others, small ones first; of the others those of least loss."""
+    if pruned.met_target:
+        return False, size(pruned.masks)
+    return True, pruned.metrics["heldout/calibrated_loss"]
+
+
+def _rung(
+    pruner: Pruner, jobs: Sequence[Job], each: int, steps: int, store: Path, progress: Progress
+) -> list[list[int]]:
+    """Nodes that each task needs with each member that is alive to hold the target, read if there.
+
+    Args:
+      pruner: Of the model.
+      jobs: Runs of the rung, task by task.
+      each: Runs of one task.
+      steps: Of each run.
+      store: Where scores of finished rungs are kept.
+      progress: Shows what happens.
+    """
+    groups = [jobs[start : start + each] for start in range(0, len(jobs), each)]
+    files = [store / f"{_key(group)}.json" for group in groups]
+    missing = [i for i, file in enumerate(files) if not file.exists()]
+    if missing:
+        todo = [job for i in missing for job in groups[i]]
+        progress.doing = f"{', '.join(groups[i][0].task for i in missing)}, {steps} steps"
+        kept = pruner.discretise(todo, pruner.fit(todo, progress, together=each), progress)
+        for at, i in enumerate(missing):
+            write_json(files[i], [size(masks) for masks in kept[at * each : (at + 1) * each]])
+    else:
+        progress(len(jobs) * steps, "done before")
+    scores = [json.loads(file.read_text()) for file in files]
+    for group, nodes in zip(groups, scores, strict=True):
+        progress.found(group[0].task, min(nodes))
+    return scores
+
+
+def _jobs(
+    wave: Sequence[tuple[Job, dict[str, float]]],
+    members: Sequence[Member],
+    alive: Sequence[Sequence[int]],
+    steps: int,
+) -> list[Job]:
+    return [
+        job._replace(seed=members[i].seed, settings=members[i].settings._replace(steps=float(steps)))
+        for (job, _), left in zip(wave, alive, strict=True)
+        for i in left
+    ]
+
+
+def _key(jobs: Sequence[Job]) -> str:
+    """Names a rung's scores: a digest of the pairs, seeds and settings of its runs."""
+    digest = hashlib.sha256()
+    for job in jobs:
+        for array in (*job.train, job.seed, *job.settings):
+            digest.update(np.asarray(array).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,44 @@
+"""Learned masks over nodes: a step forward, a sigmoid's slope backward (docs/method.md, "Pruning")."""
+
+import jax
+import jax.numpy as jnp
+
+from circuits_jax.config import ModelConfig, PruneConfig
+from circuits_jax.model import sites
+
+Taus = dict[str, jax.Array]
+
+
+@jax.custom_vjp
+def heaviside(tau: jax.Array, temperature: jax.Array | float) -> jax.Array:
+    """1 where tau >= 0, else 0; its gradient is that of sigmoid(tau / temperature), in tau alone."""
+    del temperature
+    return (tau >= 0).astype(tau.dtype)
+
+
+def _forward(tau: jax.Array, temperature: jax.Array | float) -> tuple[jax.Array, tuple]:
+    return heaviside(tau, temperature), (tau, temperature)
+
+
+def _backward(saved: tuple, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    tau, temperature = saved
+    s = jax.nn.sigmoid(tau / temperature)
+    return grad * s * (1 - s) / temperature, jnp.zeros_like(temperature)
+
+
+heaviside.defvjp(_forward, _backward)
+
+
+def init_taus(config: ModelConfig, prune: PruneConfig, rng: jax.Array) -> Taus:
+    """{node site: float32 [width]} drawn from N(init_mean, init_std), clamped."""
+    widths = sites.node_sites(config)
+    keys = jax.random.split(rng, len(widths))
+    return {
+        site: clamp(prune.init_mean + prune.init_std * jax.random.normal(key, (width,)))
+        for key, (site, width) in zip(keys, widths.items(), strict=True)
+    }
+
+
+def clamp(tau: jax.Array) -> jax.Array:
+    """tau within [-1, 1]."""
+    return jnp.clip(tau, -1, 1)

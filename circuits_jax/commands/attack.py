@@ -1,0 +1,41 @@
+"""Understanding used: lists that fool a model's bracket circuit, derived from the circuit, and controls.
+
+    python -m circuits_jax attack --model=runs/quickstart [--circuit=FOLDER --elements=0,4,16]
+    python -m circuits_jax attack --planted --workdir=runs/planted
+
+`circuits.attack` says what is predicted and measured.  Writes attack.json and attack.png.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from circuits_jax.circuits.attack.attack import plant_target
+from circuits_jax.commands import launching
+from circuits_jax.runs.attacking import TASK, attack, attack_circuit, read_elements
+from circuits_jax.runs.opening import load
+from circuits_jax.runs.pruning import CIRCUITS
+
+
+def define_flags() -> None:
+    """The flags of this command."""
+    launching.define_model()
+    flags.DEFINE_string("circuit", None, "A circuit's folder.")
+    flags.DEFINE_bool("planted", False, "Attack a hand-wired bracket network instead of --model.")
+    flags.DEFINE_integer("lists", 128, "Held-out pairs of lists.", lower_bound=8)
+    flags.DEFINE_list("elements", ["0", "1", "2", "4", "8", "16"], "Elements to add to the list.")
+
+
+def main() -> None:
+    """The command."""
+    given = flags.FLAGS
+    elements = read_elements(given.elements)
+    if given.planted:
+        target, folder = plant_target(given.lists), launching.workdir()
+    else:
+        run = load(launching.model_name())
+        folder = run.workdir or launching.workdir()
+        target = attack_circuit(run, Path(given.circuit or folder / CIRCUITS / TASK), given.lists)
+    rows, summary, picture = attack(target, elements, folder)
+    launching.report(rows, None, summary)
+    print(picture)

@@ -1,0 +1,29 @@
+"""Are the circuits of a run what its model really uses?  The verdict on each, and how it was reached.
+
+    python -m circuits_jax audit --workdir=runs/quickstart [--tasks=single_double_quote] [--controls=false]
+
+Writes `audit.json` and `audit.html` into the workdir.  A circuit that was audited already, with the same
+settings, is not examined again; nor are the others when the command is stopped and started anew.
+"""
+
+from absl import flags
+
+from circuits_jax.commands import launching
+from circuits_jax.runs.auditing import audit, audit_page, audit_table, find_subjects
+from circuits_jax.runs.opening import load_workdir
+
+
+def define_flags() -> None:
+    """The flags of this command."""
+    launching.define_workdir()
+    launching.define_config()
+    flags.DEFINE_bool("controls", True, "Prune for controls too, the expensive part.")
+    flags.DEFINE_list("tasks", ["all"], "Tasks, or files of tasks, whose circuits are audited.")
+
+
+def main() -> None:
+    """The command."""
+    config, run = launching.read_config().audit, load_workdir(launching.workdir())
+    subjects = find_subjects(run, flags.FLAGS.tasks, config)
+    reports, refusals = audit(run, subjects, config, flags.FLAGS.controls)
+    launching.report(audit_table(reports, refusals), None, {"page": str(audit_page(run))})

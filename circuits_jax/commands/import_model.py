@@ -1,0 +1,44 @@
+"""Turns a released checkpoint into a workdir, on which prune, tasks, audit and view then run.
+
+    python -m circuits_jax import_model --source=path/to/csp_yolo1 --workdir=runs/yolo1
+    python -m circuits_jax import_model --workdir=runs/yolo1 --viz=viz_data.pt --viz_task=single_double_quote
+
+`--source` is a folder, a file, hf:owner/name[@revision], or a URL; `--tokenizer` a folder with encoder.json
+and vocab.bpe, if they do not lie beside the weights.  `--viz` takes in a published circuit of that model, for
+view, audit, intervene and export; what it removes is held at means over the workdir's corpus.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from circuits_jax.commands import launching
+from circuits_jax.runs.importing import import_circuit, import_model
+from circuits_jax.storage.errors import ConfigError
+
+
+def define_flags() -> None:
+    """The flags of this command."""
+    launching.define_workdir()
+    flags.DEFINE_string("source", None, "The checkpoint.")
+    flags.DEFINE_string("tokenizer", None, "Folder of the tokenizer's files.")
+    flags.DEFINE_bool("strict", True, "Refuse unknown settings and surplus tensors.")
+    flags.DEFINE_string("viz", None, "A published circuit, viz_data.pt.")
+    flags.DEFINE_string("viz_task", None, "The task that it was cut for, which the file does not say.")
+
+
+def main() -> None:
+    """The command."""
+    given, workdir = flags.FLAGS, launching.workdir()
+    if not given.source and not given.viz:
+        raise ConfigError(
+            "give --source: a folder or file of a checkpoint, hf:owner/name, or a URL; or a circuit, --viz"
+        )
+    if bool(given.viz) != bool(given.viz_task):
+        raise ConfigError("give --viz and --viz_task together: a published circuit and its task")
+    if given.source:
+        import_model(given.source, workdir, given.tokenizer, given.strict)
+        print(f"{workdir} is ready: python -m circuits_jax prune --workdir={workdir}")
+    if given.viz:
+        folder = import_circuit(Path(given.viz), given.viz_task, workdir, given.strict)
+        print(f"{folder} is ready: python -m circuits_jax view {workdir}")

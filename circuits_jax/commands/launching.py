@@ -1,0 +1,249 @@
+"""What every command needs: flags to settings, devices, and errors a person can read."""
+
+import contextlib
+import ctypes
+import logging as std_logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from circuits_jax.config import Config, from_dict
+from circuits_jax.configs.finding import config_file
+from circuits_jax.runs.tables import save_table, show_table
+from circuits_jax.storage.errors import ConfigError, Stopped, UserError
+from circuits_jax.storage.paths import as_path
+from circuits_jax.training.multihost.processes import together
+
+# glibc's M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD and M_ARENA_MAX: one heap that only grows.
+_MALLOC_OPTIONS = {-4: 0, -1: 2**31 - 1, -2: 2**28, -8: 1}
+_SIGTERM_EXIT = 143  # what a process ended by SIGTERM gives: the run is not finished
+
+_CPU_DEVICES = flags.DEFINE_integer(
+    "cpu_devices",
+    0,
+    "CPU devices to use where there is no accelerator; 0 takes one a core, up to 8. More of them use the "
+    "cores better than one device's threads do.",
+    lower_bound=0,
+)
+
+
+def define_workdir() -> None:
+    """Defines --workdir."""
+    flags.DEFINE_string("workdir", "runs/quickstart", "Folder that holds everything of one run.")
+
+
+def define_config() -> None:
+    """Defines --config; unknown keys pass here, so that `from_dict` names them with the known ones."""
+    config_flags.DEFINE_config_file(
+        "config",
+        config_file("quickstart"),
+        "A configuration that comes with the library (quickstart, ...) or a file; --config.section.key=value "
+        "overrides single values.",
+        lock_config=False,
+        accept_new_attributes=True,
+    )
+
+
+def define_processes() -> None:
+    """Defines the flags of runs of several processes."""
+    address = os.environ.get("JAX_COORDINATOR_ADDRESS")
+    flags.DEFINE_string("coordinator", address, "host:port of process 0 of a run of several.")
+    count, index = _number("JAX_NUM_PROCESSES"), _number("JAX_PROCESS_ID")
+    flags.DEFINE_integer("processes", count, "Processes of the run; needs --coordinator.")
+    flags.DEFINE_integer("process", index, "Number of this process, from 0; needs --coordinator.")
+    flags.DEFINE_bool(
+        "distributed", False, "Join the processes that JAX finds by itself: TPU pods, SLURM, GKE, Open MPI."
+    )
+    flags.DEFINE_integer("join_timeout", 300, "Seconds to wait for the other processes.")
+
+
+def define_model() -> None:
+    """Defines --model, for the commands that take any trained model, and --workdir."""
+    define_workdir()
+    flags.DEFINE_string(
+        "model",
+        None,
+        "A workdir, a folder or file of a released checkpoint, or hf:owner/name; default: --workdir.",
+    )
+
+
+def define_prompt() -> None:
+    """Defines --prompt and --tokens."""
+    flags.DEFINE_string("prompt", None, "Text that the model reads.")
+    flags.DEFINE_list("tokens", None, "Token ids that it reads instead of --prompt: 5,3,9.")
+
+
+def workdir() -> Path:
+    """The folder of the run, local or in a bucket.
+
+    Raises:
+      ConfigError: for an empty one, which would be the current folder.
+    """
+    name = flags.FLAGS.workdir
+    if not name:
+        raise ConfigError("--workdir is empty; name a folder, or . for this one")
+    return as_path(name)
+
+
+def model_name() -> str:
+    """What --model, or else --workdir names."""
+    return flags.FLAGS.model or str(workdir())
+
+
+def read_config() -> Config:
+    """The checked configuration that file and flags gave.
+
+    Raises:
+      ConfigError: for an unknown key or a value that cannot be used.
+    """
+    try:
+        values = flags.FLAGS.config.to_dict()
+    except OSError as error:  # raised when the flag is read, with a trace in the message
+        raise ConfigError("the file that --config names cannot be read; name one that exists") from error
+    return from_dict(Config, values)
+
+
+def start(main: Callable[[], None]) -> None:
+    """Parses the flags, sets up devices and runs `main`; a UserError is printed as one line, exit code 1."""
+
+    def parse(argv: list[str]) -> list[str]:
+        _tell_flags_in_help()
+        try:
+            rest = flags.FLAGS(_name_configs(argv))[1:]
+        except ConfigError as error:
+            fail(str(error))
+        except flags.Error as error:
+            fail(str(error).rpartition("ConfigError: ")[-1])  # a configuration file's own ends its trace
+        except (AttributeError, KeyError) as error:  # a path of --config.a.b.c that is not there
+            fail(f"unknown config key {error}")
+        if rest:
+            fail(f"unexpected argument {rest[0]!r}; settings are given as --flag=value")
+        return argv[:1]
+
+    def guarded(argv: list[str]) -> None:
+        del argv
+        quiet_libraries()
+        _set_up_cpu(_CPU_DEVICES.value or min(os.cpu_count() or 1, 8))
+        try:
+            with _processes():
+                main()
+        except Stopped as stopped:
+            print(stopped)
+            sys.exit(_SIGTERM_EXIT)
+        except UserError as error:
+            fail(str(error))
+
+    app.run(guarded, flags_parser=parse)
+
+
+def quiet_libraries() -> None:
+    """Leaves it to errors to be told of.
+
+    Libraries report every file and backend they try, orbax also the traces of errors that it raises and reads
+    of a damaged checkpoint that it leaves unawaited (asyncio).
+    """
+    logging.set_verbosity(logging.ERROR)
+    std_logging.getLogger("absl").setLevel(std_logging.CRITICAL)
+    std_logging.getLogger("asyncio").setLevel(std_logging.CRITICAL)
+
+
+def report(
+    rows: Sequence[Mapping[str, Any]],
+    path: Path | None,
+    summary: Mapping[str, Any] | None = None,
+) -> None:
+    """Prints `summary` and a table of `rows`, and writes the same figures to `path` if one is given."""
+    if path is not None:
+        save_table(rows, path, summary)
+    print(show_table(rows, summary))
+
+
+def fail(message: str) -> NoReturn:
+    """Prints `message` on one line and ends with exit code 1.
+
+    It leaves without the interpreter's farewell: reads that a library still had under way, such as those of a
+    damaged checkpoint, would report their own failures below the line that says it all.
+    """
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def _number(variable: str) -> int | None:
+    """An environment variable's number."""
+    return int(os.environ[variable]) if os.environ.get(variable, "").isdigit() else None
+
+
+def _processes() -> contextlib.AbstractContextManager[None]:
+    """The other processes of the run, if the flags or the environment speak of any.
+
+    Raises:
+      ConfigError: for flags that contradict each other, or a number of processes without the address where
+        they meet: each would train alone.
+    """
+    given = flags.FLAGS
+    if "distributed" not in given:
+        return contextlib.nullcontext()
+    if given.distributed:
+        if given["coordinator"].present:
+            raise ConfigError("--distributed finds the coordinator by itself; drop it or --coordinator")
+        return together(None, None, None, given.join_timeout)
+    if given.coordinator is None:
+        if given.processes is not None or given.process is not None:
+            raise ConfigError(
+                "--processes and --process need --coordinator=host:port, the address of process 0; give it "
+                "too, or neither of them"
+            )
+        return contextlib.nullcontext()
+    return together(given.coordinator, given.processes, given.process, given.join_timeout)
+
+
+def _tell_flags_in_help() -> None:
+    """Makes --help tell the flags of commands, which are not defined in the program's main module."""
+    for module, defined in flags.FLAGS.flags_by_module_dict().items():
+        if module.startswith(__name__.rpartition(".")[0]):
+            for flag in defined:
+                flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+
+def _name_configs(argv: list[str]) -> list[str]:
+    """`argv` with the file in place of the name that --config gives.
+
+    Raises:
+      ConfigError: if there is no such configuration.
+    """
+    named = list(argv)
+    for place, argument in enumerate(argv):
+        flag, equals, value = argument.partition("=")
+        if flag not in ("--config", "-config"):
+            continue
+        if equals:
+            named[place] = f"{flag}={config_file(value)}"
+        elif place + 1 < len(argv):
+            named[place + 1] = config_file(argv[place + 1])
+    return named
+
+
+def _set_up_cpu(devices: int) -> None:
+    """Splits the CPU into `devices`; must come before JAX is first used."""
+    jax.config.update("jax_num_cpu_devices", devices)
+    _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Lets glibc keep what is freed, where there is glibc: a step frees and asks for the same buffers again.
+
+    By default it returns large buffers to the kernel, which then clears every page of them anew: five times
+    the page faults (docs/performance.md).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for option, value in _MALLOC_OPTIONS.items():
+            mallopt(option, value)

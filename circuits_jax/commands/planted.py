@@ -1,0 +1,24 @@
+"""Does pruning find circuits that are known?  Precision and recall on planted networks, nodes and edges.
+
+    python -m circuits_jax planted --workdir=runs/planted --seeds=5
+
+Each seed is another network: other distractors, other pairs, another layout, other first masks.
+"""
+
+from absl import flags
+
+from circuits_jax.commands import launching
+from circuits_jax.runs.planted import benchmark, summarize
+
+
+def define_flags() -> None:
+    """The flags of this command."""
+    launching.define_workdir()
+    launching.define_config()
+    flags.DEFINE_integer("seeds", 5, "Networks of each circuit.", lower_bound=1)
+
+
+def main() -> None:
+    """The command."""
+    rows = benchmark(launching.read_config().prune, flags.FLAGS.seeds)
+    launching.report(rows, launching.workdir() / "planted.json", summarize(rows))

@@ -1,0 +1,45 @@
+"""Cuts the circuits of the configured tasks out of a trained model.
+
+    python -m circuits_jax prune --workdir=runs/mine --tasks=all --trials=8
+
+A circuit that is there already, of the same model and settings, is kept, and so are the finished parts of a
+search: a command that was killed goes on when it is given again.
+"""
+
+import dataclasses
+
+from absl import flags
+
+from circuits_jax.commands import launching
+from circuits_jax.config import PruneConfig
+from circuits_jax.runs.opening import load_workdir
+from circuits_jax.runs.pruning import prune_tasks, pruning_table, tasks_of
+from circuits_jax.tasks import TASKS
+
+
+def define_flags() -> None:
+    """The flags of this command."""
+    launching.define_workdir()
+    launching.define_config()
+    flags.DEFINE_list("tasks", None, "Names or files of tasks, or all; instead of prune.tasks.")
+    flags.DEFINE_integer("trials", None, "Settings tried for each task; instead of prune.trials.")
+    flags.DEFINE_integer("seeds", None, "Seeds tried with each; instead of prune.seeds.")
+
+
+def main() -> None:
+    """The command."""
+    prune = _with_flags(launching.read_config().prune)
+    run = load_workdir(launching.workdir())
+    rows = pruning_table(prune_tasks(run, tasks_of(prune.tasks), prune))
+    launching.report(rows, run.folder / "prune.json")
+
+
+def _with_flags(prune: PruneConfig) -> PruneConfig:
+    """The settings with those that --tasks, --trials and --seeds override."""
+    given = flags.FLAGS
+    if given.tasks is not None:
+        names = tuple(TASKS) if given.tasks == ["all"] else tuple(given.tasks)
+        prune = dataclasses.replace(prune, tasks=names)
+    if given.trials is not None:
+        prune = dataclasses.replace(prune, trials=given.trials)
+    return prune if given.seeds is None else dataclasses.replace(prune, seeds=given.seeds)

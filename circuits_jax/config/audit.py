@@ -1,0 +1,59 @@
+"""The audit: section `audit`."""
+
+import dataclasses
+
+from circuits_jax.config.checks import (
+    check_fraction,
+    check_not_negative,
+    check_positive,
+    check_seed,
+)
+from circuits_jax.storage.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class AuditConfig:
+    """Is a circuit faithful?  Sizes of the examination and its thresholds (docs/method.md, "Audit").
+
+    Attributes:
+      pairs: Held-out pairs a circuit is judged on, drawn anew, not those of pruning.
+      draws: Random circuits of each kind, and random parts removed for completeness.
+      natural: Most positions of the validation corpus looked at.
+      natural_context: Tokens that such a position has before it, at least.
+      resamples: Bootstrap resamples of an interval.
+      confidence: Of the intervals.
+      seeds: Other seeds pruned for, to compare nodes.
+      sufficient: Loss, in nats, that a circuit alone has at most; a full model above it is mediocre.
+      necessary: Loss that the model without the circuit has at least.
+      flips_inside: Share of answers that flip, at least, when the circuit's nodes are swapped.
+      flips_outside: Share that flips, at most, when the other nodes are.
+      control_share: Nodes, at most, as a share of those of the best control.
+      margin: Below chance by less than this, in nats, a full model knows nothing of the task.
+      seed: Of everything that is drawn.
+    """
+
+    pairs: int = 256
+    draws: int = 16
+    natural: int = 256
+    natural_context: int = 16
+    resamples: int = 2000
+    confidence: float = 0.95
+    seeds: int = 2
+    sufficient: float = 0.15
+    necessary: float = 0.5
+    flips_inside: float = 0.8
+    flips_outside: float = 0.2
+    control_share: float = 1 / 3
+    margin: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in ("draws", "natural", "natural_context", "resamples", "sufficient", "necessary"):
+            check_positive(f"audit.{field}", getattr(self, field))
+        for field in ("confidence", "flips_inside", "flips_outside", "control_share"):
+            check_fraction(f"audit.{field}", getattr(self, field))
+        check_not_negative("audit.seeds", self.seeds)
+        check_not_negative("audit.margin", self.margin)
+        check_seed("audit.seed", self.seed)
+        if self.pairs < 8:
+            raise ConfigError(f"audit.pairs is {self.pairs}; fewer than 8 pairs show nothing")

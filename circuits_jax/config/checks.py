@@ -1,0 +1,41 @@
+"""Checks of single values: each raises a ConfigError that names the field, the value and what is allowed."""
+
+from collections.abc import Iterable
+
+from circuits_jax.storage.errors import ConfigError
+
+
+def check_choice(field: str, value: str, choices: Iterable[str]) -> None:
+    """Raises ConfigError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ConfigError(f"{field} is {value!r}; choose one of {', '.join(choices)}")
+
+
+def check_positive(field: str, value: float) -> None:
+    """Raises ConfigError unless `value` > 0."""
+    if not value > 0:
+        raise ConfigError(f"{field} is {value}; it must be greater than 0")
+
+
+def check_fraction(field: str, value: float) -> None:
+    """Raises ConfigError unless 0 < `value` <= 1."""
+    if not 0 < value <= 1:
+        raise ConfigError(f"{field} is {value}; a fraction must lie in (0, 1]")
+
+
+def check_not_negative(field: str, value: float) -> None:
+    """Raises ConfigError unless `value` >= 0."""
+    if not value >= 0:
+        raise ConfigError(f"{field} is {value}; it must be 0 or more")
+
+
+def check_decay(field: str, value: float) -> None:
+    """Raises ConfigError unless 0 <= `value` < 1: the decay of a running mean."""
+    if not 0 <= value < 1:
+        raise ConfigError(f"{field} is {value}; it must lie in [0, 1)")
+
+
+def check_seed(field: str, value: int) -> None:
+    """Raises ConfigError unless `value` fits every generator that is seeded with it."""
+    if not 0 <= value < 2**32:
+        raise ConfigError(f"{field} is {value}; a seed must lie in [0, 2**32)")

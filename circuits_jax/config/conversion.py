@@ -1,0 +1,51 @@
+"""Configurations from and to nested tables of plain values."""
+
+import dataclasses
+import json
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from circuits_jax.storage.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as nested dicts of plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") -> T:
+    """Builds dataclass `cls` from nested mappings.
+
+    Raises:
+      ConfigError: for unknown keys (all of them named, with the known ones) or a wrong type.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where} is {values!r}; it must be a table of settings")
+    hints = typing.get_type_hints(cls)
+    unknown = [f"{where}.{key}" for key in values if key not in hints]
+    if unknown:
+        raise ConfigError(f"unknown config key {', '.join(unknown)}; {where} has {', '.join(hints)}")
+    return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """`value` as type `hint`, or ConfigError naming `where`."""
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, where)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{where} is {value!r}; it must be a list")
+        (item, _) = typing.get_args(hint)
+        return tuple(_convert(item, each, f"{where}[{index}]") for index, each in enumerate(value))
+    options = typing.get_args(hint) or (hint,)
+    if value is None and type(None) in options:
+        return None
+    if float in options and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) not in options:
+        names = " or ".join(option.__name__ for option in options)
+        raise ConfigError(f"{where} is {value!r}, of type {type(value).__name__}; it must be {names}")
+    return value

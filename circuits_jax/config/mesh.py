@@ -1,0 +1,48 @@
+"""Devices: section `mesh`."""
+
+import dataclasses
+
+from circuits_jax.config.checks import (
+    check_choice,
+    check_not_negative,
+    check_positive,
+)
+from circuits_jax.storage.errors import ConfigError
+
+DATA, FSDP, MODEL = AXES = ("data", "fsdp", "model")
+REMATS = ("none", "blocks", "dots")
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """How a run lies on its devices; none of it changes the batches, nor, but for rounding, the result.
+
+    Attributes:
+      data: Devices along the axis that splits the batch; -1 takes all that the other axes leave.
+      fsdp: Devices along the axis that splits the batch and every large tensor.
+      model: Devices along the axis that splits heads, neurons and the vocabulary.
+      rules: "pattern = axis, axis": how parameters whose name matches are split, one axis (or "a+b", or
+        "-" for none) for each dimension; they come before the rules of the program.
+      accumulate: Parts of a batch whose gradients are taken one after another.
+      remat: What the backward pass computes again instead of keeping it: "none", "blocks" (all inside a
+        layer) or "dots" (all inside a layer but matrix products).
+      workers: Processes that read batches ahead; 0 reads them in a thread.
+    """
+
+    data: int = -1
+    fsdp: int = 1
+    model: int = 1
+    rules: tuple[str, ...] = ()
+    accumulate: int = 1
+    remat: str = "none"
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        for axis in ("data", "fsdp", "model"):
+            if getattr(self, axis) != -1:
+                check_positive(f"mesh.{axis}", getattr(self, axis))
+        if [self.data, self.fsdp, self.model].count(-1) > 1:
+            raise ConfigError("of mesh.data, mesh.fsdp and mesh.model only one may be -1, for what is left")
+        check_positive("mesh.accumulate", self.accumulate)
+        check_choice("mesh.remat", self.remat, REMATS)
+        check_not_negative("mesh.workers", self.workers)

@@ -1,0 +1,91 @@
+"""Pruning: section `prune`."""
+
+import dataclasses
+
+from circuits_jax.config.checks import (
+    check_choice,
+    check_decay,
+    check_fraction,
+    check_not_negative,
+    check_positive,
+    check_seed,
+)
+from circuits_jax.storage.errors import ConfigError
+
+ABLATIONS = ("mean", "zero")
+BATCHINGS = ("auto", "vmap", "map")
+
+
+@dataclasses.dataclass(frozen=True)
+class PruneConfig:
+    """Finding the smallest circuit (docs/method.md, "Pruning").
+
+    Attributes:
+      tasks: Names of the tasks to prune for.
+      steps: Optimizer steps on the masks.
+      batch_pairs: Contrast pairs a step (two prompts each).
+      train_pairs, heldout_pairs: Pairs built of each split.
+      k_coef: Price of one kept node, in nats.
+      learning_rate, weight_decay, b2: AdamW's, the rate decaying linearly to 0.
+      init_mean, init_std: Of the masks' parameters tau.
+      temperature: Of the sigmoid whose derivative stands in for the step's.
+      target: Calibrated task loss the circuit must hold on held-out pairs.
+      slack: Share of the target that is demanded of the training pairs during the search, so that pairs of
+        other words and templates hold the target too.
+      ablation: What a removed node is held at: its corpus "mean", or "zero".
+      mean_batches: Corpus batches the means are taken over.
+      seed: Seed of tau and of the pairs' order.
+      batching: How one program takes many runs: "vmap", "map" (in turn), or "auto": map on CPU, else vmap.
+      cuts: Shares of the steps after which settled nodes are cut out of the network, increasing; () never.
+      trials: Settings tried for each task, sampled around the configured ones; the first are these.
+      seeds: Seeds tried with each.
+      edge_steps: Optimizer steps on the masks of the edges, after the nodes; 0 keeps every edge.
+      importance_pairs: Training pairs that ablation deltas are meaned over.
+      importance_nodes: Nodes of the full model, half of them of the circuit where it has as many, whose
+        deltas are measured to compare first-order attributions with; 0 measures none.
+    """
+
+    tasks: tuple[str, ...] = ("single_double_quote", "bracket_counting", "set_or_string")
+    steps: int = 300
+    batch_pairs: int = 64
+    train_pairs: int = 512
+    heldout_pairs: int = 256
+    k_coef: float = 1e-4
+    learning_rate: float = 1e-2
+    weight_decay: float = 1e-3
+    b2: float = 0.95
+    init_mean: float = 0.1
+    init_std: float = 0.01
+    temperature: float = 1.0
+    target: float = 0.15
+    slack: float = 0.8
+    ablation: str = "mean"
+    mean_batches: int = 16
+    seed: int = 0
+    batching: str = "auto"
+    cuts: tuple[float, ...] = ()
+    trials: int = 1
+    seeds: int = 1
+    edge_steps: int = 40
+    importance_pairs: int = 64
+    importance_nodes: int = 64
+
+    def __post_init__(self) -> None:
+        for field in ("steps", "batch_pairs", "train_pairs", "heldout_pairs", "learning_rate"):
+            check_positive(f"prune.{field}", getattr(self, field))
+        check_positive("prune.importance_pairs", self.importance_pairs)
+        for field in ("edge_steps", "importance_nodes"):
+            check_not_negative(f"prune.{field}", getattr(self, field))
+        for field in ("temperature", "target", "mean_batches", "trials", "seeds"):
+            check_positive(f"prune.{field}", getattr(self, field))
+        if any(not 0 < cut < 1 for cut in self.cuts) or list(self.cuts) != sorted(set(self.cuts)):
+            raise ConfigError(f"prune.cuts is {self.cuts}; give increasing shares of the steps, in (0, 1)")
+        check_fraction("prune.slack", self.slack)
+        check_decay("prune.b2", self.b2)
+        for field in ("k_coef", "weight_decay", "init_std"):
+            check_not_negative(f"prune.{field}", getattr(self, field))
+        if not self.tasks:
+            raise ConfigError("prune.tasks is empty; name at least one task")
+        check_choice("prune.ablation", self.ablation, ABLATIONS)
+        check_choice("prune.batching", self.batching, BATCHINGS)
+        check_seed("prune.seed", self.seed)

@@ -1,0 +1,40 @@
+"""All sections of a run's configuration together."""
+
+import dataclasses
+
+from circuits_jax.config.audit import AuditConfig
+from circuits_jax.config.bridge import BridgeConfig
+from circuits_jax.config.data import DataConfig
+from circuits_jax.config.mesh import MeshConfig
+from circuits_jax.config.model import ModelConfig
+from circuits_jax.config.optimizer import OptimizerConfig
+from circuits_jax.config.profiling import ProfileConfig
+from circuits_jax.config.prune import PruneConfig
+from circuits_jax.config.sparsity import SparsityConfig
+from circuits_jax.config.steer import SteerConfig
+from circuits_jax.config.train import TrainConfig
+from circuits_jax.storage.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    sparsity: SparsityConfig = SparsityConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+    mesh: MeshConfig = MeshConfig()
+    profile: ProfileConfig = ProfileConfig()
+    prune: PruneConfig = PruneConfig()
+    audit: AuditConfig = AuditConfig()
+    bridge: BridgeConfig = BridgeConfig()
+    steer: SteerConfig = SteerConfig()
+
+    def __post_init__(self) -> None:
+        if self.profile.steps and self.profile.steps[1] > self.train.steps:
+            raise ConfigError(
+                f"profile.steps is {self.profile.steps}, but train.steps is {self.train.steps}; "
+                "trace steps that are taken"
+            )

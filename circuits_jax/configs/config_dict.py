@@ -1,0 +1,22 @@
+"""Dataclasses as ConfigDicts, whose values flags can set."""
+
+import dataclasses
+import typing
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+
+def to_config_dict(config: Any) -> ConfigDict:
+    """A dataclass as a ConfigDict, so that flags can set its values; None becomes a typed placeholder."""
+    hints = typing.get_type_hints(type(config))
+    values = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            value = to_config_dict(value)
+        elif value is None:
+            kind = next(t for t in typing.get_args(hints[field.name]) if t is not type(None))
+            value = config_dict.placeholder(kind)
+        values[field.name] = value
+    return ConfigDict(values)

@@ -1,0 +1,82 @@
+"""Configurations by name: one that comes with the library, or a file of the user's."""
+
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from circuits_jax.config import Config, from_dict
+from circuits_jax.storage.errors import ConfigError, UserError
+
+SHIPPED = Path(__file__).parent
+# Configurations lay here in the repository before they came with the library.
+_EARLIER = Path("experiments/configs")
+_HELPERS = ("__init__", "config_dict", "figures", "finding", "paper", "variants")
+
+
+def shipped_names() -> tuple[str, ...]:
+    """Names of the configurations that come with the library."""
+    return tuple(sorted(path.stem for path in SHIPPED.glob("*.py") if path.stem not in _HELPERS))
+
+
+def config_file(name: str) -> str:
+    """The file of the configuration `name`, with what stands after a colon kept: "quickstart", "mine.py:3".
+
+    Raises:
+      ConfigError: if no shipped configuration and no file is called so.
+    """
+    found, colon, variant = name.partition(":")
+    path = Path(found)
+    if path.is_file():
+        return name
+    stem = path.stem if path.parent == _EARLIER and path.suffix == ".py" else found
+    if stem in shipped_names():
+        return f"{SHIPPED / stem}.py{colon}{variant}"
+    raise ConfigError(
+        f"there is no configuration {found!r}; name a file, or one that comes with the library: "
+        f"{', '.join(shipped_names())}"
+    )
+
+
+def load_config(name: str, settings: Mapping[str, Any] | None = None) -> Config:
+    """A configuration, with single settings changed.
+
+        load_config("quickstart", {"train.steps": 8000, "data.roots": ("/my/code",)})
+
+    Args:
+      name: One that comes with the library (`shipped_names`), or a Python file with a `get_config()`; what
+        stands after a colon is its argument, as in "expansion_sweep:3".
+      settings: {"section.field": value}.
+
+    Returns:
+      The checked configuration.
+
+    Raises:
+      ConfigError: if there is no such configuration, its file cannot be run, a setting is unknown, or a value
+        cannot be used.
+    """
+    path, _, variant = config_file(name).partition(":")
+    values = _run(path, variant)
+    for dotted, value in (settings or {}).items():
+        section, dot, field = dotted.partition(".")
+        if not dot or not isinstance(values.get(section), dict):
+            known = ", ".join(values)
+            raise ConfigError(f"unknown setting {dotted!r}; write SECTION.FIELD, the sections are {known}")
+        values[section][field] = value
+    return from_dict(Config, values)
+
+
+def _run(path: str, variant: str) -> dict[str, Any]:
+    """What the `get_config` of a file gives, as nested tables."""
+    spec = importlib.util.spec_from_file_location(f"circuits_jax_config_{Path(path).stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"the configuration {path} is no Python file; name one ending in .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        found = module.get_config(variant) if variant else module.get_config()
+    except UserError:
+        raise
+    except Exception as error:  # the user's own code may raise whatever it likes
+        raise ConfigError(f"the configuration {path} fails: {type(error).__name__}: {error}") from error
+    return found.to_dict()

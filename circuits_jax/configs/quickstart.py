@@ -1,0 +1,29 @@
+"""The quickstart: a small weight-sparse model and its circuits in about ten minutes on two cores.
+
+Two layers of d_model 128, 1 weight in 32 kept at the end, AbsTopK 1/4, on the standard library with a quarter
+of the windows from small generated programs.  `python -m circuits_jax quickstart` is all it takes;
+docs/results.md says what was tried on the way to these settings and what comes out.
+"""
+
+from ml_collections import ConfigDict
+
+from circuits_jax.config import Config, DataConfig, PruneConfig, TrainConfig
+from circuits_jax.configs.config_dict import to_config_dict
+
+
+def get_config() -> ConfigDict:
+    """The configuration, for --config=FILE."""
+    config = Config(
+        data=DataConfig(generated_share=0.25),
+        train=TrainConfig(
+            steps=4000,
+            batch_size=8,
+            bigram_prior=300.0,
+            log_every=20,
+            eval_every=400,
+            eval_batches=16,
+            checkpoint_every=500,
+        ),
+        prune=PruneConfig(steps=200, k_coef=5e-4, train_pairs=192),
+    )
+    return to_config_dict(config)

@@ -1,0 +1,68 @@
+"""Files that are either whole or absent, in a local folder or in a bucket (`gs://...`)."""
+
+import contextlib
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.paths import is_remote
+
+
+@contextlib.contextmanager
+def write_aside(path: Path) -> Iterator[BinaryIO]:
+    """Opens a binary file that becomes `path` only when the block ends without an error."""
+    if is_remote(path):  # an object of a bucket appears whole or not at all, and cannot be renamed
+        content = io.BytesIO()
+        yield content
+        path.write_bytes(content.getvalue())
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(aside, "wb") as file:
+            yield file
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes `values` as indented JSON, whole or not at all."""
+    with write_aside(path) as file:
+        file.write(json.dumps(values, indent=1).encode() + b"\n")
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of `path`.
+
+    Raises:
+      CheckpointError: if it is missing, unreadable or empty.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not content:
+        raise CheckpointError(f"{path} is empty (0 bytes); download or export it again")
+    return content
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`.
+
+    Raises:
+      CheckpointError: if the file cannot be read or holds no JSON object.
+    """
+    try:
+        values = json.loads(read_bytes(path).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path} holds a JSON {type(values).__name__}; it must hold an object")
+    return values

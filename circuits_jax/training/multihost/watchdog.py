@@ -1,0 +1,172 @@
+"""Notices that a process of the run is gone, says so, and ends this one too.
+
+Every process but process 0 holds a connection to process 0, over which both send a byte every few seconds.  A
+process that is killed closes its connection at once, a machine that is gone falls silent; process 0 passes on
+to the others who it was.  Collectives would wait for a lost process for ever, and JAX itself ends a process
+from C++ after a while, with nothing that a person could read.
+"""
+
+import contextlib
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from circuits_jax.storage.errors import ProcessError
+
+BEAT_SECONDS = 2.0
+SILENCE_SECONDS = 45.0  # long calls, such as a tokenizer's training, may hold Python's lock for a while
+VERDICT_SECONDS = 5.0
+_ALIVE, _LEAVING, _LOST = b".", b"q", b"l"
+_TOKEN_BYTES = 16
+
+
+def end_process(message: str) -> None:
+    """Prints `message` as an error and ends this process at once, whatever its other threads wait for."""
+    print(f"\nerror: {message}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+class Watchdog:
+    """Watches the other processes of the run from its making until `close`.
+
+    Args:
+      host: Where the others reach process 0; None lets process 0 say.
+      end: Called with one line when a process is gone; does not return.
+    """
+
+    def __init__(self, host: str | None = None, end: Callable[[str], None] = end_process):
+        self._end, self._closing = end, threading.Event()
+        self._links: dict[int, socket.socket] = {}
+        self._watchers: list[threading.Thread] = []
+        if jax.process_count() == 1:
+            return
+        if jax.process_index() == 0:
+            self._listen()
+        else:
+            self._connect(host)
+        for index, link in self._links.items():
+            link.settimeout(SILENCE_SECONDS)
+            self._watchers.append(threading.Thread(target=self._watch, args=(index, link), daemon=True))
+            self._watchers[-1].start()
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def close(self) -> None:
+        """Leaves in peace: the others do without this process; process 0 waits until all have left."""
+        self._closing.set()
+        self._send(_LEAVING)
+        if jax.process_index() == 0:
+            for watcher in self._watchers:
+                watcher.join(SILENCE_SECONDS)
+
+    def abandon(self) -> None:
+        """Leaves in trouble: the others notice, and end."""
+        self._closing.set()
+        for link in self._links.values():
+            with contextlib.suppress(OSError):  # the other end may have closed it already
+                link.shutdown(socket.SHUT_RDWR)
+
+    def _listen(self) -> None:
+        server = socket.create_server(("", 0), backlog=jax.process_count())
+        token = secrets.token_bytes(_TOKEN_BYTES)
+        _share(_own_address(), server.getsockname()[1], token)
+        server.settimeout(SILENCE_SECONDS)
+        while len(self._links) < jax.process_count() - 1:
+            try:
+                link, _ = server.accept()
+                link.settimeout(SILENCE_SECONDS)
+                hello = _receive(link, _TOKEN_BYTES + 4)
+            except OSError as error:
+                raise ProcessError("not every process has connected to process 0's watchdog") from error
+            if hello[:_TOKEN_BYTES] == token:
+                self._links[int.from_bytes(hello[_TOKEN_BYTES:], "big")] = link
+        server.close()
+
+    def _connect(self, host: str | None) -> None:
+        address, port, token = _share("", 0, bytes(_TOKEN_BYTES))
+        try:
+            link = socket.create_connection((host or address, port), timeout=SILENCE_SECONDS)
+        except OSError as error:
+            raise ProcessError(
+                f"process 0's watchdog cannot be reached at {host or address}:{port} "
+                f"({error.strerror or error})"
+            ) from error
+        link.sendall(token + jax.process_index().to_bytes(4, "big"))
+        self._links[0] = link
+
+    def _beat(self) -> None:
+        while not self._closing.wait(BEAT_SECONDS):
+            self._send(_ALIVE)
+
+    def _send(self, message: bytes) -> None:
+        for link in self._links.values():
+            try:
+                link.sendall(message)
+            except OSError:
+                continue  # whoever watches this link tells of it
+
+    def _watch(self, index: int, link: socket.socket) -> None:
+        """Reads what the process `index` sends until it leaves or is lost."""
+        while True:
+            try:
+                message = _receive(link, 1)
+                lost = int.from_bytes(_receive(link, 4), "big") if message == _LOST else index
+            except OSError as error:
+                return self._lost(index, "is gone" if not isinstance(error, TimeoutError) else "is silent")
+            if message == _LEAVING:
+                return None
+            if message == _LOST:
+                return self._lost(lost, "is gone")
+
+    def _lost(self, index: int, how: str) -> None:
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self._send(_LOST + index.to_bytes(4, "big"))
+        self._end(
+            f"process {index} of {jax.process_count()} {how}: its own output says why; "
+            f"process {jax.process_index()} ends too; "
+            "the same command on all of them goes on from the newest checkpoint"
+        )
+
+
+def wait_for_verdict() -> None:
+    """Gives the watchdog time to find out whether a failed exchange means that a process is gone."""
+    time.sleep(VERDICT_SECONDS)
+
+
+def _share(address: str, port: int, token: bytes) -> tuple[str, int, bytes]:
+    """Process 0's arguments, on every process."""
+    row = np.zeros(64 + _TOKEN_BYTES + 4, np.uint8)
+    packed = address.encode().ljust(64, b"\0") + token + port.to_bytes(4, "big")
+    row[:] = np.frombuffer(packed, np.uint8)
+    data = bytes(np.asarray(multihost_utils.broadcast_one_to_all(row)).astype(np.uint8))
+    token, port = data[64:-4], int.from_bytes(data[-4:], "big")
+    return data[:64].rstrip(b"\0").decode(), port, token
+
+
+def _own_address() -> str:
+    """This machine's address on the network that leads elsewhere, or the loopback if none does."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("10.255.255.255", 1))  # sends nothing
+            return probe.getsockname()[0]
+        except OSError:
+            return "127.0.0.1"
+
+
+def _receive(link: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        part = link.recv(count - len(data))
+        if not part:
+            raise ConnectionError("closed")
+        data += part
+    return data

@@ -1,0 +1,139 @@
+"""Seconds of one pruning step, with and without each thing that is to make it faster.
+
+    python -m experiments.prune_speed --workdir=runs/speed --length=64
+
+Random weights of config S by default (2 layers, d_model 256, 1024 neurons); 64 pairs, that is 128 sequences.
+The ways take turns in one process, so that other load on the machine meets all of them alike; processor
+seconds, of all threads, stand beside wall seconds.
+"""
+
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from circuits_jax.circuits.ablation.pairs import pair_difference
+from circuits_jax.circuits.masks import full_masks
+from circuits_jax.circuits.pruning.compaction import capacities, compact, masked_difference
+from circuits_jax.circuits.pruning.fit import Batch, FitRun, Fitter, Loss, start_fit
+from circuits_jax.circuits.pruning.runner import replicate
+from circuits_jax.circuits.pruning.taus import Taus, init_taus
+from circuits_jax.config import ModelConfig, PruneConfig
+from circuits_jax.model.sites import node_sites
+from circuits_jax.model.taps import mix
+from circuits_jax.model.transformer import Transformer, init_params
+from circuits_jax.tasks.metrics import loss_of_difference, task_loss
+from experiments import common
+
+_LENGTH = flags.DEFINE_integer("length", 24, "Tokens of a prompt.", lower_bound=2)
+_D_MODEL = flags.DEFINE_integer(
+    "d_model", 256, "Width of the residual stream; a multiple of 16.", lower_bound=16
+)
+
+PAIRS = 64
+STEPS = 4  # in one call
+# What a cut leaves of all nodes after these shares of a run (of single_double_quote at d_model 128).
+STAGES = {"cut at 0.15": 0.17, "cut at 0.3": 0.10, "cut at 0.6": 0.05}
+
+Row = dict[str, str | float]
+
+
+def main() -> None:
+    """The command."""
+    prune = common.read_config().prune
+    config = ModelConfig(d_model=_D_MODEL.value, n_ctx=max(128, _LENGTH.value))
+    ways = build_ways(config, prune, _LENGTH.value)
+    common.report(measure(ways, flags.FLAGS.repeats), common.workdir() / "prune_speed.json")
+
+
+def build_ways(config: ModelConfig, prune: PruneConfig, length: int) -> dict[str, Callable[[], object]]:
+    """Functions that make one step, by name."""
+    model, params = Transformer(config), init_params(config, jax.random.key(0))
+    means = {site: np.zeros(width, np.float32) for site, width in node_sites(config).items()}
+    host = jax.tree.map(np.asarray, params)
+    shared = replicate((host, means), jax.devices())
+    run = _run(config, prune, length)
+
+    def plain(shared: tuple, own: tuple, kept: Taus, batch: tuple) -> jax.Array:
+        del own
+        return loss_of_difference(pair_difference(model, shared[0], *batch, tap=mix(kept, shared[1])))
+
+    def everywhere(shared: tuple, own: tuple, kept: Taus, batch: tuple) -> jax.Array:
+        del own
+        tokens, last, answers = batch
+        tokens = tokens.reshape(-1, tokens.shape[-1])
+        logits, _ = model.apply(shared[0], tokens, tap=mix(kept, shared[1]))
+        return task_loss(logits[jnp.arange(len(tokens)), jnp.repeat(last, 2)], answers)
+
+    def tapped(shared: tuple, own: tuple, kept: Taus, batch: tuple) -> jax.Array:
+        return loss_of_difference(masked_difference(model, shared, own, kept, batch))
+
+    fitter = Fitter(tapped, prune, jax.devices())
+    runs = {"AbsTopK in the cache": run}
+    for name, share in STAGES.items():
+        stays = _some(config, share)
+        own = compact(config, host, means, stays, capacities(config, [stays]))
+        runs[name] = run._replace(own=own)
+    whole = {"logits at every position": everywhere, "as the network is": plain}
+    slow = {name: Fitter(loss, prune, jax.devices()) for name, loss in whole.items()}
+    return (
+        _gradients(plain, jax.tree.map(jnp.asarray, (host, means)), full_masks(config), run.data)
+        | {name: lambda one=one: one.fit(shared, [run], STEPS) for name, one in slow.items()}
+        | {name: lambda one=one: fitter.fit(shared, [one], STEPS) for name, one in runs.items()}
+    )
+
+
+def measure(ways: dict[str, Callable[[], object]], repeats: int) -> list[Row]:
+    """Least and median seconds of each way, after one call that compiles it."""
+    rows: dict[str, Row] = {}
+    for name, step in ways.items():
+        began = time.perf_counter()
+        step()
+        rows[name] = {"way": name, "first call": time.perf_counter() - began}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, step in ways.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            step()
+            spent = time.perf_counter() - wall, time.process_time() - cpu
+            seconds[name].append(tuple(x / STEPS for x in spent))
+    for name, pairs in seconds.items():
+        for at, kind in enumerate(("wall", "processor")):
+            values = [pair[at] for pair in pairs]
+            rows[name] |= {f"{kind} min": min(values), f"{kind} median": float(np.median(values))}
+    return list(rows.values())
+
+
+def _gradients(loss: Loss, shared: tuple, kept: Taus, batch: Batch) -> dict[str, Callable[[], object]]:
+    """What a step spends on its gradient alone, on one device, and what the weights' gradient would add."""
+
+    def way(wanted: tuple[int, ...]) -> Callable[[], object]:
+        gradient = jax.jit(jax.grad(lambda kept, shared: loss(shared, (), kept, batch), wanted))
+        return lambda: [jax.block_until_ready(gradient(kept, shared)) for _ in range(STEPS)]
+
+    return {
+        "one device, gradient of masks and weights": way((0, 1)),
+        "one device, gradient of masks": way((0,)),
+    }
+
+
+def _run(config: ModelConfig, prune: PruneConfig, length: int) -> FitRun:
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, config.vocab_size, (PAIRS, 2, length)).astype(np.int32)
+    answers = np.tile(np.int32([3, 4]), (PAIRS, 1))
+    taus = init_taus(config, prune, jax.random.PRNGKey(0))
+    data = (tokens, np.full(PAIRS, length - 1, np.int32), answers)
+    return start_fit(prune, taus, jax.random.PRNGKey(1), data)
+
+
+def _some(config: ModelConfig, share: float) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(1)
+    return {site: (rng.random(len(x)) < share).astype(np.float32) for site, x in full_masks(config).items()}
+
+
+if __name__ == "__main__":
+    flags.DEFINE_integer("repeats", 7, "Measured steps of each way.", lower_bound=1)
+    common.run(main)

@@ -1,0 +1,115 @@
+"""Context dilution on the planted bracket network: predicted from short lists, measured on long ones."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from circuits_jax.circuits.attack.attack import ELSEWHERE, PLACEBO, UNDONE, Attack, plant_target, summarize
+from circuits_jax.circuits.attack.dilution import Dilution
+from circuits_jax.circuits.circuit import Node
+from circuits_jax.circuits.planted import plant
+from circuits_jax.storage.errors import CircuitError
+
+LISTS, ELEMENTS = 24, [0, 4, 16]
+
+
+@pytest.fixture(scope="module")
+def target():
+    return plant_target(LISTS, room=32)
+
+
+@pytest.fixture(scope="module")
+def attack(target):
+    return Attack(target, ELEMENTS)
+
+
+@pytest.fixture(scope="module")
+def rows(attack):
+    return attack.rows()
+
+
+def chosen(rows, arm, prompts="A"):
+    return [row for row in rows if row["arm"] == arm and row["prompts"] == prompts]
+
+
+def test_long_lists_fail_and_so_do_tokens_elsewhere_that_a_uniform_head_averages_too(rows):
+    for arm in ("words in the list", ELSEWHERE):
+        accuracy = [row["accuracy"] for row in chosen(rows, arm)]
+        assert accuracy[0] == 1 and accuracy[-1] == 0
+        assert [row["tokens added"] for row in chosen(rows, arm)] == ELEMENTS
+
+
+def test_the_shallow_lists_and_the_undone_long_ones_do_not(rows):
+    assert all(row["accuracy"] == 1 for row in chosen(rows, "words in the list", "B"))
+    assert all(row["accuracy"] == 1 for row in chosen(rows, UNDONE))
+    assert chosen(rows, PLACEBO)[-1]["accuracy"] == 0
+
+
+def test_the_score_falls_as_one_over_the_number_of_tokens(rows, target):
+    """The planted head is uniform (its sink is exp(-4) of a token): N tokens' values are shared by N + n."""
+    tokens = target.short.last + 1.0
+    brackets = {site: mask for site, mask in target.masks.items() if site.endswith("attn.v") and mask.any()}
+    assert list(brackets) == ["0.attn.v"]
+    for row in chosen(rows, "words in the list"):
+        law = (1 / (tokens + row["tokens added"])).mean() / (1 / tokens).mean()
+        assert row["score"] == pytest.approx(law, rel=0.01)
+        assert row["score predicted"] == pytest.approx(row["score"], rel=1e-3)
+
+
+def test_logits_of_long_lists_are_predicted_from_short_ones(rows):
+    for row in chosen(rows, "words in the list") + chosen(rows, "words in the list", "B"):
+        assert row["difference predicted"] == pytest.approx(row["difference"], abs=0.3)
+        assert row["accuracy predicted"] == pytest.approx(row["accuracy"], abs=0.1)
+        assert row["difference low"] <= row["difference"] <= row["difference high"]
+
+
+def test_the_summary_says_so(rows, attack):
+    told = summarize(rows)
+    assert told["attack"] == "words in the list, against deep lists (prompts A)"
+    assert told["verdict"].startswith("context dilution")
+    head = next(node.index for node in plant("brackets", 0, 1, 1).nodes if node.site == "0.attn.v") // 16
+    assert attack.heads().startswith(f"0.{head} averages 1")
+
+
+@pytest.mark.parametrize(
+    ("arm", "place", "interval", "words"),
+    [
+        ("words in the list", 0, (0.4, 0.6), "does not know the short lists"),
+        ("words in the list", -1, (0.9, 1.0), "answered as well"),
+        (UNDONE, -1, (0.0, 0.2), "does not cure"),
+        (PLACEBO, -1, (1.0, 1.0), "other channels cures it as well"),
+    ],
+)
+def test_the_verdict_needs_every_control(rows, arm, place, interval, words):
+    falsified = [dict(row) for row in rows]
+    row = chosen(falsified, arm)[place]
+    row["accuracy low"], row["accuracy high"] = interval
+    verdict = summarize(falsified)["verdict"]
+    assert verdict.startswith("not shown") and words in verdict
+
+
+def test_a_prediction_that_fails_for_a_control_counts_against_the_attack(rows):
+    falsified = [dict(row) for row in rows]
+    chosen(falsified, ELSEWHERE)[-1]["accuracy"] = 0.75
+    verdict = summarize(falsified)["verdict"]
+    assert verdict.startswith("not shown") and f"{ELSEWHERE} (accuracy 0.75, predicted 0.00)" in verdict
+
+
+def test_a_circuit_without_value_channels_averages_nothing(target):
+    masks = {site: np.zeros_like(mask) for site, mask in target.masks.items()}
+    with pytest.raises(CircuitError, match="no value channel"):
+        Dilution(target.model, target.params, masks, target.means, 16)
+
+
+def test_channels_that_pass_nothing_are_refused(target):
+    """A value channel of the network that no bracket reaches: what it passes is alike in A and B."""
+    kernel = target.params["h_0"]["attn"]["c_attn"]["kernel"]
+    size = target.model.config.d_attn
+    blank = np.flatnonzero(~kernel[:, 2 * size :].any(axis=0))
+    masks = {site: np.zeros_like(mask) for site, mask in target.masks.items()}
+    node = Node("0.attn.v", int(blank[0]))
+    masks[node.site][node.index] = 1
+    other = dataclasses.replace(target, masks=masks)
+    with pytest.raises(CircuitError, match="tells A from B"):
+        Attack(other, [0, 1])

@@ -1,0 +1,181 @@
+"""The audit on a planted network: what is known to be the circuit is judged faithful, what is not is not."""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from circuits_jax.circuits import graph
+from circuits_jax.circuits.ablation.means import reference_activations
+from circuits_jax.circuits.audit.auditor import STAGES, Auditor, verdict_of
+from circuits_jax.circuits.audit.real_code import Natural
+from circuits_jax.circuits.audit.verdict import FAITHFUL, NO_BETTER, NOT_SHOWN
+from circuits_jax.circuits.circuit import Calibration, Circuit, Node
+from circuits_jax.circuits.planted import plant
+from circuits_jax.config import AuditConfig, to_dict
+
+CONFIG = AuditConfig(pairs=32, draws=4, resamples=200, natural=32)
+PLANTED = plant("quotes", 5, 32, 32)
+CONTROLS = {"empty": {"random model": {"nodes": 1408}}, "seeds": []}
+
+
+@pytest.fixture(scope="module")
+def auditor():
+    """With the two devices that a machine of two cores has."""
+    return Auditor(PLANTED.model, PLANTED.corpus, CONFIG, jax.devices()[:2])
+
+
+@pytest.fixture(scope="module")
+def means():
+    found = reference_activations(PLANTED.model, PLANTED.corpus, "mean")
+    return {site: np.asarray(mean) for site, mean in found.items()}
+
+
+def circuit_of(nodes, means):
+    """A circuit of these nodes and all weights between them, with the identity as calibration."""
+    order = {node: i for i, node in enumerate(sorted(nodes))}
+    nodes = tuple(order)
+    return Circuit(
+        task="quotes",
+        nodes=nodes,
+        edges=graph.edges_of(PLANTED.config, PLANTED.params, nodes),
+        bias_only=(False,) * len(nodes),
+        means=means,
+        ablation="mean",
+        embedding=(),
+        unembedding=(),
+        calibration=Calibration(1.0, 0.0),
+        metrics={},
+        model_config=to_dict(PLANTED.config),
+        model_hash="",
+        tokenizer_hash="",
+        provenance={},
+    )
+
+
+def natural_of(pairs):
+    """The pairs' own prompts as natural positions: the circuit must do there what it does on pairs."""
+    rows = pairs.tokens.reshape(-1, pairs.tokens.shape[-1])
+    second = np.tile([False, True], len(pairs.last))
+    return Natural(pairs.answers[0], rows, np.repeat(pairs.last, 2), second, 999, "it is a prompt")
+
+
+def examine(auditor, circuit, controls=CONTROLS, natural="none were looked for"):
+    report = auditor.audit(circuit, PLANTED.train, PLANTED.heldout, natural)
+    report["controls"] = controls
+    return report, verdict_of(report, circuit.ablation, CONFIG)
+
+
+@pytest.fixture(scope="module")
+def truth(auditor, means):
+    return examine(auditor, circuit_of(PLANTED.nodes, means), natural=natural_of(PLANTED.heldout))
+
+
+def test_the_planted_circuit_is_faithful(truth):
+    report, verdict = truth
+    assert (verdict.verdict, verdict.failed) == (FAITHFUL, ())
+    assert all(criterion.passed and criterion.clear for criterion in verdict.criteria)
+    assert set(report) == {"model", "controls", *STAGES}
+    assert report["model"]["assessment"] == "good"
+
+
+def test_figures_lie_in_their_intervals(truth):
+    def figures(value):
+        if isinstance(value, dict):
+            if {"value", "low", "high"} <= set(value):
+                yield value
+            for item in value.values():
+                yield from figures(item)
+
+    found = list(figures(truth[0]))
+    assert len(found) > 25
+    for figure in found:
+        assert figure["low"] - 1e-9 <= figure["value"] <= figure["high"] + 1e-9
+
+
+def test_the_planted_circuit_fails_without_better_controls(truth):
+    report, _ = truth
+    nodes = len(PLANTED.nodes)
+    equal = {**report, "controls": {"empty": {"random model": {"nodes": 3 * nodes - 1}}}}
+    assert verdict_of(equal, "mean", CONFIG).verdict == NO_BETTER
+    enough = {**report, "controls": {"empty": {"random model": {"nodes": 3 * nodes}}}}
+    assert verdict_of(enough, "mean", CONFIG).verdict == FAITHFUL
+    unknown = verdict_of({**report, "controls": None}, "mean", CONFIG)
+    assert unknown.verdict == NOT_SHOWN and unknown.failed == ("smaller than the control",)
+
+
+def test_whatever_the_reference_the_planted_circuit_is_enough_and_needed(truth):
+    for name, figures in truth[0]["references"].items():
+        assert figures["sufficiency"]["value"] < 0.15, name
+        assert figures["necessity"]["value"] > 0.5, name
+
+
+def test_the_planted_circuit_loses_with_the_model(truth):
+    parts = truth[0]["completeness"]["parts"]
+    assert [part["removed"] for part in parts][0] == 1 and len(parts) == CONFIG.draws
+    assert truth[0]["completeness"]["gap"] < 0.05
+
+
+def test_the_planted_circuit_needs_no_competitors(truth):
+    held = truth[0]["circuit"]["constant_competitors"]
+    assert held["recalibrated_loss"]["value"] < 0.15
+    assert held["accuracy"]["value"] == 1
+
+
+def test_random_circuits_of_its_size_are_nothing(truth):
+    for name in ("random", "matched"):
+        assert len(truth[0]["baselines"][name]["sufficiency"]["draws"]) == CONFIG.draws
+        assert truth[0]["baselines"][name]["sufficiency"]["value"] > 0.5
+        assert truth[0]["baselines"][name]["jaccard"] < 0.4
+
+
+def test_natural_positions_that_are_prompts_are_answered_as_prompts(truth):
+    report = truth[0]
+    for part, natural in (("model", "model"), ("circuit", "circuit")):
+        on_pairs, here = report[part]["heldout"], report["natural"][natural]
+        for name in ("loss", "calibrated_loss", "accuracy"):
+            assert here[name]["value"] == pytest.approx(on_pairs[name]["value"], abs=1e-5)
+    assert report["natural"]["second_answer"] == 0.5
+
+
+def test_the_order_of_a_circuits_sites_decides_nothing(auditor, truth):
+    """A file of arrays keeps none."""
+    means = dict(reversed(auditor.means.items()))
+    circuit = circuit_of(PLANTED.nodes, {site: np.asarray(mean) for site, mean in means.items()})
+    report, _ = examine(auditor, circuit, natural=natural_of(PLANTED.heldout))
+    assert report == truth[0]
+
+
+def test_a_circuit_with_a_node_left_out_is_not_sufficient(auditor, means):
+    last = max(PLANTED.nodes)
+    _, verdict = examine(auditor, circuit_of(set(PLANTED.nodes) - {last}, means))
+    assert verdict.verdict == NOT_SHOWN and "sufficient" in verdict.failed
+
+
+def test_a_circuit_with_an_edge_left_out_is_not_sufficient_but_still_necessary(auditor, means):
+    whole = circuit_of(PLANTED.nodes, means)
+    _, verdict = examine(auditor, dataclasses.replace(whole, edges=whole.edges[:-1]))
+    assert verdict.verdict == NOT_SHOWN and verdict.failed == ("sufficient",)
+
+
+def test_a_random_circuit_of_equal_size_shows_nothing(auditor, means):
+    rng = np.random.default_rng(0)
+    sites = sorted(site for site in means if not site.endswith("attn.y"))
+    nodes = set()
+    while len(nodes) < len(PLANTED.nodes):
+        site = sites[rng.integers(len(sites))]
+        node = Node(site, int(rng.integers(len(means[site]))))
+        nodes |= {node} - set(PLANTED.nodes)
+    report, verdict = examine(auditor, circuit_of(nodes, means))
+    assert verdict.verdict == NOT_SHOWN
+    assert {"sufficient", "necessary", "the answer follows the circuit"} <= set(verdict.failed)
+    assert report["circuit"]["heldout"]["calibrated_loss"]["value"] > 0.9 * math.log(2)
+
+
+def test_the_whole_network_is_no_circuit(auditor, means):
+    """It is enough, needed and followed; only the controls tell that it explains nothing."""
+    every = {Node(s, i) for s, mean in means.items() if not s.endswith("attn.y") for i in range(len(mean))}
+    _, verdict = examine(auditor, circuit_of(every, means))
+    assert verdict.verdict == NO_BETTER

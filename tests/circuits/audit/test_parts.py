@@ -1,0 +1,357 @@
+"""What the audit is made of, each against something known."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from circuits_jax.circuits.ablation import competition
+from circuits_jax.circuits.ablation.means import mean_activations
+from circuits_jax.circuits.audit import random_circuits
+from circuits_jax.circuits.audit.controls import empty_controls, nonsense, other_seeds, random_model
+from circuits_jax.circuits.audit.intervals import Bootstrap, Figure, pair_accuracies, pair_flips, pair_losses
+from circuits_jax.circuits.audit.real_code import find_natural, opening_quotes
+from circuits_jax.circuits.audit.verdict import FAITHFUL, NO_BETTER, NOT_SHOWN, Measurements, assess, decide
+from circuits_jax.circuits.masks import full_masks
+from circuits_jax.circuits.planted import plant
+from circuits_jax.circuits.pruning.jobs import Pruned
+from circuits_jax.config import TOPK_LOCATIONS, AuditConfig, ModelConfig, PruneConfig, SparsityConfig
+from circuits_jax.model.model import Model
+from circuits_jax.model.sites import node_sites
+from circuits_jax.model.transformer import init_params
+from circuits_jax.storage.errors import ConfigError, TaskError
+from circuits_jax.tasks.metrics import loss_of_difference
+from circuits_jax.tasks.task import Pairs
+
+TINY = ModelConfig(n_layer=2, d_model=16, d_head=8, n_ctx=8, vocab_size=12, activation_fraction=0.5)
+SMALL = ModelConfig(n_layer=1, d_model=8, d_head=8, n_ctx=8, vocab_size=12, bigram=False)
+
+
+# Figures.
+
+
+def test_a_bootstrap_interval_is_the_normal_one_of_a_large_sample():
+    values = np.random.default_rng(0).standard_normal(1000)
+    figure = Bootstrap(1000, 4000, 0.95, 0).figure(values)
+    half = 1.96 * values.std() / math.sqrt(1000)
+    assert figure.value == pytest.approx(values.mean())
+    assert (figure.low, figure.high) == pytest.approx(
+        (figure.value - half, figure.value + half), abs=0.15 * half
+    )
+
+
+def test_what_does_not_vary_has_no_width_and_less_confidence_is_narrower():
+    assert Bootstrap(10, 100, 0.95, 0).figure(np.full(10, 0.25)) == Figure(0.25, 0.25, 0.25)
+    values = np.arange(50.0)
+    wide, narrow = (Bootstrap(50, 500, confidence, 0).figure(values) for confidence in (0.99, 0.5))
+    assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
+
+
+def test_scores_of_pairs_are_the_tasks_metrics():
+    difference = np.random.default_rng(0).standard_normal((3, 7, 2))
+    losses = pair_losses(difference, np.array([2.0, 1.0, 0.5]), np.array([0.0, -1.0, 1.0]))
+    for i, (scale, shift) in enumerate(((2.0, 0.0), (1.0, -1.0), (0.5, 1.0))):
+        expected = loss_of_difference(jnp.asarray(scale * difference[i] + shift))
+        assert losses[i].mean() == pytest.approx(float(expected), abs=1e-6)
+    right = np.array([[[1.0, -1.0], [1.0, 1.0], [-1.0, 1.0], [0.0, 0.0]]])
+    np.testing.assert_array_equal(pair_accuracies(right), [[1, 0.5, 0, 0]])
+    np.testing.assert_array_equal(pair_flips(right, -right)[0, :3], [1, 1, 1])
+    assert not pair_flips(right, 3 * right).any()
+
+
+# Baselines.
+
+
+def test_random_circuits_have_the_size_asked_for_and_prefer_live_nodes():
+    live = {"a": np.array([1, 1, 0, 0, 1], np.float32), "b": np.array([0, 1, 1], np.float32)}
+    masks = random_circuits.draw_circuits(live, 3, 50, 0)
+    flat = np.concatenate([masks["a"], masks["b"]], axis=1)
+    assert (flat.sum(axis=1) == 3).all()
+    assert not (flat * (1 - np.concatenate(list(live.values())))).any()
+    assert len(np.unique(flat, axis=0)) > 5
+    seven = random_circuits.draw_circuits(live, 7, 1, 0)  # more than are live
+    assert sum(mask.sum() for mask in seven.values()) == 7
+
+
+def test_matched_circuits_have_the_circuits_size_at_every_site():
+    live = {"a": np.ones(6, np.float32), "b": np.array([1, 0, 0, 0], np.float32)}
+    circuit = {"a": np.eye(6, dtype=np.float32)[:4].sum(0), "b": np.array([0, 1, 1, 0], np.float32)}
+    masks = random_circuits.draw_matched(live, circuit, 20, 0)
+    assert (masks["a"].sum(axis=1) == 4).all() and (masks["b"].sum(axis=1) == 2).all()
+    assert masks["b"][:, 0].all()
+
+
+def test_random_parts_are_parts_from_one_node_to_half():
+    circuit = {"a": np.array([1, 0, 1, 1, 1], np.float32), "b": np.array([0, 1, 1, 1, 1], np.float32)}
+    parts = random_circuits.draw_parts(circuit, 6, 0)
+    sizes = sum(part.sum(axis=1) for part in parts.values())
+    assert sizes.tolist() == sorted(sizes.tolist()) and (sizes[0], sizes[-1]) == (1, 4)
+    assert all((parts[site] <= circuit[site]).all() for site in parts)
+
+
+def test_overlap_is_what_is_in_both_of_what_is_in_either():
+    circuit = {"a": np.array([1, 1, 0, 0]), "b": np.array([1])}
+    other = {"a": np.array([[1, 0, 1, 0], [1, 1, 0, 0]]), "b": np.array([[0], [1]])}
+    np.testing.assert_allclose(random_circuits.overlaps(other, circuit), [1 / 4, 1])
+
+
+def test_live_nodes_hold_the_planted_ones_and_not_all_others():
+    planted = plant("quotes", 1, 8, 8)
+    live = random_circuits.live_nodes(planted.config, planted.params, np.unique(planted.train.answers))
+    assert all(live[node.site][node.index] for node in planted.nodes)
+    share = np.mean(np.concatenate(list(live.values())))
+    assert 0.2 < share < 0.9, share
+
+
+# AbsTopK's competitors.
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits(network, params, tokens, entry=None):
+    """Of the network, or with `entry` of the one without AbsTopK with all nodes kept."""
+    tap = None
+    if entry is not None:
+        tap = competition.constant_competitors(network.config, full_masks(network.config), entry, entry)
+        network = competition.without_topk(network)
+    return network.apply(params, tokens, tap=tap)[0]
+
+
+def loud_model(config, seed):
+    """Initial parameters, larger, so that what AbsTopK drops matters."""
+    params = jax.jit(init_params, static_argnums=0)(config, jax.random.key(seed))
+    return Model(config, jax.tree.map(lambda x: 5 * x, params))
+
+
+@pytest.mark.parametrize("locations", [TOPK_LOCATIONS, ("mlp_in", "resid_post_attn")])
+def test_with_all_nodes_kept_the_model_without_topk_is_the_model(locations):
+    model = loud_model(dataclasses.replace(TINY, activation_locations=locations), 0)
+    network, params = model.network, model.params
+    tokens = np.random.default_rng(0).integers(0, 12, (4, 8))
+    zeros = {site: jnp.zeros(width) for site, width in node_sites(TINY).items()}
+    expected = logits(network, params, tokens)
+    np.testing.assert_allclose(logits(network, params, tokens, zeros), expected, atol=1e-6)
+    without = logits(competition.without_topk(network), params, tokens)
+    assert float(jnp.abs(without - expected).max()) > 1e-3
+
+
+def test_a_removed_node_competes_with_its_constant_and_is_held_at_its_mean():
+    config = dataclasses.replace(TINY, activation_locations=("attn_in",))
+    masks = full_masks(config)
+    masks["0.attn.act_in"][3:] = 0
+    zeros = {site: jnp.zeros(width) for site, width in node_sites(config).items()}
+    x = jnp.arange(1.0, 17.0).reshape(1, 1, 16)
+
+    def found(entry):
+        means = {**zeros, "0.attn.act_in": jnp.full(16, 7.0)}
+        tap = competition.constant_competitors(config, masks, {**zeros, "0.attn.act_in": entry}, means)
+        return np.asarray(tap("0.attn.act_in", x))[0, 0]
+
+    # Eight of sixteen pass: three weak nodes against thirteen constants, which win or lose by their entry.
+    np.testing.assert_array_equal(found(jnp.full(16, 0.5)), [1, 2, 3] + [7] * 13)
+    np.testing.assert_array_equal(found(jnp.full(16, 50.0)), [0, 0, 0] + [7] * 13)
+    np.testing.assert_array_equal(found(jnp.full(16, 2.5).at[9:].set(0)), [0, 2, 3] + [7] * 13)
+
+
+def test_entry_means_are_those_of_the_model_before_the_cut():
+    """Where AbsTopK acts at one place only, all before it is as without, and what it passes is less."""
+    model = loud_model(dataclasses.replace(TINY, activation_locations=("mlp_neuron",)), 1)
+    batches = np.random.default_rng(0).integers(0, 12, (2, 3, 8))
+    entry = competition.entry_means(model, batches)
+    without_topk = Model(competition.without_topk(model.network).config, model.params)
+    open_means = mean_activations(without_topk, batches)
+    means = mean_activations(model, batches)
+    for site in node_sites(TINY):
+        same = open_means if site == "0.mlp.post_act" else means
+        if site != "1.mlp.post_act":
+            np.testing.assert_allclose(entry[site], same[site], atol=1e-6)
+    assert float(jnp.abs(entry["0.mlp.post_act"] - means["0.mlp.post_act"]).max()) > 1e-3
+
+
+# Controls.
+
+
+def test_a_random_model_keeps_what_its_sparsity_says():
+    params = random_model(SMALL, SparsityConfig(target=1 / 8, floor=0), 0)
+    for path in ("c_attn", "c_proj"):
+        kernel = np.asarray(params["h_0"]["attn"][path]["kernel"])
+        assert (kernel != 0).sum() == kernel.size // 8
+    assert (params["ln_f"]["scale"] == 1).all()
+
+
+def riddle(count=400):
+    tokens = np.random.default_rng(0).integers(0, 12, (count, 2, 8)).astype(np.int32)
+    answers = np.tile(np.array([3, 4], np.int32), (count, 1))
+    last = np.full(count, 6, np.int32)
+    return Pairs("riddle", "train", tokens, last, answers, [("a", "b")] * count, 1.0)
+
+
+def test_nonsense_keeps_prompts_and_exchanges_about_half_of_the_answers():
+    pairs, strange = riddle(), nonsense(riddle(), 0)
+    np.testing.assert_array_equal(strange.tokens, pairs.tokens)
+    assert 0.4 < (strange.answers != pairs.answers).any(axis=1).mean() < 0.6
+    assert (np.sort(strange.answers, axis=1) == [3, 4]).all()
+    np.testing.assert_array_equal(nonsense(pairs, 0).answers, strange.answers)
+    assert (nonsense(pairs, 1).answers != strange.answers).any()
+
+
+class FakePruner:
+    """Finds one node a site, and misses with odd seeds and where riddles are nonsense."""
+
+    config = PruneConfig()
+
+    def on(self, subject):
+        assert not np.array_equal(subject.model.params["wte"]["embedding"], 0)
+        return self
+
+    def prune(self, train, heldout, seed=None, allow_unlearned=False):
+        assert allow_unlearned  # else controls would be refused, and show nothing
+        masks = {site: np.eye(width, dtype=np.float32)[0] for site, width in node_sites(SMALL).items()}
+        loss = 0.4 if (seed or 0) % 2 or "nonsense" in train.task else 0.1
+        return Pruned(masks, None, {"heldout/calibrated_loss": loss}, loss < 0.15, False)
+
+
+def test_a_control_that_misses_counts_as_all_nodes():
+    everything = sum(node_sites(SMALL).values())
+    corpus = np.zeros((1, 1, 8), np.int32)
+    model = Model(SMALL, {})
+    found = empty_controls(FakePruner(), model, SparsityConfig(), corpus, (riddle(), riddle()), 0)
+    assert (found["random model"]["nodes"], found["random model"]["outcome"]) == (8, "met")
+    assert (found["nonsense task"]["nodes"], found["nonsense task"]["outcome"]) == (everything, "missed")
+    circuit = {site: np.eye(width, dtype=np.float32)[0] for site, width in node_sites(SMALL).items()}
+    odd, even = other_seeds(FakePruner(), circuit, (riddle(), riddle()), (1, 2))
+    assert (odd["nodes"], odd["outcome"]) == (everything, "missed")
+    assert odd["jaccard"] == pytest.approx(8 / everything)
+    assert (even["nodes"], even["outcome"], even["jaccard"]) == (8, "met", 1)
+
+
+# Verdict.
+
+GOOD = {"sufficiency": 0.1, "necessity": 0.6, "flips_inside": 0.9, "flips_outside": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "control", "verdict", "failed"),
+    [
+        ({}, 300, FAITHFUL, ()),
+        ({}, 30, FAITHFUL, ()),
+        ({}, 29, NO_BETTER, ("smaller than the control",)),
+        ({}, None, NOT_SHOWN, ("smaller than the control",)),
+        ({"sufficiency": 0.16}, 300, NOT_SHOWN, ("sufficient",)),
+        ({"necessity": 0.49}, 300, NOT_SHOWN, ("necessary",)),
+        ({"flips_inside": 0.79}, 300, NOT_SHOWN, ("the answer follows the circuit",)),
+        ({"flips_outside": 0.21}, 300, NOT_SHOWN, ("the answer ignores the rest",)),
+        ({"flips_outside": 0.21}, 20, NOT_SHOWN, ("the answer ignores the rest", "smaller than the control")),
+        ({"sufficiency": math.nan}, 300, NOT_SHOWN, ("sufficient",)),
+    ],
+)
+def test_the_verdict(changes, control, verdict, failed):
+    figures = {name: Figure(value, value - 0.01, value + 0.01) for name, value in (GOOD | changes).items()}
+    found = decide(AuditConfig(), Measurements(**figures, nodes=10, control_nodes=control))
+    assert (found.verdict, found.failed) == (verdict, failed)
+
+
+def test_a_bound_inside_the_interval_is_not_clear():
+    figures = {name: Figure(value, value - 0.06, value + 0.06) for name, value in GOOD.items()}
+    found = decide(AuditConfig(), Measurements(**figures, nodes=10, control_nodes=300))
+    assert [criterion.clear for criterion in found.criteria] == [False, True, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("loss", "assessment"),
+    [(0.15, "good"), (0.151, "mediocre"), (0.593, "mediocre"), (0.594, "at chance"), (math.nan, "at chance")],
+)
+def test_the_full_model_is_assessed(loss, assessment):
+    assert assess(AuditConfig(), loss) == assessment
+
+
+def test_settings_that_cannot_be_used_are_refused():
+    for values in ({"pairs": 7}, {"draws": 0}, {"confidence": 1.5}, {"seeds": -1}, {"sufficient": 0}):
+        (field,) = values
+        with pytest.raises(ConfigError, match=f"audit.{field}"):
+            AuditConfig(**values)
+
+
+# Natural positions.
+
+
+class Letters:
+    """A tokenizer of single characters and triple quotes."""
+
+    _PIECES = ("<eot>", '"""', "'''", *map(chr, range(9, 127)))
+    eot, vocab_size = 0, len(_PIECES)
+
+    def encode(self, text):
+        ids = []
+        while text:
+            size = 3 if text[:3] in self._PIECES[1:3] else 1
+            ids.append(self._PIECES.index(text[:size]))
+            text = text[size:]
+        return ids
+
+    def pieces(self, ids):
+        return [self._PIECES[i] for i in ids]
+
+
+@pytest.mark.parametrize(
+    ("text", "closing"),
+    [
+        ("a = 'b'", [(4, 6)]),
+        ("f(\"it's\", '\"')", [(2, 7), (10, 12)]),
+        (r"'a\'b'", [(0, 5)]),
+        (r"'a\\' + 'b'", [(0, 4), (8, 10)]),
+        ("# don't\nx = ''", [(12, 13)]),
+        ("'#' # '", [(0, 2)]),
+        ("'unended\n''", [(9, 10)]),
+    ],
+)
+def test_closing_quotes_are_told_from_all_others(text, closing):
+    tokens = Letters().encode(text)
+    assert len(tokens) == len(text)
+    opened = opening_quotes(np.array(tokens), Letters())
+    assert [(int(opened[i]), int(i)) for i in np.flatnonzero(opened >= 0)] == closing
+
+
+def test_a_quote_in_a_docstring_is_text_and_end_of_text_ends_all():
+    letters = Letters()
+    docstring = letters.encode('"""it\'s "so"\n""" + \'a\'')
+    opened = opening_quotes(np.array(docstring), letters)
+    assert np.flatnonzero(opened >= 0).tolist() == [11, len(docstring) - 1]
+    cut = np.array([*letters.encode('"""a'), 0, *letters.encode("'b'")])
+    assert np.flatnonzero(opening_quotes(cut, letters) >= 0).tolist() == [5]
+
+
+def pairs_of(answers, count=4):
+    blank = np.zeros((count, 2, 4), np.int32)
+    answers = np.asarray(answers, np.int32)
+    return Pairs("t", "heldout", blank, np.full(count, 3), answers, [("a", "b")] * count, 1.0)
+
+
+def test_natural_positions_of_quotes_close_strings_of_their_own_window():
+    letters = Letters()
+    text = "ab='cd';" + "'efghij" + "kl';xyz="  # the last string begins in another window than it ends
+    windows = np.array(letters.encode(text + "0" * 9)).reshape(2, 16)
+    answers = [letters.encode("\"'")] * 4
+    found = find_natural(pairs_of(answers), letters, windows, 10, 2, 0)
+    assert (found.found, found.at.tolist(), found.second.tolist()) == (1, [5], [True])
+    np.testing.assert_array_equal(found.tokens[0], windows[0, :-1])
+
+
+def test_other_natural_positions_follow_a_token_that_either_answer_follows():
+    windows = np.array([[5, 1, 5, 2, 6, 1, 6, 1, 7, 2, 5, 1]])
+    found = find_natural(pairs_of([[1, 2]] * 4), Letters(), windows, 10, 0, 0)
+    assert found.at.tolist() == [0, 2, 10] and found.second.tolist() == [False, True, False]
+    assert find_natural(pairs_of([[1, 2]] * 4), Letters(), windows, 10, 3, 0).at.tolist() == [10]
+    capped = find_natural(pairs_of([[1, 2]] * 4), Letters(), windows, 2, 0, 0)
+    assert (capped.found, len(capped.at)) == (3, 2)
+
+
+def test_without_natural_positions_there_is_a_reason():
+    windows = np.array([[5, 1, 5, 1, 6, 2, 6]])
+    with pytest.raises(TaskError, match="no position"):
+        find_natural(pairs_of([[1, 2]] * 4), Letters(), windows, 10, 0, 0)
+    with pytest.raises(TaskError, match="vary from pair to pair"):
+        find_natural(pairs_of([[1, 2], [3, 4], [5, 6], [7, 8]]), Letters(), windows, 10, 0, 0)

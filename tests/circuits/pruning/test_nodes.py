@@ -1,0 +1,89 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from circuits_jax.circuits import graph
+from circuits_jax.circuits.ablation.means import Subject, reference_activations
+from circuits_jax.circuits.ablation.pairs import PairBatch
+from circuits_jax.circuits.pruning.nodes import Pruner
+from circuits_jax.config import ModelConfig, PruneConfig
+from circuits_jax.model.model import Model
+from circuits_jax.model.sites import node_sites
+from circuits_jax.model.transformer import init_params
+from circuits_jax.storage.errors import TaskError
+from circuits_jax.tasks.task import Pairs
+from tests.circuits.planted.test_planted import network, pruner, subject
+
+TINY = ModelConfig(n_layer=1, d_model=16, d_head=8, n_ctx=8, vocab_size=12, bigram=False)
+
+
+def random_pairs(count=16):
+    rng = np.random.default_rng(0)
+    return Pairs(
+        task="riddle",
+        split="train",
+        tokens=rng.integers(0, 12, (count, 2, 8)).astype(np.int32),
+        last=np.full(count, 6, np.int32),
+        answers=np.tile(np.array([3, 4], np.int32), (count, 1)),
+        texts=[("a", "b")] * count,
+        continuations=[("c", "d")] * count,
+        survived=1.0,
+    )
+
+
+def one_device():
+    return jax.devices()[:1]
+
+
+def test_a_model_that_knows_nothing_is_refused():
+    model = Model(TINY, init_params(TINY, jax.random.key(0)))
+    means = {site: np.zeros(width, np.float32) for site, width in node_sites(TINY).items()}
+    pruner = Pruner(Subject(model, means), PruneConfig(batch_pairs=8), one_device())
+    with pytest.raises(TaskError) as caught:
+        pruner.prune(random_pairs(), random_pairs())
+    assert "riddle" in str(caught.value) and "0.593" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_attribution_is_the_first_order_change_of_the_loss():
+    config = dataclasses.replace(TINY, activation_fraction=None)
+    params = jax.tree.map(lambda x: 10 * x if x.ndim > 1 else x, init_params(config, jax.random.key(1)))
+    model, pairs = Model(config, params), random_pairs()
+    means = reference_activations(model, pairs.tokens, "mean")
+    pruner = Pruner(Subject(model, means), PruneConfig(batch_pairs=8), one_device())
+    data = PairBatch(pairs.tokens, pairs.last, pairs.answers)
+    kept = {site: np.ones(width, np.float32) for site, width in node_sites(config).items()}
+    found = pruner.attribution(kept, data)
+
+    def loss(masks):
+        difference = np.asarray(pruner._prober.differences(pruner._whole, [(masks, data)])[0], np.float64)
+        return np.logaddexp(0, -difference * [1, -1]).mean()
+
+    for site in kept:
+        index = int(np.abs(found[site]).argmax())
+        less = {**kept, site: kept[site].copy()}
+        less[site][index] = 1 - 1e-2
+        slope = (loss(less) - loss(kept)) / 1e-2
+        assert found[site][index] == pytest.approx(slope, rel=0.05, abs=2e-4), site
+
+
+@pytest.mark.slow
+def test_a_target_that_no_circuit_meets_is_missed_and_all_nodes_are_kept():
+    planted = network("quotes")
+    strict = pruner().on(subject("quotes"))
+    strict.config = dataclasses.replace(strict.config, target=1e-12)
+    pruned = strict.prune(planted.train, planted.heldout)
+    assert not pruned.met_target and pruned.mediocre
+    assert pruned.metrics["nodes"] == sum(node_sites(planted.config).values())
+    assert all(mask.all() for mask in pruned.masks.values())
+
+
+@pytest.mark.slow
+def test_cutting_does_not_change_what_is_found():
+    planted = network("quotes")
+    config = dataclasses.replace(pruner().config, steps=40, cuts=(0.7, 0.9))
+    pruner_ = Pruner(subject("quotes"), config, one_device())
+    pruned = pruner_.prune(planted.train, planted.heldout)
+    assert pruner_._rooms  # something was cut
+    assert set(graph.nodes_of(planted.config, pruned.masks)) == set(planted.nodes)

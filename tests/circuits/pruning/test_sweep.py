@@ -1,0 +1,176 @@
+import io
+import json
+
+import numpy as np
+import pytest
+from tqdm import tqdm
+
+from circuits_jax.circuits.circuit import Calibration
+from circuits_jax.circuits.pruning.fit import settings_of
+from circuits_jax.circuits.pruning.jobs import FitRecord, Fitted, Job, Pruned
+from circuits_jax.circuits.pruning.sweep import Progress, best_first, population, rungs, sweep, total_steps
+from circuits_jax.config import PruneConfig
+from circuits_jax.storage.errors import ConfigError, TaskError
+
+WIDTH = 100
+
+
+class Stub:
+    """Stands in for a pruner: the nodes a run needs depend on its learning rate, seed and steps alone."""
+
+    devices = 2
+
+    def __init__(self, config, knows=lambda task: True, meets=lambda job: True):
+        self.config, self.knows, self.meets, self.fitted, self.finished = config, knows, meets, [], []
+
+    def job(self, train, heldout):
+        return Job(train, (np.zeros((2, 2, len(train))),), (), np.zeros(1), 0, settings_of(self.config))
+
+    def assess(self, job):
+        return {"full/heldout/calibrated_loss": 0.1 if self.knows(job.task) else 0.69}
+
+    def fit(self, jobs, watch, together):
+        self.fitted.append([(job.task, int(job.settings.steps), job.seed) for job in jobs])
+        assert len({job.length for job in jobs}) == len({int(job.settings.steps) for job in jobs}) == 1
+        watch(int(jobs[0].settings.steps) * len(jobs), "fitting")
+        return [Fitted({}, (FitRecord(int(job.settings.steps), 9, 0.1),)) for job in jobs]
+
+    def discretise(self, jobs, fitted, watch):
+        return [self.mask(self.needed(job)) for job in jobs]
+
+    def finish(self, job, kept, full, watch, history):
+        assert history == (FitRecord(self.config.steps, 9, 0.1),)  # of whole runs
+        self.finished.append((job.task, job.seed))
+        nodes = self.needed(job) - 1
+        met = self.meets(job)
+        return Pruned(
+            self.mask(nodes), Calibration(1.0, 0.0), {"heldout/calibrated_loss": nodes / 100}, met, False
+        )
+
+    def needed(self, job):
+        return 20 + int(40 * abs(job.settings.learning_rate - 0.02)) + 3 * job.seed + len(job.task)
+
+    def mask(self, nodes):
+        return {"site": np.repeat(np.float32([1, 0]), [nodes, WIDTH - nodes])}
+
+
+def run(stub, store, tasks=("quote",)):
+    progress = Progress(tqdm(total=len(tasks) * total_steps(stub.config), file=io.StringIO()))
+    pairs = {task: (task, task) for task in tasks}
+    return dict(sweep(stub, pairs, store, progress)), progress
+
+
+def nodes_of(found):
+    return int(found.masks["site"].sum())
+
+
+def test_a_population_begins_with_the_settings_and_is_the_same_again():
+    config = PruneConfig(trials=5, seeds=2, seed=7)
+    members = population(config)
+    assert len(members) == 10 and members == population(config)
+    assert [member.seed for member in members] == [7, 8] * 5
+    assert members[0].settings == members[1].settings == settings_of(config)
+    assert len({member.settings for member in members}) == 5
+    for member in members:
+        assert 1 / 8 <= member.settings.k_coef / config.k_coef <= 8
+        assert 1 / 3 <= member.settings.learning_rate / config.learning_rate <= 3
+        assert member.settings.steps == config.steps
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (1, [(1, 200)]),
+        (2, [(2, 100), (1, 200)]),
+        (3, [(3, 100), (2, 200)]),
+        (4, [(4, 50), (2, 100), (1, 200)]),
+        (8, [(8, 50), (4, 100), (2, 200)]),
+        (9, [(9, 50), (5, 100), (3, 200)]),
+    ],
+)
+def test_rungs_double_in_length_and_halve_in_members(count, expected):
+    assert rungs(count, 200) == expected
+    assert total_steps(PruneConfig(trials=count, steps=200)) == sum(n * steps for n, steps in expected)
+
+
+def test_a_sweep_keeps_the_best_of_each_rung(tmp_path):
+    stub = Stub(PruneConfig(trials=4, seeds=2, steps=40))
+    found, progress = run(stub, tmp_path)
+    assert [len(fit) for fit in stub.fitted] == [8, 4, 2]
+    assert [fit[0][1] for fit in stub.fitted] == [10, 20, 40]
+    everyone = [
+        stub.needed(stub.job("quote", None)._replace(seed=m.seed, settings=m.settings))
+        for m in population(stub.config)
+    ]
+    assert nodes_of(found["quote"]) == min(everyone) - 1
+    assert progress.bar.n == progress.bar.total == total_steps(stub.config)
+    assert progress.best == {"quote": min(everyone) - 1}
+
+
+def test_one_trial_is_one_whole_run(tmp_path):
+    stub = Stub(PruneConfig(steps=40))
+    run(stub, tmp_path)
+    assert stub.fitted == [[("quote", 40, 0)]]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_sweep_goes_on_to_the_same_end(tmp_path):
+    config = PruneConfig(trials=4, steps=40)
+    whole, _ = run(Stub(config), tmp_path / "whole", ("quote", "bracket"))
+
+    class Killed(Stub):
+        def fit(self, jobs, watch, together):
+            if len(self.fitted) == 4:
+                raise KeyboardInterrupt
+            return super().fit(jobs, watch, together)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Killed(config), tmp_path / "killed", ("quote", "bracket"))
+    again = Stub(config)
+    found, progress = run(again, tmp_path / "killed", ("bracket",))  # the other one's circuit is there
+    assert [fit[0][1] for fit in again.fitted] == [20, 40]  # its first rung was finished
+    assert nodes_of(found["bracket"]) == nodes_of(whole["bracket"])
+    assert progress.bar.n == progress.bar.total
+
+
+def test_scores_of_other_pairs_or_settings_are_not_taken(tmp_path):
+    run(Stub(PruneConfig(trials=2, steps=40)), tmp_path)
+    files = set(tmp_path.iterdir())
+    assert [len(json.loads(file.read_text())) for file in files] == [2]
+    run(Stub(PruneConfig(trials=2, steps=40, k_coef=1e-3)), tmp_path)
+    run(Stub(PruneConfig(trials=2, steps=40)), tmp_path, ("other quote",))
+    assert len(set(tmp_path.iterdir())) == 3
+
+
+def test_a_task_the_model_does_not_know_is_refused_and_the_others_go_on(tmp_path):
+    stub = Stub(PruneConfig(steps=40), knows=lambda task: task != "riddle")
+    found, progress = run(stub, tmp_path, ("riddle", "quote"))
+    assert isinstance(found["riddle"], TaskError) and "riddle" in str(found["riddle"])
+    assert nodes_of(found["quote"]) > 0
+    assert progress.bar.n == progress.bar.total
+
+
+def test_a_circuit_that_holds_the_target_is_kept_before_a_smaller_one(tmp_path):
+    config = PruneConfig(seeds=8, steps=40)
+    stub = Stub(config, meets=lambda job: job.seed == 1)
+    found, progress = run(stub, tmp_path)
+    assert stub.finished == [("quote", 0), ("quote", 1)]
+    assert found["quote"].met_target and nodes_of(found["quote"]) == 27
+    missed, _ = run(Stub(config, meets=lambda job: False), tmp_path)
+    assert not missed["quote"].met_target and nodes_of(missed["quote"]) == 24
+
+
+def test_the_earlier_is_the_better_of_equals():
+    assert best_first([3, 1, 2, 1]) == [1, 3, 2, 0]
+
+
+@pytest.mark.parametrize("field", ["trials", "seeds"])
+def test_fewer_than_one_is_refused(field):
+    with pytest.raises(ConfigError, match=f"prune.{field} is 0"):
+        PruneConfig(**{field: 0})
+
+
+@pytest.mark.parametrize("cuts", [(0.5, 0.2), (0.0,), (1.0,), (0.5, 0.5)])
+def test_cuts_that_do_not_increase_within_the_run_are_refused(cuts):
+    with pytest.raises(ConfigError, match=r"prune\.cuts"):
+        PruneConfig(cuts=cuts)

@@ -1,0 +1,95 @@
+"""The names that people import: there, lazy, seen by type checkers, and without side effects."""
+
+import ast
+import importlib
+import importlib.metadata
+import json
+import pathlib
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+import circuits_jax
+
+
+def run(code: str) -> str:
+    """What a fresh interpreter prints."""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_every_name_resolves_and_an_unknown_one_does_not():
+    for name in circuits_jax.__all__:
+        assert getattr(circuits_jax, name) is not None
+    assert set(dir(circuits_jax)) == set(circuits_jax.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        circuits_jax.trian  # noqa: B018
+
+
+def test_type_checkers_see_the_names_that_resolve():
+    tree = ast.parse(pathlib.Path(circuits_jax.__file__).read_text("utf-8"))
+    (block,) = (
+        node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    seen = {}
+    for node in block.body:
+        if isinstance(node, ast.ImportFrom):
+            seen |= {alias.asname: f"{node.module}.{alias.name}" for alias in node.names}
+    assert set(seen) | {"__version__"} == set(circuits_jax.__all__)
+    for name, home in seen.items():  # the same object, wherever it is said to live
+        module, _, attribute = home.rpartition(".")
+        there = importlib.import_module(home) if name in circuits_jax._MODULES else None
+        assert getattr(circuits_jax, name) is (there or getattr(importlib.import_module(module), attribute))
+    assert (pathlib.Path(circuits_jax.__file__).parent / "py.typed").exists()
+
+
+def test_names_of_the_release_before_still_work_and_warn():
+    for name in circuits_jax._REPLACED:
+        with pytest.warns(DeprecationWarning, match=f"circuits_jax.{name} goes with the next release; use"):
+            assert getattr(circuits_jax, name) is not None
+        assert name not in circuits_jax.__all__
+
+
+def test_importing_is_light():
+    heavy = ("jax", "tensorflow", "matplotlib", "playwright", "orbax", "grain")
+    code = f"""
+import json, sys
+import circuits_jax
+loaded = lambda names: [name for name in names if name in sys.modules]
+before = loaded({heavy})
+circuits_jax.load_circuit, circuits_jax.Circuit
+circuit = loaded({heavy})
+circuits_jax.train, circuits_jax.load, circuits_jax.Run, circuits_jax.TASKS
+print(json.dumps([before, circuit, loaded(("tensorflow", "matplotlib", "playwright"))]))
+"""
+    assert json.loads(run(code)) == [[], [], []]
+
+
+def test_importing_leaves_the_process_as_it_was():
+    code = """
+import logging, sys, json
+from absl import flags, logging as absl_logging
+def state():
+    return [absl_logging.get_verbosity(), logging.getLogger("absl").level, logging.getLogger().level,
+            flags.FLAGS.is_parsed(), sys.stdout is sys.__stdout__, sys.argv]
+before = state()
+import circuits_jax as cj
+for name in cj.__all__:
+    getattr(cj, name)
+print(json.dumps(before == state()))
+"""
+    assert json.loads(run(code)) is True
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert circuits_jax.__version__ == importlib.metadata.version("circuits_jax")
+
+
+def test_no_warning_comes_with_the_names_of_today():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DeprecationWarning)
+        for name in circuits_jax.__all__:
+            getattr(circuits_jax, name)
