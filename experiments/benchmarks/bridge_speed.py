@@ -1,6 +1,6 @@
 """Times one training step of bridges, for comparison with figures of others.
 
-    python -m experiments.bridge_speed [--steps=12] [--parts=1]
+    python -m experiments.benchmarks.bridge_speed [--steps=12] [--parts=1]
 
 The sparse model has 2 layers of d_model 256 and keeps 1 weight in 32, AbsTopK 1/4 at all ten locations, sinks
 and bigram table; the dense one has d_model 128; batches of 8 windows of 128 tokens, vocabulary 2048, exact
@@ -17,13 +17,20 @@ import numpy as np
 from absl import flags
 
 from circuits_jax.bridges.training import bridging
+from circuits_jax.commands import launching
 from circuits_jax.config import TOPK_LOCATIONS, Config, MeshConfig, ModelConfig, SparsityConfig, TrainConfig
+from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import init_params
 from circuits_jax.training.layout import first_state, make_layout, place
-from experiments import common
 
 SPARSE = ModelConfig(n_layer=2, d_model=256, n_ctx=128, vocab_size=2048, activation_locations=TOPK_LOCATIONS)
 DENSE = dataclasses.replace(SPARSE, d_model=128, activation_fraction=None)
+
+
+def define_flags() -> None:
+    """The flags of this command."""
+    flags.DEFINE_integer("steps", 12, "Steps that are timed.", lower_bound=1)
+    flags.DEFINE_integer("parts", 1, "mesh.accumulate.", lower_bound=1)
 
 
 def main() -> None:
@@ -34,8 +41,8 @@ def main() -> None:
         train=TrainConfig(batch_size=8, steps=1000),
         mesh=MeshConfig(accumulate=flags.FLAGS.parts),
     )
-    dense = jax.device_get(init_params(DENSE, jax.random.PRNGKey(1)))
-    program = bridging(config, (DENSE, dense))
+    dense = Model(DENSE, jax.device_get(init_params(DENSE, jax.random.PRNGKey(1))))
+    program = bridging(config, dense)
     layout = make_layout(program, config)
     state, frozen = first_state(program, layout), place(program.frozen, layout.frozen)
     rng = np.random.default_rng(0)
@@ -70,6 +77,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("steps", 12, "Steps that are timed.", lower_bound=1)
-    flags.DEFINE_integer("parts", 1, "mesh.accumulate.", lower_bound=1)
-    common.run(main)
+    define_flags()
+    launching.start(main)

@@ -1,6 +1,6 @@
 """Seconds of one pruning step, with and without each thing that is to make it faster.
 
-    python -m experiments.prune_speed --workdir=runs/speed --length=64
+    python -m experiments.benchmarks.prune_speed --workdir=runs/speed --length=64
 
 Random weights of config S by default (2 layers, d_model 256, 1024 neurons); 64 pairs, that is 128 sequences.
 The ways take turns in one process, so that other load on the machine meets all of them alike; processor
@@ -15,23 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from circuits_jax.circuits.ablation.pairs import pair_difference
+from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
 from circuits_jax.circuits.masks import full_masks
 from circuits_jax.circuits.pruning.compaction import capacities, compact, masked_difference
 from circuits_jax.circuits.pruning.fit import Batch, FitRun, Fitter, Loss, start_fit
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.circuits.pruning.taus import Taus, init_taus
+from circuits_jax.commands import launching
 from circuits_jax.config import ModelConfig, PruneConfig
 from circuits_jax.model.sites import node_sites
 from circuits_jax.model.taps import mix
 from circuits_jax.model.transformer import Transformer, init_params
 from circuits_jax.tasks.metrics import loss_of_difference, task_loss
-from experiments import common
-
-_LENGTH = flags.DEFINE_integer("length", 24, "Tokens of a prompt.", lower_bound=2)
-_D_MODEL = flags.DEFINE_integer(
-    "d_model", 256, "Width of the residual stream; a multiple of 16.", lower_bound=16
-)
 
 PAIRS = 64
 STEPS = 4  # in one call
@@ -41,35 +36,44 @@ STAGES = {"cut at 0.15": 0.17, "cut at 0.3": 0.10, "cut at 0.6": 0.05}
 Row = dict[str, str | float]
 
 
+def define_flags() -> None:
+    """The flags of this command."""
+    launching.define_workdir()
+    launching.define_config()
+    flags.DEFINE_integer("length", 24, "Tokens of a prompt.", lower_bound=2)
+    width = "Width of the residual stream; a multiple of 16."
+    flags.DEFINE_integer("d_model", 256, width, lower_bound=16)
+    flags.DEFINE_integer("repeats", 7, "Measured steps of each way.", lower_bound=1)
+
+
 def main() -> None:
     """The command."""
-    prune = common.read_config().prune
-    config = ModelConfig(d_model=_D_MODEL.value, n_ctx=max(128, _LENGTH.value))
-    ways = build_ways(config, prune, _LENGTH.value)
-    common.report(measure(ways, flags.FLAGS.repeats), common.workdir() / "prune_speed.json")
+    given, prune = flags.FLAGS, launching.read_config().prune
+    config = ModelConfig(d_model=given.d_model, n_ctx=max(128, given.length))
+    ways = build_ways(config, prune, given.length)
+    launching.report(measure(ways, given.repeats), launching.workdir() / "prune_speed.json")
 
 
 def build_ways(config: ModelConfig, prune: PruneConfig, length: int) -> dict[str, Callable[[], object]]:
     """Functions that make one step, by name."""
-    model, params = Transformer(config), init_params(config, jax.random.key(0))
+    network, params = Transformer(config), init_params(config, jax.random.key(0))
     means = {site: np.zeros(width, np.float32) for site, width in node_sites(config).items()}
     host = jax.tree.map(np.asarray, params)
     shared = replicate((host, means), jax.devices())
     run = _run(config, prune, length)
 
-    def plain(shared: tuple, own: tuple, kept: Taus, batch: tuple) -> jax.Array:
+    def plain(shared: tuple, own: tuple, kept: Taus, batch: PairBatch) -> jax.Array:
         del own
-        return loss_of_difference(pair_difference(model, shared[0], *batch, tap=mix(kept, shared[1])))
+        return loss_of_difference(pair_difference(network, shared[0], batch, tap=mix(kept, shared[1])))
 
-    def everywhere(shared: tuple, own: tuple, kept: Taus, batch: tuple) -> jax.Array:
+    def everywhere(shared: tuple, own: tuple, kept: Taus, batch: PairBatch) -> jax.Array:
         del own
-        tokens, last, answers = batch
-        tokens = tokens.reshape(-1, tokens.shape[-1])
-        logits, _ = model.apply(shared[0], tokens, tap=mix(kept, shared[1]))
-        return task_loss(logits[jnp.arange(len(tokens)), jnp.repeat(last, 2)], answers)
+        tokens = batch.tokens.reshape(-1, batch.tokens.shape[-1])
+        logits, _ = network.apply(shared[0], tokens, tap=mix(kept, shared[1]))
+        return task_loss(logits[jnp.arange(len(tokens)), jnp.repeat(batch.last, 2)], batch.answers)
 
-    def tapped(shared: tuple, own: tuple, kept: Taus, batch: tuple) -> jax.Array:
-        return loss_of_difference(masked_difference(model, shared, own, kept, batch))
+    def tapped(shared: tuple, own: tuple, kept: Taus, batch: PairBatch) -> jax.Array:
+        return loss_of_difference(masked_difference(network, (*shared, own), kept, batch))
 
     fitter = Fitter(tapped, prune, jax.devices())
     runs = {"AbsTopK in the cache": run}
@@ -125,7 +129,7 @@ def _run(config: ModelConfig, prune: PruneConfig, length: int) -> FitRun:
     tokens = rng.integers(0, config.vocab_size, (PAIRS, 2, length)).astype(np.int32)
     answers = np.tile(np.int32([3, 4]), (PAIRS, 1))
     taus = init_taus(config, prune, jax.random.PRNGKey(0))
-    data = (tokens, np.full(PAIRS, length - 1, np.int32), answers)
+    data = PairBatch(tokens, np.full(PAIRS, length - 1, np.int32), answers)
     return start_fit(prune, taus, jax.random.PRNGKey(1), data)
 
 
@@ -135,5 +139,5 @@ def _some(config: ModelConfig, share: float) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("repeats", 7, "Measured steps of each way.", lower_bound=1)
-    common.run(main)
+    define_flags()
+    launching.start(main)

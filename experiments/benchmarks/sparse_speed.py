@@ -1,9 +1,9 @@
 """How fast sparse products make the forward pass on a CPU, beside the dense ones, on random sparse weights.
 
-    python -m experiments.sparse_speed --sizes=M,8x1024 --repeats=9
+    python -m experiments.benchmarks.sparse_speed --sizes=M,8x1024 --repeats=9
 
 The ways run in turn in one process: "dense" on the whole batch, "dense by row" and "sparse by row" on one row
-of tokens at a time (`model.sparse_kernel.make_forward`).  Ratios are medians over neighbouring runs.
+of tokens at a time (`model.linear.make_forward`).  Ratios are medians over neighbouring runs.
 """
 
 import dataclasses
@@ -16,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
+from circuits_jax.commands import launching
 from circuits_jax.config import ModelConfig
 from circuits_jax.config.checks import check_choice
 from circuits_jax.model.linear import make_forward, sparse_params
 from circuits_jax.model.transformer import Params, Transformer, init_params
 from circuits_jax.training.mesh.meshes import data_mesh, replicated, rows
-from experiments import common
 
 SIZES = {
     "M": ModelConfig(n_layer=4, d_model=512, n_ctx=256, vocab_size=2048),
@@ -29,10 +29,15 @@ SIZES = {
 }
 # Tokens a second of the released PyTorch code at M, on the same 2 cores (docs/performance.md).
 RELEASED = {"M": "1600-1900"}
-_SIZES = flags.DEFINE_list("sizes", list(SIZES), f"Of {', '.join(SIZES)}.")
-_KEEPS = flags.DEFINE_list("keeps", ["0.01", "0.001"], "Shares of weights that are not zero.")
-_BATCH = flags.DEFINE_integer("batch", 8, "Rows of tokens.", lower_bound=1)
-_REPEATS = flags.DEFINE_integer("repeats", 7, "Runs of each way.", lower_bound=1)
+
+
+def define_flags() -> None:
+    """The flags of this command."""
+    launching.define_workdir()
+    flags.DEFINE_list("sizes", list(SIZES), f"Of {', '.join(SIZES)}.")
+    flags.DEFINE_list("keeps", ["0.01", "0.001"], "Shares of weights that are not zero.")
+    flags.DEFINE_integer("batch", 8, "Rows of tokens.", lower_bound=1)
+    flags.DEFINE_integer("repeats", 7, "Runs of each way.", lower_bound=1)
 
 
 def random_sparse(config: ModelConfig, keep: float, seed: int = 0) -> Params:
@@ -120,16 +125,18 @@ def _error(
 
 def main() -> None:
     """The command."""
-    for size in _SIZES.value:
+    given = flags.FLAGS
+    for size in given.sizes:
         check_choice("--sizes", size, tuple(SIZES))
     table = [
         row
-        for size in _SIZES.value
-        for keep in map(float, _KEEPS.value)
-        for row in compare(size, keep, _BATCH.value, _REPEATS.value)
+        for size in given.sizes
+        for keep in map(float, given.keeps)
+        for row in compare(size, keep, given.batch, given.repeats)
     ]
-    common.report(table, common.workdir() / "sparse_speed.json", {"devices": jax.device_count()})
+    launching.report(table, launching.workdir() / "sparse_speed.json", {"devices": jax.device_count()})
 
 
 if __name__ == "__main__":
-    common.run(main)
+    define_flags()
+    launching.start(main)

@@ -50,7 +50,9 @@ def read_parquet(path: str, column: str) -> Iterator[Any]:
         import pyarrow
         from pyarrow import parquet
     except ImportError as error:
-        raise ConfigError("data.source 'parquet' needs pyarrow; pip install 'circuits_jax[parquet]'") from error
+        raise ConfigError(
+            "data.source 'parquet' needs pyarrow; pip install 'circuits_jax[parquet]'"
+        ) from error
     readable = _readable(path, "Parquet file", pyarrow.ArrowException)
     with readable, parquet.ParquetFile(path) as file:
         if column not in file.schema_arrow.names:

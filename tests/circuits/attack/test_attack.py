@@ -99,12 +99,12 @@ def test_a_prediction_that_fails_for_a_control_counts_against_the_attack(rows):
 def test_a_circuit_without_value_channels_averages_nothing(target):
     masks = {site: np.zeros_like(mask) for site, mask in target.masks.items()}
     with pytest.raises(CircuitError, match="no value channel"):
-        Dilution(target.model, target.params, masks, target.means, 16)
+        Dilution(target.model, masks, target.means, 16)
 
 
 def test_channels_that_pass_nothing_are_refused(target):
     """A value channel of the network that no bracket reaches: what it passes is alike in A and B."""
-    kernel = target.params["h_0"]["attn"]["c_attn"]["kernel"]
+    kernel = target.model.params["h_0"]["attn"]["c_attn"]["kernel"]
     size = target.model.config.d_attn
     blank = np.flatnonzero(~kernel[:, 2 * size :].any(axis=0))
     masks = {site: np.zeros_like(mask) for site, mask in target.masks.items()}

@@ -1,0 +1,68 @@
+"""Opens a trained model, wherever it lies: a workdir of ours, a released checkpoint, the sparse format."""
+
+from pathlib import Path
+
+from circuits_jax import released
+from circuits_jax.model.model import Model
+from circuits_jax.runs.run import Run
+from circuits_jax.storage.errors import CheckpointError, ConfigError
+from circuits_jax.storage.paths import BUCKETS, as_path, exists
+from circuits_jax.training.run import read_run
+
+
+def load(source: str | Path, strict: bool = True) -> Run:
+    """Opens a trained model; the one door for every kind of source.
+
+    Args:
+      source: One of
+        * the workdir of a run of ours, a folder or a bucket's (`gs://bucket/run`);
+        * a folder or file of a released checkpoint (docs/method.md, "Released models"), `hf:owner/name`
+          or a URL of one;
+        * a folder in the sparse format of `released.save_sparse`.
+      strict: For released checkpoints: whether unknown settings and surplus tensors are errors.
+
+    Returns:
+      A Run.  One that did not come from a workdir of ours has no workdir and no corpus.
+
+    Raises:
+      UserError: if there is nothing of the kind, or it cannot be read.
+    """
+    name = str(source)
+    folder = as_path(source) if _may_be_workdir(name) else Path(name)
+    if _may_be_workdir(name) and exists(folder / "checkpoints"):
+        config, model = read_run(folder)
+        return Run(model, folder, config)
+    if ":" not in name and not exists(folder):
+        raise CheckpointError(
+            f"there is no model {name}; name a workdir (train one: python -m circuits_jax pretrain) or a "
+            "released checkpoint"
+        )
+    if _may_be_workdir(name) and exists(folder / "config.json") and exists(folder / "metrics.jsonl"):
+        raise CheckpointError(f"no checkpoint in {folder}; train first (python -m circuits_jax pretrain)")
+    return Run(released.load_any(source, strict))
+
+
+def load_workdir(workdir: str | Path) -> Run:
+    """The run in `workdir`, which must be a workdir of ours.
+
+    Raises:
+      UserError: if it holds no run, or one without a checkpoint.
+    """
+    if not str(workdir):
+        raise ConfigError("the workdir is empty; name a folder, or . for this one")
+    folder = as_path(workdir)
+    config, model = read_run(folder)
+    return Run(model, folder, config)
+
+
+def load_model(source: str | Path) -> Model:
+    """The model alone of what `load` takes.
+
+    Raises:
+      UserError: as `load` does.
+    """
+    return load(source).model
+
+
+def _may_be_workdir(name: str) -> bool:
+    return "://" not in name or name.startswith(BUCKETS)

@@ -1,0 +1,264 @@
+"""The pages of a run's circuits: HTML files that open anywhere, and an index of them.
+
+The index is `<workdir>/report.html`, a circuit's page `<workdir>/circuits/<task>/page.html`, and a comparison
+`<workdir>/compare.html`.
+"""
+
+import dataclasses
+import html
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from tqdm import tqdm
+
+from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
+from circuits_jax.runs.pruning import CIRCUITS, Outcome
+from circuits_jax.storage.errors import CircuitError
+from circuits_jax.tasks import Pairs, build_pairs, find_task
+from circuits_jax.training.metrics import read_metrics
+from circuits_jax.training.multihost.processes import is_primary
+from circuits_jax.viewer.assembly import (
+    IndexRow,
+    PageSettings,
+    RunFigures,
+    build_index,
+    build_report,
+    write_report,
+)
+from circuits_jax.viewer.bridge_page import PAGE as BRIDGE_PAGE
+from circuits_jax.viewer.bridge_page import SPARSE as SPARSE_WORKDIR
+from circuits_jax.viewer.circuit_page.evidence import Evidence, gather_evidence
+from circuits_jax.viewer.circuit_page.vocabulary import embed_vocabulary
+from circuits_jax.viewer.verdicts import read_audits, verdict_words
+
+if TYPE_CHECKING:
+    from circuits_jax.runs.run import Run
+
+PAGE, INDEX, COMPARISON, AUDIT, AUDIT_PAGE = (
+    "page.html",
+    "report.html",
+    "compare.html",
+    "audit.json",
+    "audit.html",
+)
+# Reports of the commands that cut circuits; what the first says of a task is newer.
+RECORDS = ("prune.json", "quickstart.json")
+
+Notes = Mapping[str, Mapping[str, str]]  # {circuit's name: {node: note}}, of `read_annotations`
+Shown = list[tuple[Circuit, Evidence]]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Page(os.PathLike[str]):
+    """A page on disk, which shows itself in a notebook.
+
+    Attributes:
+      path: The file.
+      content: One self-contained page of the same circuits, without links to other files.
+    """
+
+    path: Path
+    content: str
+
+    @classmethod
+    def of(cls, path: Path) -> "Page":
+        """The self-contained page in a file."""
+        return cls(path, path.read_text(encoding="utf-8"))
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __repr__(self) -> str:
+        return f"Page({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        # A frame of its own, so that the page's addresses and styles do not meet the notebook's.
+        return f'<iframe srcdoc="{html.escape(self.content)}" width="100%" height="800"></iframe>'
+
+
+def draw(run: "Run", circuit: Circuit | None = None) -> Page:
+    """See `Run.page`."""
+    if circuit is None:
+        outcomes = read_outcomes(run)
+        return write_pages(run, outcomes, run_summary(run))
+    circuit.check_model(run.model.hash, run.tokenizer.hash)
+    return _write_circuit(run, circuit)
+
+
+def write_pages(
+    run: "Run", outcomes: Sequence[Outcome], summary: Mapping[str, Any], notes: Notes | None = None
+) -> Page:
+    """Writes the page of every circuit, and the index of them.
+
+    Args:
+      run: With a workdir and a corpus.
+      outcomes: Circuits by the names of their folders, and tasks that were refused.
+      summary: Figures of the run for the index.
+      notes: People's names for nodes.
+    """
+    folders = run.folder / CIRCUITS
+    cut = [outcome for outcome in outcomes if outcome.circuit is not None]
+    audits = read_audits(run.folder / AUDIT, [folders / outcome.task for outcome in cut])
+    vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
+    keys, shown = [each.task for each in cut], list[tuple[Circuit, Evidence]]()
+    for outcome in tqdm(cut, desc="page", disable=not is_primary()):
+        shown.append((outcome.circuit, _evidence(run, outcome.circuit, outcome.heldout)))
+        settings = PageSettings(
+            [outcome.task], vocabularies, audits, notes, "../../report.html", "../../audit.html"
+        )
+        page = build_report(f"{outcome.task}, a circuit of {run.name}", shown[-1:], settings=settings)
+        write_report(folders / outcome.task / PAGE, page)
+    rows = [
+        IndexRow(name, circuit, verdict_words(audits.get(name)), f"{CIRCUITS}/{quote(name)}/{PAGE}")
+        for name, (circuit, _) in zip(keys, shown, strict=True)
+    ]
+    refused = [(each.task, each.refusal or "") for each in outcomes if each.circuit is None]
+    figures = RunFigures(read_metrics(run.folder), (), summary)
+    title, bridges = f"Circuits of {run.name}", _bridge_page(run.folder, run.name)
+    index = build_index(title, rows, refused, figures, AUDIT_PAGE if audits else None, bridges)
+    write_report(run.folder / INDEX, index)
+    return Page(
+        run.folder / INDEX,
+        build_report(title, shown, figures, PageSettings(keys, vocabularies, audits, notes)),
+    )
+
+
+def read_outcomes(run: "Run") -> list[Outcome]:
+    """The circuits saved in the workdir, named as their folders, with the held-out pairs they were judged on.
+
+    Raises:
+      CircuitError: if there are none, or one is not of this run's model.
+    """
+    if not run.circuit_folders:
+        raise CircuitError(f"{run.folder} holds no circuits; cut some: python -m circuits_jax prune")
+    outcomes = []
+    for folder in run.circuit_folders:
+        circuit, pairs = read_circuit(run, folder)
+        outcomes.append(Outcome(folder.name, circuit, None, pairs))
+    return outcomes
+
+
+def read_circuit(run: "Run", folder: Path) -> tuple[Circuit, Pairs]:
+    """The circuit in `folder`, cut from the run's model, and held-out pairs of its task.
+
+    Raises:
+      CircuitError: if it cannot be read, or is not of this run's model.
+    """
+    circuit = load_circuit(folder)
+    circuit.check_model(run.model.hash, run.tokenizer.hash)
+    return circuit, heldout_pairs(run, circuit, str(folder))
+
+
+def heldout_pairs(run: "Run", circuit: Circuit, where: str) -> Pairs:
+    """Held-out pairs of a circuit's task, as pruning drew them.
+
+    Raises:
+      CircuitError: if the circuit does not say how it was pruned.
+      TaskError: if its task is no longer to be found.
+    """
+    prune = circuit.provenance.get("prune")
+    if not isinstance(prune, Mapping) or not {"heldout_pairs", "seed"} <= set(prune):
+        raise CircuitError(f"{where} does not say how the circuit was pruned; prune again")
+    task = find_task(circuit.task, prune.get("tasks", ()))
+    count, n_ctx = prune["heldout_pairs"], run.model.config.n_ctx
+    return build_pairs(task, run.tokenizer, "heldout", count, prune["seed"], n_ctx)
+
+
+def read_records(workdir: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """What the commands that cut circuits reported: figures of the run, and {task: why it was refused}."""
+    summary: dict[str, Any] = {}
+    refused: dict[str, str] = {}
+    for name in RECORDS:
+        try:
+            found = json.loads((workdir / name).read_bytes())
+            rows = {row["task"]: row.get("refused") for row in found["rows"]}
+            summary = {**found["summary"], **summary}
+        except (OSError, ValueError, KeyError, TypeError):  # not there or not theirs: the index does without
+            continue
+        refused = {**{task: why for task, why in rows.items() if why}, **refused}
+    return summary, refused
+
+
+def run_summary(run: "Run") -> dict[str, Any]:
+    """Figures of the run for its index, as the commands that cut circuits recorded them."""
+    return read_records(run.folder)[0]
+
+
+def compare(run: "Run", chosen: Sequence[tuple["Run", Path]], notes: Notes | None = None) -> Path:
+    """Writes `<workdir>/compare.html` of several circuits, of this run or of others, side by side.
+
+    Args:
+      run: Whose page it becomes.
+      chosen: (run, folder of a circuit) of two circuits or more.
+      notes: By the names that the circuits have on the page.
+
+    Raises:
+      CircuitError: for fewer than two circuits, or one that is not of its run's model.
+    """
+    if len(chosen) < 2:
+        raise CircuitError("a comparison needs two circuits or more")
+    shown: Shown = []
+    keys: list[str] = []
+    vocabularies: dict[str, Any] = {}
+    audits = []
+    for own, folder in chosen:
+        circuit, pairs = read_circuit(own, folder)
+        vocabularies[own.tokenizer.hash] = embed_vocabulary(own.tokenizer)
+        shown.append((circuit, _evidence(own, circuit, pairs)))
+        home = own.folder.resolve()
+        keys.append(folder.name if home == run.folder.resolve() else f"{home.name} {folder.name}")
+        audits.append(read_audits(own.folder / AUDIT, [folder]).get(folder.name))
+    keys = [key if keys.index(key) == place else f"{key} {place + 1}" for place, key in enumerate(keys)]
+    known = {key: audit for key, audit in zip(keys, audits, strict=True) if audit is not None}
+    settings = PageSettings(keys, vocabularies, known, notes, home=INDEX, comparison=True)
+    path = run.folder / COMPARISON
+    write_report(path, build_report(" and ".join(keys), shown, settings=settings))
+    return path
+
+
+def _write_circuit(run: "Run", circuit: Circuit) -> Page:
+    """The page of one circuit, which links to the index where there is one."""
+    name = circuit_name(run, circuit)
+    folder = run.folder / CIRCUITS / name
+    audits = read_audits(run.folder / AUDIT, [folder] if (folder / MANIFEST).exists() else [])
+    shown = [(circuit, _evidence(run, circuit, heldout_pairs(run, circuit, circuit.task)))]
+    alone = PageSettings([name], {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}, audits)
+    title = f"{name}, a circuit of {run.name}"
+    home = "../../report.html" if (run.folder / INDEX).exists() else None
+    audit_page = "../../audit.html" if audits else None
+    linked = dataclasses.replace(alone, home=home, audit_page=audit_page)
+    write_report(folder / PAGE, build_report(title, shown, settings=linked))
+    return Page(folder / PAGE, build_report(title, shown, settings=alone))
+
+
+def circuit_name(run: "Run", circuit: Circuit) -> str:
+    """The name of the folder that a circuit is saved in: its task's."""
+    return circuit.task
+
+
+def _evidence(run: "Run", circuit: Circuit, pairs: Pairs | None) -> Evidence:
+    if pairs is None:
+        pairs = heldout_pairs(run, circuit, circuit.task)
+    return gather_evidence(circuit, run.model, pairs, run.corpus.validation.tokens)
+
+
+def _bridge_page(workdir: Path, name: str) -> str | None:
+    """Where the report on the bridges of this run, or of this coupled sparse model, lies, if there is one."""
+    own, coupled = workdir / BRIDGE_PAGE, workdir.parent / BRIDGE_PAGE
+    if own.exists():
+        return BRIDGE_PAGE
+    return f"../{BRIDGE_PAGE}" if name == SPARSE_WORKDIR and coupled.exists() else None
+
+
+def refused_outcomes(run: "Run", outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Tasks that were refused when circuits were cut, and have none among `outcomes`."""
+    cut = {outcome.task for outcome in outcomes}
+    _, refused = read_records(run.folder)
+    return [Outcome(task, None, why, None) for task, why in refused.items() if task not in cut]

@@ -1,0 +1,202 @@
+"""Cuts the circuits of tasks out of a run's model, and keeps them in its workdir.
+
+A circuit that is there already, of the same model and settings, is kept, and so are the finished parts of a
+search: a call that was killed goes on when it is made again.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from circuits_jax.circuits.ablation.means import Subject, reference_activations
+from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
+from circuits_jax.circuits.pruning.assembly import make_circuit
+from circuits_jax.circuits.pruning.nodes import Pruner
+from circuits_jax.circuits.pruning.sweep import Progress, Splits, sweep, total_steps
+from circuits_jax.config import PruneConfig, to_dict
+from circuits_jax.runs.corpora import reference_windows
+from circuits_jax.storage.errors import CircuitError, TaskError
+from circuits_jax.tasks import TASKS, Pairs, Task, build_pairs, get_task
+from circuits_jax.training.mesh.meshes import check_batch, data_mesh
+from circuits_jax.training.multihost.processes import is_primary
+
+if TYPE_CHECKING:
+    from circuits_jax.runs.run import Run
+
+CIRCUITS = "circuits"  # the folder of a workdir that holds them, each in a folder of its task's name
+# Settings that do not change which circuit is found.
+_OF_NO_CONSEQUENCE = ("tasks", "batching")
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """One task: its circuit, or why there is none, and the pairs it was judged on."""
+
+    task: str
+    circuit: Circuit | None
+    refusal: str | None
+    heldout: Pairs | None
+
+
+def prune_task(run: "Run", task: Task, prune: PruneConfig, allow_unlearned: bool = False) -> Circuit:
+    """The circuit of one task, saved in the run's workdir.
+
+    Raises:
+      TaskError: if the model knows nothing of the task (unless `allow_unlearned`), or the task cannot be
+        built under its tokenizer.
+      ConfigError: for a run without a workdir or a corpus.
+    """
+    (outcome,) = prune_tasks(run, [task], prune, allow_unlearned)
+    if outcome.circuit is None:
+        raise TaskError(outcome.refusal or f"no circuit was found for {task.name}")
+    return outcome.circuit
+
+
+def prune_tasks(
+    run: "Run", tasks: Sequence[Task], prune: PruneConfig, allow_unlearned: bool = False
+) -> list[Outcome]:
+    """The circuits of several tasks; each is saved under `<workdir>/circuits/<task>` as it is found.
+
+    Args:
+      run: With a workdir and a corpus.
+      tasks: Of different names.
+      prune: How to prune; its `tasks` are not read.
+      allow_unlearned: Whether tasks that the model knows nothing of are pruned all the same.
+
+    Raises:
+      TaskError: if two tasks have one name.
+      ConfigError: for a run without a workdir or a corpus, or a batch that the devices do not divide.
+    """
+    _check_names(tasks)
+    folder = run.folder / CIRCUITS
+    outcomes: dict[str, Outcome] = {}
+    missing: dict[str, Splits] = {}
+    for task in tasks:
+        try:
+            splits = task_splits(run, task, prune)
+        except TaskError as error:
+            outcomes[task.name] = Outcome(task.name, None, str(error), None)
+            continue
+        circuit = _finished(folder / task.name, prune, run.model.hash, splits)
+        outcomes[task.name] = Outcome(task.name, circuit, None, splits[1])
+        if circuit is None:
+            missing[task.name] = splits
+    if missing:
+        outcomes |= {each.task: each for each in _search(run, prune, missing, allow_unlearned)}
+    return [outcomes[task.name] for task in tasks]
+
+
+def tasks_of(names: Sequence[str]) -> list[Task]:
+    """Tasks by their names or files; "all" alone stands for the twenty.
+
+    Raises:
+      TaskError: for an unknown one.
+    """
+    return [get_task(name) for name in (TASKS if list(names) == ["all"] else names)]
+
+
+def task_splits(run: "Run", task: Task, prune: PruneConfig) -> Splits:
+    """Training and held-out pairs that a task is pruned on.
+
+    Raises:
+      TaskError: if the task cannot be built under the model's tokenizer.
+    """
+    train, heldout = (
+        build_pairs(task, run.tokenizer, split, count, prune.seed, run.model.config.n_ctx)
+        for split, count in (("train", prune.train_pairs), ("heldout", prune.heldout_pairs))
+    )
+    return train, heldout
+
+
+def pruning_table(outcomes: Sequence[Outcome]) -> list[dict[str, str | float]]:
+    """One row a task: the full model and the circuit, on held-out pairs."""
+    rows = []
+    for outcome in outcomes:
+        row: dict[str, str | float] = {"task": outcome.task}
+        if outcome.circuit is None:
+            row["refused"] = outcome.refusal or ""
+        else:
+            figures = outcome.circuit.metrics
+            row |= {
+                "model loss": figures["full/heldout/loss"],
+                "model accuracy": figures["full/heldout/accuracy"],
+                "nodes": int(figures["nodes"]),
+                "edges": int(figures["edges"]),
+                "circuit loss": figures["heldout/calibrated_loss"],
+                "circuit accuracy": figures["heldout/calibrated_accuracy"],
+                "uncalibrated loss": figures["heldout/loss"],
+                "uncalibrated accuracy": figures["heldout/accuracy"],
+                "target": "met" if outcome.circuit.provenance["met_target"] else "missed",
+            }
+        rows.append(row)
+    return rows
+
+
+def subject_of(run: "Run", prune: PruneConfig) -> Subject:
+    """The run's model with what its removed nodes are held at.
+
+    Raises:
+      ConfigError: for a run without a corpus.
+    """
+    windows = reference_windows(run.corpus, run.whole_config, prune)
+    return Subject(run.model, reference_activations(run.model, windows, prune.ablation))
+
+
+def _check_names(tasks: Sequence[Task]) -> None:
+    """Raises TaskError if two different tasks would have the same folder."""
+    known = dict(TASKS)
+    for task in tasks:
+        if known.setdefault(task.name, task) != task:
+            raise TaskError(
+                f"two tasks are called {task.name!r}, and a circuit's folder has its task's name; "
+                "call your own otherwise than the built-in ones and each other"
+            )
+
+
+def _search(
+    run: "Run", prune: PruneConfig, tasks: Mapping[str, Splits], allow_unlearned: bool
+) -> Iterator[Outcome]:
+    """Prunes for tasks that have no circuit yet."""
+    check_batch(data_mesh(prune.batch_pairs, "prune.batch_pairs"), prune.batch_pairs, "prune.batch_pairs")
+    subject, folder = subject_of(run, prune), run.folder / CIRCUITS
+    pruner = Pruner(subject, prune)
+    settings = json.dumps([run.model.hash, _settings(to_dict(prune))])
+    store = folder / ".rungs" / hashlib.sha256(settings.encode()).hexdigest()[:16]
+    steps = len(tasks) * total_steps(prune)
+    with tqdm(total=steps, desc="prune", unit="step", mininterval=1, disable=not is_primary()) as bar:
+        progress = Progress(bar)
+        for name, found in sweep(pruner, tasks, store, progress, allow_unlearned):
+            if isinstance(found, TaskError):
+                yield Outcome(name, None, str(found), None)
+                continue
+            progress(0, "edges and importance")
+            circuit = make_circuit(found, subject, prune, *tasks[name])
+            circuit.save(folder / name)
+            progress.saved(name, len(circuit.nodes), len(circuit.edges))
+            yield Outcome(name, circuit, None, tasks[name][1])
+
+
+def _finished(folder: Path, prune: PruneConfig, identity: str, splits: Splits) -> Circuit | None:
+    """The circuit of an earlier call with the same model, settings and pairs, if there is a whole one."""
+    if not (folder / MANIFEST).exists():
+        return None
+    try:
+        circuit = load_circuit(folder)
+    except CircuitError as error:
+        print(f"{error}; making it anew")
+        return None
+    pairs = [split.digest for split in splits]
+    same = circuit.model_hash == identity and _settings(circuit.provenance.get("prune", {})) == _settings(
+        to_dict(prune)
+    )
+    # Circuits of before pairs were recorded say nothing of them.
+    return circuit if same and circuit.provenance.get("pairs", pairs) == pairs else None
+
+
+def _settings(prune: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in prune.items() if key not in _OF_NO_CONSEQUENCE}

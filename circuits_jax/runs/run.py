@@ -1,0 +1,195 @@
+"""A run: a model with, where it has one, the workdir it was trained in and the corpus it was trained on."""
+
+import dataclasses
+import functools
+import html
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
+from circuits_jax.config import Config, PruneConfig
+from circuits_jax.data.corpus import Corpus
+from circuits_jax.model.model import Model
+from circuits_jax.model.tokenizer import Tokenizer
+from circuits_jax.runs import auditing, pages, pruning, scoring
+from circuits_jax.runs.auditing import AuditReport
+from circuits_jax.runs.corpora import prepare_corpus
+from circuits_jax.runs.pages import Page
+from circuits_jax.storage.errors import ConfigError
+from circuits_jax.tasks import Task
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Run:
+    """What `train` and `load` give.
+
+    Attributes:
+      model: The model.
+      workdir: The folder of the run; None for a model from elsewhere.
+      config: The whole configuration; None for a model from elsewhere.
+      prepared: The corpus, if it has been prepared already.
+    """
+
+    model: Model
+    workdir: Path | None = None
+    config: Config | None = None
+    prepared: Corpus | None = dataclasses.field(default=None, compare=False)
+
+    @property
+    def name(self) -> str:
+        """What people call it: the name of its folder."""
+        if self.workdir is None:
+            return self.model.name
+        return self.workdir.name or Path(self.workdir).resolve().name  # "." has no name of its own
+
+    @property
+    def folder(self) -> Path:
+        """The workdir.
+
+        Raises:
+          ConfigError: if there is none.
+        """
+        if self.workdir is None:
+            raise ConfigError(
+                f"{self.model.name} has no workdir, where results would be kept; make one of it: "
+                f"python -m circuits_jax import_model --source={self.model.name} --workdir=DIR"
+            )
+        return self.workdir
+
+    @property
+    def whole_config(self) -> Config:
+        """The configuration.
+
+        Raises:
+          ConfigError: if there is none.
+        """
+        if self.config is None:
+            raise ConfigError(f"{self.model.name} has no configuration of a run; open a workdir")
+        return self.config
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer.
+
+        Raises:
+          ConfigError: if there is none.
+        """
+        if self.model.tokenizer is None:
+            raise ConfigError(f"no tokenizer lies beside {self.model.name}; put its files there")
+        return self.model.tokenizer
+
+    @functools.cached_property
+    def corpus(self) -> Corpus:
+        """The corpus, read or found ready in the workdir.
+
+        Raises:
+          ConfigError: for a model from elsewhere, which has none.
+        """
+        if self.prepared is not None:
+            return self.prepared
+        if self.config is None or self.workdir is None:
+            raise ConfigError(
+                f"{self.model.name} has no corpus, over which means are taken; make a workdir of it: "
+                f"python -m circuits_jax import_model --source={self.model.name} --workdir=DIR"
+            )
+        return prepare_corpus(self.config, self.workdir)
+
+    @property
+    def circuits(self) -> list[Circuit]:
+        """The circuits that were cut so far, by the names of their folders.
+
+        Raises:
+          CircuitError: if one cannot be read.
+        """
+        return [load_circuit(folder) for folder in self.circuit_folders]
+
+    @property
+    def circuit_folders(self) -> list[Path]:
+        """Their folders."""
+        if self.workdir is None:
+            return []
+        return sorted(path.parent for path in self.workdir.glob(f"{pruning.CIRCUITS}/*/{MANIFEST}"))
+
+    def score(
+        self, task: Task, split: str = "test", circuit: Circuit | None = None, pairs: int = 128
+    ) -> dict[str, float]:
+        """How well the model does on a task, or with `circuit` the circuit alone.
+
+        Args:
+          task: Of `TASKS`, or a `load_task`.
+          split: "test", or "select": the pairs that pruning's choices are made by.
+          circuit: Judged in place of the full model.
+          pairs: How many pairs.
+
+        Returns:
+          {"loss", "accuracy", "bigram": the accuracy of the bigram table alone, where there is one}, of a
+          circuit also {"calibrated_loss", "calibrated_accuracy"}.
+
+        Raises:
+          TaskError: if the task cannot be built under the model's tokenizer.
+          ConfigError: for another split, or a model without a tokenizer.
+          CircuitError: for a circuit of another model.
+        """
+        return scoring.score(self, task, split, circuit, pairs)
+
+    def prune(
+        self, task: Task, allow_unlearned: bool = False, settings: PruneConfig | None = None
+    ) -> Circuit:
+        """Cuts the circuit of a task out of the model, and saves it with the run.
+
+        Args:
+          task: Of `TASKS`, or a `load_task`.
+          allow_unlearned: Whether to prune although the model knows nothing of the task.
+          settings: How to prune; by default as the run's configuration says.
+
+        Raises:
+          TaskError: if the model knows nothing of the task, or it cannot be built under its tokenizer.
+          ConfigError: for a run without a workdir or a corpus.
+        """
+        return pruning.prune_task(self, task, settings or self.whole_config.prune, allow_unlearned)
+
+    def audit(self, circuit: Circuit, controls: bool = True) -> AuditReport:
+        """Is the circuit what the model really uses?  (docs/method.md, "Audit")
+
+        Args:
+          circuit: Of this run, saved in its workdir.
+          controls: Whether the same pruning is run where there is nothing to find: most of the time it takes.
+
+        Raises:
+          CircuitError: for a circuit of another model.
+          TaskError: if its task has changed since, or has too few pairs.
+          ConfigError: for a run without a workdir or a corpus.
+        """
+        return auditing.audit_circuit(self, circuit, controls)
+
+    def page(self, circuit: Circuit | None = None) -> Page:
+        """Draws a circuit, or by default all of them, as one page that opens anywhere.
+
+        Returns:
+          The page: a path, which shows itself in a notebook.
+
+        Raises:
+          CircuitError: if there are no circuits, or one is of another model.
+          ConfigError: for a run without a workdir or a corpus.
+        """
+        return pages.draw(self, circuit)
+
+    def __repr__(self) -> str:
+        if self.workdir is None:
+            return f"Run of {self.model!r}"
+        count = len(self.circuit_folders)
+        return f"Run({self.workdir}: {self.model!r}, {count} circuit{'' if count == 1 else 's'})"
+
+    def _repr_html_(self) -> str:
+        config = self.model.config
+        rows: Mapping[str, Any] = {
+            "model": f"{config.n_layer} layers of {config.d_model}, vocabulary {config.vocab_size}",
+            "workdir": self.workdir or "none",
+            "circuits": ", ".join(folder.name for folder in self.circuit_folders) or "none",
+        }
+        cells = "".join(
+            f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
+            for name, value in rows.items()
+        )
+        return f"<table><caption>Run {html.escape(self.name)}</caption>{cells}</table>"

@@ -1,0 +1,89 @@
+"""Trains a run, on a laptop or a pod."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from circuits_jax.config import Config, to_dict
+from circuits_jax.data.bigram import bigram_logits
+from circuits_jax.data.corpus import Corpus
+from circuits_jax.data.local_copy import local_folder
+from circuits_jax.model.model import Model
+from circuits_jax.model.parameters import BIGRAM
+from circuits_jax.runs.corpora import prepare_corpus
+from circuits_jax.runs.opening import load_model
+from circuits_jax.runs.run import Run
+from circuits_jax.runs.starts import bring_tokenizer, check_fits, tell
+from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.paths import as_path
+from circuits_jax.training.checkpoints import newest
+from circuits_jax.training.loop import Trainer
+from circuits_jax.training.multihost import processes
+from circuits_jax.training.pretraining import pretraining
+from circuits_jax.training.state import TrainState
+from circuits_jax.training.workdir import check, claim
+
+
+def train(config: Config, workdir: str | Path, tensorboard: bool = False) -> Run:
+    """Prepares the corpus and trains to the last step; what is there already is gone on from.
+
+    Args:
+      config: Of `load_config`, or made of the dataclasses of `circuits_jax.config`.
+      workdir: The folder of the run, local or in a bucket; one that holds a run of another training is refused.
+      tensorboard: Whether to write TensorBoard summaries too.
+
+    Returns:
+      The trained run.
+
+    Raises:
+      UserError: for settings, a corpus or a workdir that cannot be used, or a run that cannot go on.
+      Stopped: when the run was asked to stop (SIGTERM); its state is saved.
+    """
+    if not str(workdir):
+        raise ConfigError("the workdir is empty; name a folder, or . for this one")
+    folder = as_path(workdir)
+    state, corpus = pretrain(config, folder, tensorboard)
+    model = Model(config.model, processes.fetch(state.params), corpus.tokenizer, str(folder))
+    return Run(model, folder, config, prepared=corpus)
+
+
+def pretrain(config: Config, workdir: Path, tensorboard: bool = False) -> tuple[TrainState, Corpus]:
+    """`train`, giving the state as it lies on the devices, and the corpus."""
+    processes.agree(to_dict(config))
+    check(workdir, config)
+    start = _start(config, workdir)
+    with processes.primary_first("corpus"):
+        if start is not None:
+            bring_tokenizer(start, local_folder(workdir), config.model.vocab_size)
+        corpus = prepare_corpus(config, workdir)
+    processes.agree({"corpus": dict(corpus.train.counts), "tokenizer": corpus.tokenizer.hash})
+    claim(workdir, config)  # only now: settings that the corpus refuses must not hold the folder
+    program = pretraining(config, lambda: _first_parameters(config, corpus, start))
+    return Trainer(program, config, corpus, workdir, tensorboard).run(), corpus
+
+
+def _start(config: Config, workdir: Path) -> Model | None:
+    """The model that a run without a checkpoint is to start from, if it is to start from one."""
+    if config.train.start_from is None or newest(workdir) is not None:
+        return None
+    start = load_model(config.train.start_from)
+    check_fits(start, config)
+    if processes.is_primary():
+        print(tell(start, config))
+    return start
+
+
+def _first_parameters(config: Config, corpus: Corpus, start: Model | None) -> dict[str, Any] | None:
+    """What takes the place of random parameters in the first state."""
+    if start is not None:
+        return dict(start.params)
+    if config.train.bigram_prior is None or not config.model.bigram:
+        return None
+    vocab, prior = config.model.vocab_size, config.train.bigram_prior
+    return {BIGRAM: bigram_logits(corpus.train.tokens, vocab, prior)}
+
+
+def count_parameters(model: Model) -> int:
+    """Entries of all tensors."""
+    return sum(leaf.size for leaf in jax.tree.leaves(model.params))
