@@ -23,6 +23,7 @@ COMMANDS = (
     "configs",
     "device_check",
 )
+_HELP = ("-h", "-help", "--help", "--helpfull")
 
 
 def run(command: str, arguments: list[str]) -> None:
@@ -44,13 +45,15 @@ def run(command: str, arguments: list[str]) -> None:
 
 def main() -> None:
     """The command that the first argument names."""
-    command, *arguments = sys.argv[1:] or [""]
-    if command not in COMMANDS:
-        asked = f"error: there is no command {command!r}; " if command and command[0] != "-" else ""
-        print(f"{asked}python -m circuits_jax COMMAND, with one of: {', '.join(COMMANDS)}", file=sys.stderr)
-        print("python -m circuits_jax COMMAND --help tells its flags.", file=sys.stderr)
-        sys.exit(1 if asked else 0)
-    run(command, arguments)
+    command, *arguments = sys.argv[1:] or ["--help"]
+    if command in _HELP:
+        print(f"python -m circuits_jax COMMAND, with one of: {', '.join(COMMANDS)}")
+        print("python -m circuits_jax COMMAND --help tells its flags.")
+    elif command in COMMANDS:
+        run(command, arguments)
+    else:
+        print(f"error: there is no command {command!r}; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import ast
 import collections
 import pathlib
 import re
+import subprocess
 import sys
 
 import pytest
@@ -138,3 +139,21 @@ def test_what_the_code_cites_is_there():
             assert not heading or f"## {wanted}\n" in text, f"{path} cites {wanted!r} of {page}.md"
             cited += 1
     assert cited > 50
+
+
+def test_no_file_of_the_package_is_ignored_by_git():
+    root = PACKAGE.parent
+    if not (root / ".git").exists():
+        pytest.skip("this is no checkout")
+    command = [
+        "git",
+        "ls-files",
+        "--others",
+        "--ignored",
+        "--exclude-standard",
+        "--",
+        "circuits_jax",
+        "tests",
+    ]
+    ignored = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.split()
+    assert not [name for name in ignored if name.endswith(".py")]

@@ -105,8 +105,10 @@ def _runner(
     data: tuple[jax.Array, jax.Array],
     circuit: Circuit | None = None,
 ) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """(place, value entering there) -> (logits at the prompts' ends [2N, V], residuals [S, 2N, T, width]);
-    without arguments nothing enters.  With a circuit all other nodes are held at its means.
+    """Returns a function (place, value) -> (logits, residuals); without arguments, nothing is inserted.
+
+    Logits are [2N, V], at the prompts' ends; residuals are [S, 2N, T, width].  With a circuit all other nodes
+    are held at its means.
     """
     nothing = jnp.zeros((*data[0].shape, model.config.d_model))
     held = {} if circuit is None else {site: jnp.asarray(mean) for site, mean in circuit.means.items()}

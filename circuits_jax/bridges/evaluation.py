@@ -129,7 +129,7 @@ class Evaluator:
     ) -> dict[str, dict[str, list[float]]]:
         """{"encode", "decode": {"nmse" and "explained", one figure a site}}.
 
-        "nmse" is the loss' own, meaned over batches; "explained" is 1 - squared error / squared deviation
+        "nmse" is the loss' own, averaged over batches; "explained" is 1 - squared error / squared deviation
         from the mean, over all tokens together.
         """
         found = [jax.device_get(self._errors(bridges, *streams)) for streams in self.streams(batches)]
@@ -146,7 +146,7 @@ class Evaluator:
         return table
 
     def routes(self, bridges: BridgeParams, batches: Sequence[np.ndarray], routes: Sequence[Route]) -> Scores:
-        """{route: (KL, CE)}, meaned over all tokens."""
+        """{route: (KL, CE)}, averaged over all tokens."""
         return _meaned(self._routes(bridges, windows, routes) for windows in batches)
 
     def ablated(self, means: dict[str, np.ndarray], batches: Sequence[np.ndarray]) -> Scores:

@@ -68,7 +68,7 @@ def nmse(predicted: jax.Array, target: jax.Array) -> jax.Array:
     """Normalised squared error of each site, float32 [S], from [S, B, T, width].
 
     Each token's squared error over the squared deviation of its target from the batch's mean, the latter
-    stopped; meaned over tokens.  1 is what the mean itself has.
+    stopped; averaged over tokens.  1 is what the mean itself has.
     """
     deviation = jnp.sum((target - target.mean(axis=(1, 2), keepdims=True)) ** 2, axis=-1)
     error = jnp.sum((predicted - target) ** 2, axis=-1)
@@ -81,7 +81,7 @@ class BridgeLoss:
 
     Attributes:
       bridge: Which models are joined.
-      dense, sparse: They.
+      dense, sparse: The two models.
       config: Coefficients, and how KLs are taken.
     """
 
@@ -131,7 +131,7 @@ class BridgeLoss:
         return terms
 
     def rows(self, params: Any, windows: jax.Array, frozen: Any) -> dict[str, jax.Array]:
-        """The terms without the squared errors, of each row alone, [B]; hybrids' KLs are meaned over sites.
+        """The terms without the squared errors, of each row alone, [B]; hybrids' KLs are averaged over sites.
 
         Nothing is summed over rows, so that devices that split them need not wait for each other.
         """

@@ -85,7 +85,7 @@ def load_bridge(folder: Path, hashes: Hashes) -> tuple[Bridge, BridgeParams]:
 
 
 def save_model(workdir: Path, config: Config, params: Params, tokenizer_folder: Path) -> None:
-    """Makes `workdir` that of a finished run of pretraining, so that every experiment takes it.
+    """Makes `workdir` that of a finished run of pretraining, so that every command takes it.
 
     Its checkpoint has the parameters, and an optimizer at zero; the tokenizer's files are copied.  Called by
     all processes of a run, which write a checkpoint together.

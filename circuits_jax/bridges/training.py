@@ -117,7 +117,7 @@ def on_branch(name: str, inner: optax.GradientTransformation) -> optax.GradientT
 
 
 def summarize(results: Sequence[Mapping[str, np.ndarray]]) -> dict[str, float]:
-    """The sparse model's "validation_loss", its KL, and the hybrids' KLs meaned over sites."""
+    """The sparse model's "validation_loss", its KL, and the hybrids' KLs averaged over sites."""
     means = {name: stack_mean([each[name] for each in results]) for name in results[0]}
     return {("validation_loss" if name == "ce" else f"validation_{name}"): x for name, x in means.items()}
 

@@ -20,6 +20,7 @@ from safetensors.numpy import save as save_tensors
 from circuits_jax.model.sites import NODE_LOCATIONS
 from circuits_jax.storage.errors import CircuitError
 from circuits_jax.storage.files import write_aside, write_json
+from circuits_jax.storage.paths import as_path
 
 FORMAT = "circuits_jax.circuit"
 # Version 1 had every nonzero weight between kept nodes as an edge, and no importance.
@@ -81,7 +82,7 @@ class Importance:
       exact: {node site: float32 [width]}, their deltas, NaN where they were not measured.
       correlation: Of `attribution` with `exact` where measured: "nodes" (how many), and "pearson" and
         "spearman" where they are defined.
-      pairs: Training pairs that the losses are meaned over.
+      pairs: Training pairs that the losses are averaged over.
     """
 
     node_deltas: np.ndarray
@@ -232,7 +233,7 @@ def load_circuit(folder: Path) -> Circuit:
     Raises:
       CircuitError: if a file is missing, cut short, altered, or of an unknown version.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     manifest = _read_manifest(folder / MANIFEST)
     arrays = _read_tensors(folder / str(manifest["tensors"]["file"]), manifest["tensors"]["sha256"])
     try:

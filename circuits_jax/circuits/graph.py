@@ -65,8 +65,8 @@ def unembedding(config: ModelConfig, params: Params) -> np.ndarray:
 def reached(config: ModelConfig, params: Params, masks: Masks) -> Flags:
     """Per node site, the kept nodes that something in the prompt reaches; the others are bias-only.
 
-    With a sink, a head's query and key decide how much of a constant value passes, so such a v channel
-    passes information on although it holds none itself; a removed one, held at its mean, too.
+    With a sink, q and k decide how much of a constant value passes, so a v channel without inputs still
+    carries information.  So does a removed one, which is held at its mean.
     """
     channel = (np.asarray(get(params, TOKEN_EMBEDDING)) != 0).any(axis=0)
     if config.position == "add":

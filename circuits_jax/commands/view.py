@@ -15,7 +15,7 @@ from absl import flags
 from circuits_jax.circuits.circuit import MANIFEST
 from circuits_jax.commands import launching
 from circuits_jax.runs.opening import load_workdir
-from circuits_jax.runs.pages import compare, read_outcomes, refused_outcomes, run_summary, write_pages
+from circuits_jax.runs.pages import all_outcomes, compare, run_summary, write_pages
 from circuits_jax.runs.pruning import CIRCUITS
 from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CircuitError
@@ -38,9 +38,7 @@ def main() -> None:
         print(compare_named(given.compare, workdir, notes))
         return
     run = load_workdir(workdir)
-    outcomes = read_outcomes(run)
-    outcomes += refused_outcomes(run, outcomes)
-    print(write_pages(run, outcomes, run_summary(run), notes))
+    print(write_pages(run, all_outcomes(run), run_summary(run), notes))
 
 
 def compare_named(names: list[str], workdir: Path, notes: dict[str, dict[str, str]] | None = None) -> Path:

@@ -40,7 +40,7 @@ class PruneConfig:
       trials: Settings tried for each task, sampled around the configured ones; the first are these.
       seeds: Seeds tried with each.
       edge_steps: Optimizer steps on the masks of the edges, after the nodes; 0 keeps every edge.
-      importance_pairs: Training pairs that ablation deltas are meaned over.
+      importance_pairs: Training pairs that ablation deltas are averaged over.
       importance_nodes: Nodes of the full model, half of them of the circuit where it has as many, whose
         deltas are measured to compare first-order attributions with; 0 measures none.
     """

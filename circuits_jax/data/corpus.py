@@ -49,11 +49,6 @@ class Corpus:
     bytes: int
     tokens: int
 
-    @property
-    def tokens_per_byte(self) -> float:
-        """Tokens of one byte of code."""
-        return self.tokens / self.bytes
-
 
 def prepare(
     config: DataConfig,

@@ -15,8 +15,7 @@ TOKENIZER_FILES = ("tokenizer.model", ENCODER, MERGES, IMPORTED)
 def local_folder(workdir: Path) -> Path:
     """`workdir`, or a folder of the user's cache that stands for one in a bucket, with its tokenizer's files.
 
-    The corpus and its windows are mapped into memory, which no bucket allows; they are made anew on a machine
-    that has them not.
+    The corpus must be local because it is memory-mapped; a machine that lacks it rebuilds it.
     """
     if not is_remote(workdir):
         return workdir

@@ -79,8 +79,8 @@ def _linear(
 ) -> tuple[_Row, _Row]:
     """Kernel [in, out] and bias [out] of a linear layer; released kernels are [out, in].
 
-    What reads the residual stream is split by its outputs over the mesh axis `model`, what writes to it by
-    its inputs, so that a half exchanges its sum alone; a bias as wide as the residual stream is whole.
+    Matrices that read the residual stream are split by output over `model`; those that write it by input, so
+    only one sum is exchanged.  A bias as wide as the residual stream is whole.
     """
     bias_axes = (MODEL,) if axes[1] == MODEL else ()
     return (

@@ -1,9 +1,11 @@
 """One door for checkpoints from elsewhere: a released layout or the sparse format."""
 
+import dataclasses
 from pathlib import Path
 
 from circuits_jax.model.model import Model
-from circuits_jax.released.load import load
+from circuits_jax.released.load import WEIGHTS, load
+from circuits_jax.released.remote import fetched
 from circuits_jax.released.sparse_format import CONFIG, FORMAT, load_sparse
 from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.storage.files import read_json
@@ -19,7 +21,10 @@ def load_any(source: str | Path, strict: bool = True) -> Model:
     Raises:
       CheckpointError: whatever is wrong with the checkpoint, in one line.
     """
-    return load_sparse(source) if _is_sparse(Path(source)) else load(source, strict)
+    with fetched(source, WEIGHTS) as local:
+        folder = local if local.is_dir() else local.parent
+        model = load_sparse(folder) if _is_sparse(folder) else load(local, strict)
+    return dataclasses.replace(model, source=str(source))
 
 
 def _is_sparse(folder: Path) -> bool:

@@ -46,8 +46,8 @@ def load(
         * `gs://...`, `https://...` or another URL of a folder or file, by fsspec, fetched anew each time.
       strict: Whether unknown config keys, surplus tensors, and tied weights that differ are errors;
         otherwise they are told in a warning.
-      mesh: Devices over which each tensor is split as in training (`training.partition`), straight from the
-        file: no device, and no process, ever holds a whole copy.  None gives numpy arrays.
+      mesh: Devices over which each tensor is split as in training (`training.mesh.partition`), straight from
+        the file: no device, and no process, ever holds a whole copy.  None gives numpy arrays.
       rules: How to split tensors that the rules of training would split otherwise.
 
     Returns:

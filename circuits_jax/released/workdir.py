@@ -1,4 +1,4 @@
-"""A checkpoint from elsewhere as a workdir of ours, so that every experiment runs on it."""
+"""A checkpoint from elsewhere as a workdir of ours, so that every command runs on it."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from circuits_jax.training import workdir as workdirs
 from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.state import make_init
 
-# One step, and it is taken: the experiments find a finished run.
+# One step, and it is taken: the commands find a finished run.
 _FINISHED = TrainConfig(steps=1, keep_checkpoints=1)
 
 

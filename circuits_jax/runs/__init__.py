@@ -1,4 +1,4 @@
 """What the commands do, as functions: train a run, prune it, audit its circuits, draw them, steer by them.
 
-Each module stands for one command of `python -m circuits_jax`; `runs.run.Run` is the object that they work on.
+Each module stands for a command of `python -m circuits_jax`; `runs.run.Run` is what they work on.
 """

@@ -27,7 +27,7 @@ from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import AuditConfig, PruneConfig, from_dict, to_dict
 from circuits_jax.runs.corpora import reference_windows
-from circuits_jax.runs.pruning import CIRCUITS
+from circuits_jax.runs.pruning import CIRCUITS, cut_command
 from circuits_jax.storage.errors import CircuitError, ConfigError, TaskError
 from circuits_jax.storage.files import write_aside, write_json
 from circuits_jax.tasks import Pairs, Task, build_pairs, find_task, get_task
@@ -144,7 +144,7 @@ def audit_circuit(run: "Run", circuit: Circuit, controls: bool) -> AuditReport:
     folder = run.folder / CIRCUITS / circuit.task
     if not (folder / MANIFEST).exists() or load_circuit(folder).nodes != circuit.nodes:
         raise CircuitError(
-            f"{run.folder} holds no such circuit of {circuit.task}; an audit is of a saved one: run.prune(task)"
+            f"{run.folder} holds no such circuit of {circuit.task}; audit a saved one: run.prune(task)"
         )
     config = run.whole_config.audit
     reports, refusals = audit(run, find_subjects(run, [circuit.task], config), config, controls)
@@ -165,14 +165,14 @@ def find_subjects(run: "Run", names: Sequence[str], config: AuditConfig) -> list
         raise ConfigError("--tasks is empty; name tasks, files of tasks, or all")
     there = [folder.name for folder in run.circuit_folders]
     if not there:
-        raise CircuitError(f"{run.folder} holds no circuits; cut some: python -m circuits_jax prune")
+        raise CircuitError(f"{run.folder} holds no circuits; cut some: {cut_command(run)}")
     subjects = []
     for given in there if list(names) == ["all"] else names:
         name = given if given in there else get_task(given).name
         if name not in there:
             raise CircuitError(
                 f"{run.folder} holds no circuit of {name}, only of {', '.join(there)}; "
-                "cut it: python -m circuits_jax prune"
+                f"cut it: {cut_command(run)}"
             )
         folder = run.folder / CIRCUITS / name
         circuit = load_circuit(folder)

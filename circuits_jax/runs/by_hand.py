@@ -87,8 +87,8 @@ def corpus_means(run: Run) -> Means:
     """
     if run.config is None:
         raise ConfigError(
-            f"no means are known for {run.model.name}, which has no corpus; name a circuit whose means to use "
-            "(--circuit), or ablate with :zero"
+            f"no means are known for {run.model.name}, which has no corpus; name a circuit "
+            "whose means to use (--circuit), or ablate with :zero"
         )
     return mean_activations(run.model, reference_windows(run.corpus, run.config, run.config.prune))
 

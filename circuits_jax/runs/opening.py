@@ -65,4 +65,4 @@ def load_model(source: str | Path) -> Model:
 
 
 def _may_be_workdir(name: str) -> bool:
-    return "://" not in name or name.startswith(BUCKETS)
+    return "://" not in name or name.startswith(tuple(BUCKETS))

@@ -8,7 +8,7 @@ import dataclasses
 import html
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,7 +16,7 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
-from circuits_jax.runs.pruning import CIRCUITS, Outcome
+from circuits_jax.runs.pruning import CIRCUITS, Outcome, cut_command
 from circuits_jax.storage.errors import CircuitError
 from circuits_jax.tasks import Pairs, build_pairs, find_task
 from circuits_jax.training.metrics import read_metrics
@@ -86,8 +86,7 @@ class Page(os.PathLike[str]):
 def draw(run: "Run", circuit: Circuit | None = None) -> Page:
     """See `Run.page`."""
     if circuit is None:
-        outcomes = read_outcomes(run)
-        return write_pages(run, outcomes, run_summary(run))
+        return write_pages(run, all_outcomes(run), run_summary(run))
     circuit.check_model(run.model.hash, run.tokenizer.hash)
     return _write_circuit(run, circuit)
 
@@ -137,7 +136,7 @@ def read_outcomes(run: "Run") -> list[Outcome]:
       CircuitError: if there are none, or one is not of this run's model.
     """
     if not run.circuit_folders:
-        raise CircuitError(f"{run.folder} holds no circuits; cut some: python -m circuits_jax prune")
+        raise CircuitError(f"{run.folder} holds no circuits; cut some: {cut_command(run)}")
     outcomes = []
     for folder in run.circuit_folders:
         circuit, pairs = read_circuit(run, folder)
@@ -257,8 +256,13 @@ def _bridge_page(workdir: Path, name: str) -> str | None:
     return f"../{BRIDGE_PAGE}" if name == SPARSE_WORKDIR and coupled.exists() else None
 
 
-def refused_outcomes(run: "Run", outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Tasks that were refused when circuits were cut, and have none among `outcomes`."""
+def all_outcomes(run: "Run") -> list[Outcome]:
+    """The circuits saved in the workdir, and the tasks that were refused when they were cut.
+
+    Raises:
+      CircuitError: if there are no circuits, or one is not of this run's model.
+    """
+    outcomes = read_outcomes(run)
     cut = {outcome.task for outcome in outcomes}
     _, refused = read_records(run.folder)
-    return [Outcome(task, None, why, None) for task, why in refused.items() if task not in cut]
+    return outcomes + [Outcome(task, None, why, None) for task, why in refused.items() if task not in cut]

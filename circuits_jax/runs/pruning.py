@@ -65,7 +65,7 @@ def prune_tasks(
     Args:
       run: With a workdir and a corpus.
       tasks: Of different names.
-      prune: How to prune; its `tasks` are not read.
+      prune: How to prune.  Circuits record the tasks' names or files in place of its `tasks`.
       allow_unlearned: Whether tasks that the model knows nothing of are pruned all the same.
 
     Raises:
@@ -73,6 +73,7 @@ def prune_tasks(
       ConfigError: for a run without a workdir or a corpus, or a batch that the devices do not divide.
     """
     _check_names(tasks)
+    prune = dataclasses.replace(prune, tasks=tuple(task.file or task.name for task in tasks))
     folder = run.folder / CIRCUITS
     outcomes: dict[str, Outcome] = {}
     missing: dict[str, Splits] = {}
@@ -145,6 +146,11 @@ def subject_of(run: "Run", prune: PruneConfig) -> Subject:
     """
     windows = reference_windows(run.corpus, run.whole_config, prune)
     return Subject(run.model, reference_activations(run.model, windows, prune.ablation))
+
+
+def cut_command(run: "Run") -> str:
+    """What a reader without circuits is told to do."""
+    return f"python -m circuits_jax prune --workdir={run.folder}"
 
 
 def _check_names(tasks: Sequence[Task]) -> None:

@@ -30,7 +30,7 @@ def train(config: Config, workdir: str | Path, tensorboard: bool = False) -> Run
 
     Args:
       config: Of `load_config`, or made of the dataclasses of `circuits_jax.config`.
-      workdir: The folder of the run, local or in a bucket; one that holds a run of another training is refused.
+      workdir: The folder of the run, local or in a bucket; one of another training is refused.
       tensorboard: Whether to write TensorBoard summaries too.
 
     Returns:

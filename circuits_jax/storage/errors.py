@@ -1,6 +1,6 @@
 """Errors that are meant for the person at the keyboard: one line, what, where, and the way out.
 
-The experiments print such an error alone; any other exception is a defect and keeps its traceback.
+The commands print such an error alone; any other exception is a defect and keeps its traceback.
 """
 
 

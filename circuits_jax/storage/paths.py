@@ -2,27 +2,34 @@
 
 from pathlib import Path
 
+import fsspec
 from etils import epath
 
 from circuits_jax.storage.errors import ConfigError
 
-# Schemes of buckets that hold workdirs; other URLs are those of released checkpoints.
-BUCKETS = ("gs://", "s3://")
+# Schemes of buckets that hold workdirs, with the extras that read them; other URLs are released checkpoints'.
+BUCKETS = {"gs://": "gcs", "s3://": "s3"}
 
 
 def as_path(name: str | Path) -> Path:
     """`name` as a path, through etils.epath where it is in a bucket.
 
     Raises:
-      ConfigError: for another URL, which can hold no workdir.
+      ConfigError: for another URL, which can hold no workdir; or without the library that reads the bucket.
     """
-    if isinstance(name, str) and is_remote(name):
-        if not name.startswith(BUCKETS):
-            raise ConfigError(
-                f"{name} cannot be a workdir; name a folder, or a bucket's: {', '.join(BUCKETS)}"
-            )
-        return epath.Path(name)
-    return name if isinstance(name, Path) else Path(name)
+    if not isinstance(name, str):
+        return name
+    if not is_remote(name):
+        return Path(name)
+    scheme = next((scheme for scheme in BUCKETS if name.startswith(scheme)), None)
+    if scheme is None:
+        raise ConfigError(f"{name} cannot be a workdir; name a folder, or a bucket's: {', '.join(BUCKETS)}")
+    try:
+        fsspec.get_filesystem_class(scheme.removesuffix("://"))
+    except ImportError as error:
+        install = f"pip install 'circuits_jax[{BUCKETS[scheme]}]'"
+        raise ConfigError(f"{name} needs a library for {scheme}; {install}") from error
+    return epath.Path(name)
 
 
 def is_remote(path: Path | str) -> bool:

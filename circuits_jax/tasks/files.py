@@ -1,5 +1,6 @@
 """Tasks of the user's own: a Python file that defines one, or a JSONL file of pairs."""
 
+import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -50,7 +51,8 @@ def find_task(name: str, given: Iterable[str]) -> Task:
             return task
     looked = f" (looked for it in {', '.join(files)})" if files else ""
     raise TaskError(
-        f"task {name!r} is not built in, and its file is not there{looked}; name it: --tasks=FILE"
+        f"task {name!r} is not built in, and its file is not there{looked}; "
+        "prune a task that was read from a file (--tasks=FILE, load_task(FILE)), and keep the file"
     )
 
 
@@ -69,9 +71,9 @@ def load_task(path: str | pathlib.Path) -> Task:
     if not path.is_file():
         raise TaskError(f"task file {path} does not exist; give a .py or .jsonl file")
     if path.suffix == ".py":
-        return _from_python(path)
+        return dataclasses.replace(_from_python(path), file=str(path))
     if path.suffix == ".jsonl":
-        return _from_jsonl(path)
+        return dataclasses.replace(_from_jsonl(path), file=str(path))
     raise TaskError(f"task file {path} ends in {path.suffix!r}; it must be .py or .jsonl")
 
 

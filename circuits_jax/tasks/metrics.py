@@ -31,7 +31,7 @@ def right_margin(difference: jax.Array) -> jax.Array:
 
 
 def loss_of_difference(difference: jax.Array) -> jax.Array:
-    """Binary cross-entropy of right against wrong, in nats, meaned over both prompts of all pairs."""
+    """Binary cross-entropy of right against wrong, in nats, averaged over both prompts of all pairs."""
     return jnp.mean(jax.nn.softplus(-right_margin(difference)))
 
 

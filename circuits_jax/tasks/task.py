@@ -32,6 +32,7 @@ class Task:
       preference: Python allows both answers, real code prefers one.
       words: Split -> kind of slot -> words.
       python: Whether prompt + continuation must parse; pairs that do not are dropped.
+      file: Where `load_task` read it, by which its circuits find it again; "" for others.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Task:
     preference: bool = False
     words: Mapping[str, Mapping[str, tuple[str, ...]]] = dataclasses.field(default_factory=lambda: WORDS)
     python: bool = True
+    file: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not self.name or self.name.startswith(".") or set(self.name) & set("/\\,\n\0"):

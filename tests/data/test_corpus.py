@@ -60,7 +60,6 @@ def test_the_windows_hold_the_files_of_their_split(
     sources = [path.read_bytes() for path in tree.rglob("*.py")]
     assert corpus.bytes == sum(map(len, sources))
     assert corpus.tokens == sum(len(corpus.tokenizer.encode(data.decode())) + 1 for data in sources)
-    assert corpus.tokens_per_byte == corpus.tokens / corpus.bytes
 
 
 def test_the_tokenizer_saw_the_training_split_only(corpus: Corpus, config: DataConfig, workdir: Path) -> None:

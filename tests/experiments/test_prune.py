@@ -50,7 +50,7 @@ def run(monkeypatch, planted, tmp_path):
     def known(name):
         if name not in TASKS:
             raise AssertionError(name)
-        return types.SimpleNamespace(name=name)
+        return types.SimpleNamespace(name=name, file=None)
 
     monkeypatch.setattr(pruning, "build_pairs", pairs)
     monkeypatch.setattr(pruning, "get_task", known)
@@ -124,8 +124,8 @@ def test_every_task_gets_its_smallest_circuit_and_a_second_call_prunes_nothing(
 
 def test_two_tasks_of_one_name_are_refused(run, monkeypatch):
     tasks = {
-        "mine.py": types.SimpleNamespace(name="quotes", description="another"),
-        "var_if.py": types.SimpleNamespace(name="var_if"),
+        "mine.py": types.SimpleNamespace(name="quotes", description="another", file="mine.py"),
+        "var_if.py": types.SimpleNamespace(name="var_if", file="var_if.py"),
     }
     known = pruning.get_task
     monkeypatch.setattr(pruning, "get_task", lambda name: tasks.get(name) or known(name))

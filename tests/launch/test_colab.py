@@ -123,7 +123,9 @@ def test_quickstart_trains_looks_inside_prunes_audits_and_shows_the_page(quickst
 def test_a_task_of_ones_own(quickstart, place, monkeypatch):
     del quickstart  # whose run it reads
     parameters = f"""
-settings = dataclasses.replace(settings, steps=5, train_pairs=16, heldout_pairs=16)
+import dataclasses
+short = dataclasses.replace(run.config.prune, steps=5, train_pairs=16, heldout_pairs=16)
+run = dataclasses.replace(run, config=dataclasses.replace(run.config, prune=short))
 {ALL_THE_SAME}"""
     shown = execute("your_own_task", place, parameters, monkeypatch)
     task = cj.load_task(place / "call_or_index.jsonl")
@@ -132,7 +134,7 @@ settings = dataclasses.replace(settings, steps=5, train_pairs=16, heldout_pairs=
     assert [run.tokenizer.pieces(ids.tolist()) for ids in pairs.answers] == [[")\n", "]\n"]] * 16
     score = told_score(shown["run.score(task, pairs=64)"])
     assert score == pytest.approx(run.score(task, pairs=64), abs=1e-5)
-    (cut,) = (text for line, text in shown.items() if line.startswith("circuit = run.prune(task, "))
+    (cut,) = (text for line, text in shown.items() if line.startswith("circuit = run.prune(task)"))
     assert "call_or_index" in cut
     page = shown["run.page(circuit)"]
     assert page.startswith("<iframe srcdoc=") and "call_or_index" in page

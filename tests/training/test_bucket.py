@@ -1,16 +1,19 @@
 """A workdir in a bucket, here a folder behind fsspec: our own files; orbax uses tensorstore for its own."""
 
 import json
+from pathlib import Path
 
 import pytest
 from etils import epath
 
+from circuits_jax.circuits.circuit import load_circuit
 from circuits_jax.data.local_copy import keep_tokenizer, local_folder
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.training.metrics import MetricsWriter, read_metrics
 from circuits_jax.training.workdir import check, claim, load_config
 from tests.training.tiny import CONFIG, replace
 
+VERSION_1 = Path(__file__).parents[1] / "testdata" / "circuit_v1"
 fsspec = pytest.importorskip("fsspec")
 
 
@@ -51,3 +54,11 @@ def test_the_tokenizer_is_kept_in_the_bucket_and_found_from_another_machine(work
     there = local_folder(workdir)
     assert there != here and (there / "tokenizer.model").read_bytes() == b"pieces"
     assert local_folder(tmp_path) == tmp_path
+
+
+def test_circuits_are_saved_in_the_bucket_and_read_from_it(workdir):
+    circuit = load_circuit(VERSION_1)
+    circuit.save(workdir / "circuits" / "quotes")
+    assert load_circuit(workdir / "circuits" / "quotes").nodes == circuit.nodes
+    (found,) = workdir.glob("circuits/*/circuit.json")
+    assert found.parent.name == "quotes"

@@ -64,7 +64,7 @@ class Candidate(NamedTuple):
     Attributes:
       node: It.
       separation: Share of pairs whose prompts its value orders, at least 1/2.
-      effect: First-order change of the dense model's l[answer B] - l[answer A] on A at strength 1, meaned
+      effect: First-order change of the dense model's l[answer B] - l[answer A] on A at strength 1, averaged
         over pairs.
     """
 
@@ -177,8 +177,8 @@ def choose(
 ) -> list[Node]:
     """The `count` nodes of largest effect among those that order at least `separation` of the pairs.
 
-    Of several nodes that are one channel of the stream at one site (what a half writes, what the next one
-    reads) the first is taken: written twice, it would be twice as strong.
+    If several nodes are the same channel at the same site, only the first is taken, to avoid writing it
+    twice.
 
     Args:
       found: Of `candidates`, in their order.

@@ -186,7 +186,7 @@ class Steering:
         return found
 
     def _series(self, draws: Sequence[Answers], band: Callable[[np.ndarray], Any]) -> Report:
-        """Figures at every strength, meaned over draws before the pairs are resampled."""
+        """Figures at every strength, averaged over draws before the pairs are resampled."""
         other = np.mean([each.other for each in draws], axis=0)
         chances = np.mean([np.exp(each.log_probs) for each in draws], axis=0)
         return {

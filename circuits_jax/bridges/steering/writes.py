@@ -27,8 +27,10 @@ def random_nodes(
     values: Values,
     rng: np.random.RandomState,
 ) -> SiteDeltas:
-    """Control: the same amounts at the same positions, in the direction of another node of each one's site,
-    brought to the same norm."""
+    """Control: same amounts and positions, but another node's direction.
+
+    The other node is at the same site, and its direction is scaled to the same norm.
+    """
     parts = []
     for node in nodes:
         place, vector = _write(node, writes)

@@ -83,7 +83,7 @@ def fold(config: ModelConfig, params: Params, means: Means, edges: EdgeSet, kept
     Args:
       config: The model's, with biases.
       params: Its parameters.
-      means: {site: [width]}, also of `attn.y` (`ablation.reference_activations`).
+      means: {site: [width]}, also of `attn.y` (`means.reference_activations`).
       edges: Of `edge_set`.
       kept: float32 [C].
     """

@@ -3,7 +3,7 @@
 See docs/method.md, "Dilution attack".
 
 The circuit averages brackets over the context and thresholds the average, so elements added to the list
-dilute it: `circuits.dilution` predicts by how much.  The controls: other fillers and other places, each with
+dilute it: `attack.dilution` predicts by how much.  The controls: other fillers and other places, each with
 a prediction of its own; the same long lists with the circuit's averages put back to what they were on the
 short list ("undone": where dilution is the cause, this cures it), or as many other channels ("placebo"); and
 the prompts B, whose right answer is the shallow one.

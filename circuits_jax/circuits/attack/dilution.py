@@ -41,7 +41,7 @@ class Head:
 
     Attributes:
       layer, head: Which.
-      attended: How many tokens it averages over: 1 / sum a_s^2 of attention brought to sum 1, meaned.
+      attended: How many tokens it averages over: 1 / sum a_s^2 of attention brought to sum 1, averaged.
       share: Its part of `score`.
     """
 
@@ -111,7 +111,7 @@ class Dilution:
         return ModelRun(np.asarray(difference), {site: np.asarray(x) for site, x in found.items()})
 
     def slopes(self, pairs: Pairs) -> Channels:
-        """Slope of l_A - l_B in the circuit's y at the last token, {site: [A]}, meaned over prompts."""
+        """Slope of l_A - l_B in the circuit's y at the last token, {site: [A]}, averaged over prompts."""
         *rest, delta = self._arguments(pairs, None, None)
         found = self._slope(delta, *rest)
         return {

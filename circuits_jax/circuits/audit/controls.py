@@ -40,7 +40,7 @@ def random_model(config: ModelConfig, sparsity: SparsityConfig, seed: int) -> Pa
 
 
 def nonsense(pairs: Pairs, seed: int) -> Pairs:
-    """The same prompts, each pair's two answers exchanged or not by lot: nothing to know."""
+    """Same prompts; each pair's answers are swapped at random."""
     exchanged = np.random.RandomState(seed).randint(0, 2, (len(pairs.answers), 1)) == 1
     answers = np.where(exchanged, pairs.answers[:, ::-1], pairs.answers)
     return dataclasses.replace(pairs, task=f"{pairs.task} (nonsense)", answers=answers)

@@ -49,7 +49,7 @@ def other_prompt(pairs: PairBatch) -> Donors:
 
 
 def another_pair(pairs: PairBatch, seed: int) -> Donors:
-    """Resample ablation: each prompt's donor is prompt A or B, drawn, of a pair drawn among the others."""
+    """Resample ablation: each prompt's donor is a random prompt of another random pair."""
     tokens, last = np.asarray(pairs.tokens), np.asarray(pairs.last)
     rng, count = np.random.RandomState(seed), len(last)
     pair = (np.arange(count)[:, None] + rng.randint(1, max(count, 2), (count, 2))) % count

@@ -46,7 +46,7 @@ class Interventions:
         return sum(prober.compilations for prober in probers)
 
     def ablated(self, params: Params, masks: Masks, means: Means, pairs: PairBatch) -> np.ndarray:
-        """Logit differences by pair role, float32 [S, N, 2], with the nodes outside the masks at `means`."""
+        """Logit differences [S, N, 2] with all nodes outside the masks mean-ablated."""
         return self._call(self._ablated, (params, means), masks, pairs)
 
     def swapped(
@@ -57,7 +57,7 @@ class Interventions:
         pairs: PairBatch,
         donor_params: Params | None = None,
     ) -> np.ndarray:
-        """The same, those nodes being at their values on the donors, which `donor_params` run if given."""
+        """The same, those nodes taking their values from the donors, run with `donor_params` if given."""
         shared = params, params if donor_params is None else donor_params
         return self._call(self._swapped, shared, masks, (*pairs, *donors))
 

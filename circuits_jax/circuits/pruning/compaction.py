@@ -137,9 +137,10 @@ def _last_half(config: ModelConfig, last: jax.Array, length: int) -> Tap | None:
 def capacities(
     config: ModelConfig, envelopes: Sequence[Mapping[str, np.ndarray]], compiled: Sequence[Capacities] = ()
 ) -> Capacities:
-    """Columns of every node site that hold each of the `envelopes`: 0, a power of two or the whole width.
+    """Column capacities for each node site: 0, a power of two, or the full width.
 
-    Capacities among `compiled` that hold them and cost at most WASTE times as much are taken instead.
+    Each of the `envelopes` fits into them.  Capacities among `compiled` that are large enough and cost at
+    most WASTE times as much are taken instead.
     """
     room = {
         site: _capacity(int(max(envelope[site].sum() for envelope in envelopes)), width)

@@ -46,7 +46,7 @@ def first_holding(taus: Mapping[str, np.ndarray], importance: Masks) -> Search[M
 def drop_pathless(
     config: ModelConfig, params: Params, kept: Masks, answers: np.ndarray
 ) -> Search[Masks, Masks]:
-    """Tries without all that lies on no path from the prompt to an answer, as often as it may go.
+    """Removes all nodes on no path from prompt to answer, repeatedly while the target holds.
 
     Args:
       config, params: The network, on the host.
@@ -67,7 +67,7 @@ def drop_pathless(
 
 
 def drop_needless(kept: Masks, weigh: Callable[[Masks], Masks]) -> Search[Masks, Masks]:
-    """`kept` without as many nodes as can go: by estimated importance while that gets far, then by trial.
+    """Drops unneeded nodes: first by estimated importance, then by removing each one alone.
 
     Args:
       kept: {node site: float32 [width]}.

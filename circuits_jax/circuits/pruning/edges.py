@@ -151,7 +151,7 @@ class _EdgePruner:
         return self._ablator.misses(variants, self._train, limit, estimate=len(variants) > 1)
 
     def _variant(self, kept: Masks) -> Masks:
-        """An edge whose end was removed is no edge of the circuit any more, and stays as it was."""
+        """Leaves an edge unchanged when one of its ends was removed."""
         edges = self._ablator.whole[EDGES].copy()
         edges[: len(self.edges)] = np.where(self._joined(kept), kept[EDGES], 1)
         return {**kept, EDGES: edges}

@@ -1,6 +1,6 @@
 """Learning masks by gradient, many runs at once (docs/method.md, "Pruning").
 
-Nodes and edges are fitted by the same loop: what a mask is a mask of is the loss' business.
+The same loop fits masks of nodes and of edges; the loss decides which.
 """
 
 import functools

@@ -31,7 +31,7 @@ def measure_importance(
       ablator: Of the model and the edges that the circuit may have.
       circuit: What the circuit keeps, and its calibration.
       full: The full model's calibration.
-      pairs: What losses are meaned over.
+      pairs: What losses are averaged over.
       sample: Nodes of the full model whose exact deltas are measured, half of them of the circuit where it
         has as many, the rest drawn from the other nodes.
       seed: Of the draw.

@@ -286,5 +286,5 @@ def _active(taus: Taus) -> int:
 
 
 def _without(taus: Taus, stays: Masks) -> Taus:
-    """`taus` with those that do not stay as far below 0 as can be."""
+    """Sets the tau of every node not in `stays` to the minimum."""
     return {site: np.where(stays[site], tau, -1).astype(np.float32) for site, tau in taus.items()}

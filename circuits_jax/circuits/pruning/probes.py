@@ -77,7 +77,7 @@ class Prober:
         return [np.concatenate([next(found) for _ in blocks(data)])[: len(data[0])] for _, data in asked]
 
     def slopes(self, shared: Any, kept: Masks, pairs: PairBatch) -> Masks:
-        """The task loss' derivative by each node's mask, meaned over the pairs: {site: float32 [width]}.
+        """The task loss' derivative by each node's mask, averaged over the pairs: {site: float32 [width]}.
 
         The last block counts pairs twice where BLOCK does not divide them.
         """

@@ -1,9 +1,9 @@
-"""Searches for the smallest set that still holds a target; what "holds" means is their caller's business.
+"""Searches for the smallest set that meets a target; the caller measures the miss.
 
 A search is a generator: it yields a list of candidates and is sent, for each, by how much that misses the
 target (at most 0 if it holds).  So the candidates of many searches can be judged by one program (`settle`).
 Where it yields several an estimate will do, of all on the same prompts: what is found was asked by itself.
-`smallest` and `drop` are the same searches for one caller with a predicate.  docs/method.md, "Pruning".
+See docs/method.md, "Pruning".
 """
 
 from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
@@ -44,7 +44,7 @@ def seek_smallest(start: int, limit: int) -> Search[int, int]:
 
 
 def seek_drop(kept: Masks, places: Sequence[Place], least: int = 1) -> Search[Masks, Masks]:
-    """`kept` without as many of `places` as can go: all at once if that holds, else each half in turn.
+    """Drops as many of `places` as possible: all at once if the target holds, else each half in turn.
 
     Args:
       kept: What is there.
@@ -82,11 +82,10 @@ def seek_longest(kept: Masks, places: Sequence[Place], likely: int | None = None
 
 
 def seek_needless(kept: Masks, places: Sequence[Place]) -> Search[Masks, Masks]:
-    """`kept` without as many of `places` as can go, those first that are missed least.
+    """Drops as many of `places` as possible.
 
-    All are tried alone, in one round; then as many go as can go together, the least missed first; and so on
-    with the others, which are tried anew.  What would be missed too much even without all that only harms is
-    taken to be needed.
+    Each round removes every place alone, then drops the least important ones together.  A place whose removal
+    alone costs more than the slack plus all possible gains is kept.
     """
     while places:
         (slack,) = yield [kept]
@@ -103,7 +102,7 @@ def seek_needless(kept: Masks, places: Sequence[Place]) -> Search[Masks, Masks]:
 
 
 def translated(search: Search[Candidate, Found], made: Callable[[Candidate], Any]) -> Search[Any, Found]:
-    """`search`, asking for `made(candidate)` instead of its candidates."""
+    """Runs `search` on `made(candidate)` instead of each candidate."""
     try:
         asked = next(search)
         while True:
@@ -145,20 +144,6 @@ def settle(
         for name, misses in given.items():
             advance(name, misses)
     return {name: found[name] for name in searches}
-
-
-def smallest(holds: Callable[[int], bool], start: int, limit: int) -> int:
-    """The smallest count found to hold; see `seek_smallest`."""
-    return _settle_one(seek_smallest(start, limit), holds)
-
-
-def drop(kept: Masks, places: Sequence[Place], holds: Callable[[Masks], bool]) -> Masks:
-    """`kept` without as many of `places` as can go; see `seek_drop`."""
-    return _settle_one(seek_drop(kept, places), holds)
-
-
-def _settle_one(search: Search[Candidate, Found], holds: Callable[[Candidate], bool]) -> Found:
-    return settle({0: search}, lambda asked: [-1.0 if holds(one) else 1.0 for _, one in asked])[0]
 
 
 def _ladder(start: int, limit: int) -> list[int]:

@@ -148,7 +148,7 @@ def best_first(scores: Sequence[float]) -> list[int]:
 
 
 def _tasks_at_once(pruner: Pruner, members: int) -> int:
-    """Where runs are taken in turn nothing is gained by many tasks at once, and more is lost by a kill."""
+    """When runs go one after another, batching tasks saves nothing and a kill loses more."""
     if choose_batching(pruner.config.batching) == "map":
         return 1
     return max(1, RUNS_PER_DEVICE * pruner.devices // members)
@@ -186,7 +186,7 @@ def _prune_wave(
 
 
 def _quality(pruned: Pruned) -> tuple[bool, float]:
-    """Circuits that hold the target before others, small ones first; of the others those of least loss."""
+    """Circuits that meet the target first, smallest first; then the others by loss."""
     if pruned.met_target:
         return False, size(pruned.masks)
     return True, pruned.metrics["heldout/calibrated_loss"]

@@ -11,7 +11,10 @@ Taus = dict[str, jax.Array]
 
 @jax.custom_vjp
 def heaviside(tau: jax.Array, temperature: jax.Array | float) -> jax.Array:
-    """1 where tau >= 0, else 0; its gradient is that of sigmoid(tau / temperature), in tau alone."""
+    """1 where tau >= 0, else 0.
+
+    The backward pass uses the slope of sigmoid(tau / temperature), for tau only.
+    """
     del temperature
     return (tau >= 0).astype(tau.dtype)
 

@@ -1,7 +1,7 @@
 """PyTorch's `.pt` files without PyTorch, and without running anything that they contain.
 
 A `.pt` file is an uncompressed zip archive: `<root>/data.pkl` is a pickle that describes containers
-and tensors, `<root>/data/<key>` are the tensors' storages, raw bytes.  `torch_pickle` interprets the
+and tensors, `<root>/data/<key>` are the tensors' storages, raw bytes.  `unpickle` interprets the
 pickle and refuses by name whatever is no container and no tensor.  This one path is used whether
 PyTorch is installed or not; only files of before 1.6, which are no archives, are left to PyTorch itself
 (`weights_only`), where it is installed.

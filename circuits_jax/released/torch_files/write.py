@@ -1,4 +1,4 @@
-"""Writes `.pt` files that PyTorch reads, without PyTorch (the layout is told in `torch_file`)."""
+"""Writes `.pt` files that PyTorch reads, without PyTorch (`read` tells the layout)."""
 
 import pickle
 import struct

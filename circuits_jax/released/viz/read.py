@@ -1,6 +1,6 @@
 """Circuits that openai/circuit_sparsity published, from its `viz_data.pt` (schema: `released/README.md`).
 
-Its task losses are stored doubled: a pair's two sides are summed and not meaned.  Here `loss`, `interv_loss`,
+Its task losses are stored doubled: a pair's two sides are summed, not averaged.  Here `loss`, `interv_loss`,
 `ch_interv_losses`, `pair_data` and `all_loss` are halved on the way in; `layer_interv_losses` is not doubled.
 """
 
@@ -81,7 +81,7 @@ def import_viz(
     entries of embedding and unembedding, and which nodes carry nothing of the prompt.  The first are zeros
     unless given, the calibration is the identity, and with `model` the entries of the embedding and the last
     are found.  The released pruning's settings are `provenance["prune_config"]`; `provenance["prune"]` holds
-    our own defaults, by which our experiments build the task's pairs.
+    our own defaults, by which our commands build the task's pairs.
 
     What has no place in `Circuit`: the released pruning masks the final residual stream too, where no node of
     ours lies.  The channels that it keeps there are `provenance["final_resid"]`; matrices to them are left.

@@ -56,7 +56,10 @@ def parse_rules(texts: Sequence[str]) -> tuple[PartitionRule, ...]:
 def combined(
     own: Sequence[PartitionRule], rules: Sequence[PartitionRule], tree: Any
 ) -> tuple[PartitionRule, ...]:
-    """One table: `own` first, then those of `rules` that `own` does not put out of work altogether."""
+    """`own` followed by the `rules`, without those that `own` leaves no tensor to match.
+
+    A rule that matches no tensor at all stays; `shardings` refuses it.
+    """
     names = [parameter_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
     left = [name for name in names if not any(rule.matches(name) for rule in own)]
 

@@ -146,8 +146,7 @@ def agree(settings: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def primary_first(what: str) -> Iterator[None]:
-    """Process 0 runs the block while the others wait, and then they run it: what it left behind they find
-    ready.
+    """Process 0 runs the block first; the others then run it and find its files.
 
     Args:
       what: A name for the block, different from that of any other one.

@@ -1,6 +1,6 @@
 """Two more charts as SVG text: curves with bands over one axis, and a matrix of figures.
 
-As in `plots`: colours and type come from the page's style sheet by class, and everything drawn says its
+As in `bars`: colours and type come from the page's style sheet by class, and everything drawn says its
 figures in a `<title>`.
 """
 

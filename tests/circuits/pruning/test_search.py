@@ -3,13 +3,11 @@ import pytest
 
 from circuits_jax.circuits.masks import size, without
 from circuits_jax.circuits.pruning.search import (
-    drop,
     seek_drop,
     seek_longest,
     seek_needless,
     seek_smallest,
     settle,
-    smallest,
     translated,
 )
 
@@ -23,6 +21,16 @@ class Probe:
     def __call__(self, thing):
         self.asked.append(thing)
         return self.holds(thing)
+
+
+def smallest(holds, start, limit):
+    """The smallest count found to hold."""
+    return settle_one(seek_smallest(start, limit), holds)[0]
+
+
+def drop(kept, places, holds):
+    """`kept` without as many of `places` as can go."""
+    return settle_one(seek_drop(kept, places), holds)[0]
 
 
 @pytest.mark.parametrize("threshold", [1, 2, 7, 40, 41, 999, 1000])
