@@ -15,17 +15,22 @@ from circuits_jax.data.programs.words import WORDS
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+def listed_files() -> list[str]:
+    """Files of the package that git does not ignore: what a clone of the repository would have."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "--", "circuits_jax"]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
 def build(folder: pathlib.Path) -> pathlib.Path:
     """The wheel of a copy of the checkout (building leaves files behind)."""
     copy = folder / "source"
     copy.mkdir()
     for name in ("setup.py", "pyproject.toml", "README.md"):
         (copy / name).write_bytes((ROOT / name).read_bytes())
-    for path in (ROOT / "circuits_jax").rglob("*"):
-        if path.is_file() and "__pycache__" not in path.parts:
-            target = copy / path.relative_to(ROOT)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
+    for path in (ROOT / name for name in listed_files()):
+        target = copy / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(copy)]
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
