@@ -50,7 +50,7 @@ def run(monkeypatch, planted, tmp_path):
     def known(name):
         if name not in TASKS:
             raise AssertionError(name)
-        return types.SimpleNamespace(name=name, file=None)
+        return types.SimpleNamespace(name=name, file="")
 
     monkeypatch.setattr(pruning, "build_pairs", pairs)
     monkeypatch.setattr(pruning, "get_task", known)
