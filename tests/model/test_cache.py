@@ -44,8 +44,8 @@ def test_golden_cases_token_by_token(case):
     with np.load(GOLDEN / case / "io.npz") as arrays:
         tokens, expected = arrays["idx"].astype(np.int32), arrays["logits"]
     checkpoint = released.load(GOLDEN / case)
-    found = in_calls(checkpoint.model, checkpoint.params, tokens, [1] * tokens.shape[1])
-    whole, _ = forward(checkpoint.model, checkpoint.params, tokens)
+    found = in_calls(checkpoint.network, checkpoint.params, tokens, [1] * tokens.shape[1])
+    whole, _ = forward(checkpoint.network, checkpoint.params, tokens)
     np.testing.assert_allclose(found, whole, rtol=0, atol=TOLERANCE)
     np.testing.assert_allclose(found, expected, rtol=0, atol=5e-5)
 

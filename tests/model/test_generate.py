@@ -8,7 +8,7 @@ import pytest
 
 from circuits_jax.model import generate as module
 from circuits_jax.model.generate import Sampling, generate, sample
-from circuits_jax.model.transformer import Transformer
+from circuits_jax.model.model import Model
 from circuits_jax.storage.errors import ConfigError
 from tests.model.reference import forward as reference
 from tests.model.test_transformer import BASE, VARIETY
@@ -33,23 +33,23 @@ def by_hand(config, params, prompt, count):
 @pytest.mark.parametrize("name", ["paper", "layer_add"])
 def test_greedy_text_past_the_context_is_that_of_the_numpy_network(name):
     config = VARIETY[name]
-    params = random_params(config, seed=8)
-    expected = by_hand(config, params, [3, 1, 4], 14)
+    model = Model(config, random_params(config, seed=8))
+    expected = by_hand(config, model.params, [3, 1, 4], 14)
     assert len(set(expected)) > 1
-    assert list(generate(Transformer(config), params, [3, 1, 4], 14, GREEDY)) == expected
+    assert list(generate(model, [3, 1, 4], 14, GREEDY)) == expected
 
 
 def test_two_compilations_serve_every_prompt_and_length():
-    model, params = Transformer(BASE), random_params(BASE, seed=8)
+    model = Model(BASE, random_params(BASE, seed=8))
     before = module._step._cache_size()
     for prompt in ([1], [1, 2, 3], [5] * 7):
-        assert len(list(generate(model, params, prompt, 9, Sampling(seed=1)))) == 9
+        assert len(list(generate(model, prompt, 9, Sampling(seed=1)))) == 9
     assert module._step._cache_size() - before <= 2
 
 
 def test_the_seed_decides_the_text():
-    model, params = Transformer(BASE), random_params(BASE, seed=8)
-    texts = [list(generate(model, params, [1, 2], 20, Sampling(seed=seed))) for seed in (1, 1, 2)]
+    model = Model(BASE, random_params(BASE, seed=8))
+    texts = [list(generate(model, [1, 2], 20, Sampling(seed=seed))) for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
 
 
@@ -57,7 +57,7 @@ def test_ids_that_the_tokenizer_has_not_are_never_drawn():
     params = random_params(BASE, seed=8)
     params["lm_head"]["kernel"] *= 0
     params["bigram"] *= 0
-    drawn = list(generate(Transformer(BASE), params, [1], 40, Sampling(), vocab_size=4))
+    drawn = list(generate(Model(BASE, params), [1], 40, Sampling(), vocab_size=4))
     assert set(drawn) == {0, 1, 2, 3}
 
 
@@ -101,7 +101,7 @@ def test_equal_logits_are_cut_by_id():
 )
 def test_prompts_that_cannot_be_read(prompt, words):
     with pytest.raises(ConfigError, match=words):
-        generate(Transformer(BASE), {}, prompt, 3)
+        generate(Model(BASE, {}), prompt, 3)
 
 
 @pytest.mark.parametrize(

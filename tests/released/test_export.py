@@ -54,7 +54,7 @@ def test_no_positions_come_back_as_zeros(tmp_path):
     assert not checkpoint.params["wpe"]["embedding"].any()
     tokens = np.arange(6, dtype=np.int32)[None]
     ours, _ = forward(Transformer(config), params, tokens)
-    np.testing.assert_array_equal(forward(checkpoint.model, checkpoint.params, tokens)[0], ours)
+    np.testing.assert_array_equal(forward(checkpoint.network, checkpoint.params, tokens)[0], ours)
     del checkpoint.params["wpe"]
     assert_equal(checkpoint.params, params)
 

@@ -27,7 +27,7 @@ def recorded(case):
 
 def run(checkpoint, tokens):
     names = tuple(sites.sites(checkpoint.config))
-    logits, records = forward(checkpoint.model, checkpoint.params, tokens.astype(np.int32), names)
+    logits, records = forward(checkpoint.network, checkpoint.params, tokens.astype(np.int32), names)
     return np.asarray(logits), {name: np.asarray(value) for name, value in records.items()}
 
 
