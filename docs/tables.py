@@ -1,7 +1,7 @@
-"""The tables of the documentation, from JSON files: `python docs/tables.py`, or with `--check` to compare only.
+"""The tables of the documentation, from JSON files: `python docs/tables.py`; `--check` compares only.
 
-Between `<!-- table: NAME -->` and `<!-- end -->` of a page stands what `docs/figures/NAME.json` holds, in the form
-that every command writes ({"rows": [{column: value}]}).  To publish a run, copy its file there, such as
+Between `<!-- table: NAME -->` and `<!-- end -->` of a page stands what `docs/figures/NAME.json` holds, in the
+form that every command writes ({"rows": [{column: value}]}).  To publish a run, copy its file there, such as
 `runs/quickstart/prune.json`, and call this.
 """
 
@@ -17,7 +17,7 @@ TABLE = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.S)
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table with one column for each key of any row, in order of appearance; what a row has not is empty."""
+    """A table with one column for each key of any row, in order of appearance; missing values are empty."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     head, *body = [columns, *([_cell(row.get(key, "")) for key in columns] for row in rows)]
     lines = [" | ".join(head), "|".join(["---"] * len(columns)), *(" | ".join(cells) for cells in body)]

@@ -8,22 +8,14 @@
 checkpoint yet, the model's columns are left out.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from circuits_jax.commands import launching
-from circuits_jax.data.local_copy import local_folder
-from circuits_jax.data.tokenizers.bpe import load_tokenizer
-from circuits_jax.model.model import Model
-from circuits_jax.model.tokenizer import Tokenizer
-from circuits_jax.runs.opening import load_workdir
+from circuits_jax.runs.opening import load_tokenizer_and_model
 from circuits_jax.runs.pruning import tasks_of
-from circuits_jax.runs.scoring import context_of, example, task_rows, text_example
-from circuits_jax.storage.errors import ConfigError, TaskError
-from circuits_jax.storage.paths import exists
-from circuits_jax.tasks import Pairs, Task, build_pairs
-from circuits_jax.training.checkpoints import newest
+from circuits_jax.runs.scoring import example, pairs_or_refusal, task_rows, text_example
+from circuits_jax.storage.errors import ConfigError
+from circuits_jax.tasks import Pairs
 
 
 def define_flags() -> None:
@@ -43,26 +35,9 @@ def main() -> None:
         for task in tasks:
             print(text_example(task))
         return
-    tokenizer, model = _open(launching.workdir())
-    built = [(task, _pairs(task, tokenizer, model)) for task in tasks]
+    tokenizer, model = load_tokenizer_and_model(launching.workdir())
+    built = [(task, pairs_or_refusal(task, tokenizer, given.pairs, model)) for task in tasks]
     for task, pairs in built:
         if isinstance(pairs, Pairs):
             print(example(task, pairs, tokenizer))
     launching.report(task_rows(built, tokenizer, model), launching.workdir() / "tasks.json")
-
-
-def _pairs(task: Task, tokenizer: Tokenizer, model: Model | None) -> Pairs | str:
-    """Held-out pairs of a task, or why there are none."""
-    try:
-        return build_pairs(task, tokenizer, "heldout", flags.FLAGS.pairs, 0, context_of(model))
-    except TaskError as error:
-        return str(error)
-
-
-def _open(workdir: Path) -> tuple[Tokenizer, Model | None]:
-    """The tokenizer in `workdir`, and its model if it has a checkpoint."""
-    file = local_folder(workdir) / "tokenizer.model"
-    if newest(workdir) is None and exists(file):
-        return load_tokenizer(file), None
-    run = load_workdir(workdir)
-    return run.tokenizer, run.model

@@ -12,13 +12,10 @@ from pathlib import Path
 
 from absl import flags
 
-from circuits_jax.circuits.circuit import MANIFEST
 from circuits_jax.commands import launching
+from circuits_jax.runs.comparison import compare_circuits
 from circuits_jax.runs.opening import load_workdir
-from circuits_jax.runs.pages import all_outcomes, compare, run_summary, write_pages
-from circuits_jax.runs.pruning import CIRCUITS
-from circuits_jax.runs.run import Run
-from circuits_jax.storage.errors import CircuitError
+from circuits_jax.runs.pages import all_outcomes, run_summary, write_pages
 from circuits_jax.viewer.circuit_page.annotations import read_annotations
 
 
@@ -35,39 +32,10 @@ def main() -> None:
     notes = None if given.annotations is None else read_annotations(Path(given.annotations))
     workdir = launching.workdir()
     if given.compare:
-        print(compare_named(given.compare, workdir, notes))
+        print(compare_circuits(given.compare, workdir, notes))
         return
     run = load_workdir(workdir)
     print(write_pages(run, all_outcomes(run), run_summary(run), notes))
-
-
-def compare_named(names: list[str], workdir: Path, notes: dict[str, dict[str, str]] | None = None) -> Path:
-    """Writes the comparison of circuits given as tasks of `workdir` or as folders of any run.
-
-    Raises:
-      CircuitError: for fewer than two names, or one that is no circuit of a run.
-    """
-    if len(names) < 2:
-        raise CircuitError(
-            f"--compare names {', '.join(names)}; give two circuits or more, with commas between"
-        )
-    folders = [_circuit_folder(name, workdir) for name in names]
-    runs: dict[Path, Run] = {}
-    for folder in folders:
-        home = folder.resolve().parent.parent
-        if home not in runs:
-            runs[home] = load_workdir(home)
-    home = workdir.resolve()
-    run = runs[home] if home in runs else load_workdir(workdir)
-    return compare(run, [(runs[folder.resolve().parent.parent], folder) for folder in folders], notes)
-
-
-def _circuit_folder(name: str, workdir: Path) -> Path:
-    folder = workdir / CIRCUITS / name
-    folder = folder if (folder / MANIFEST).exists() else Path(name)
-    if not (folder / MANIFEST).exists():
-        raise CircuitError(f"{name} is no circuit of {workdir}, nor the folder of another run's circuit")
-    return folder
 
 
 def name_workdir(arguments: list[str]) -> list[str]:

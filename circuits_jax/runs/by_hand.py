@@ -4,16 +4,17 @@ Interventions are those of `circuits.ablation.edits`, and a circuit kept or abla
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from circuits_jax.circuits.ablation.edge_removal import remove_edges
-from circuits_jax.circuits.ablation.edits import Edit, at_positions, intervene
+from circuits_jax.circuits.ablation.edits import Edit, at_positions, intervene, parse_edit
 from circuits_jax.circuits.ablation.means import Means, mean_activations
 from circuits_jax.circuits.circuit import Circuit, load_circuit
+from circuits_jax.config import ModelConfig
 from circuits_jax.config.checks import check_choice
 from circuits_jax.model.generate import check_prompt
 from circuits_jax.model.model import Model
@@ -24,6 +25,9 @@ from circuits_jax.runs.tables import Row
 from circuits_jax.storage.errors import ConfigError
 
 ROLES = ("keep", "ablate", "means")
+# Of the flags that name edits: an example, and the sign that no other has.
+EXAMPLES = {"set": "--set=1.mlp.post_act.40=0", "ablate": "--ablate=1.attn.v.12:mean"}
+_SIGNS = {"set": "=", "ablate": ":"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +69,21 @@ def read_prompt(model: Model, text: str | None, ids: Sequence[str] | None) -> li
         prompt = model.tokenizer.encode(text)
     check_prompt(prompt, model.config)
     return prompt
+
+
+def read_edits(texts: Mapping[str, Sequence[str]], config: ModelConfig) -> list[Edit]:
+    """What the flags --set and --ablate name, {flag: its values, each one edit or several with commas}.
+
+    Raises:
+      ConfigError: for a text of another form, or a node that the model has not.
+    """
+    edits = []
+    for flag, values in texts.items():
+        for text in ",".join(values).split(",") if values else ():
+            if _SIGNS[flag] not in text:
+                raise ConfigError(f"--{flag}={text} lacks a {_SIGNS[flag]!r}; write {EXAMPLES[flag]}")
+            edits.append(parse_edit(text, config))
+    return edits
 
 
 def read_circuit_of(model: Model, folder: Path) -> Circuit:

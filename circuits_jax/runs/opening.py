@@ -3,10 +3,14 @@
 from pathlib import Path
 
 from circuits_jax import released
+from circuits_jax.data.local_copy import local_folder
+from circuits_jax.data.tokenizers.bpe import load_tokenizer
 from circuits_jax.model.model import Model
+from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CheckpointError, ConfigError
 from circuits_jax.storage.paths import BUCKETS, as_path, exists
+from circuits_jax.training.checkpoints import newest
 from circuits_jax.training.run import read_run
 
 
@@ -53,6 +57,19 @@ def load_workdir(workdir: str | Path) -> Run:
     folder = as_path(workdir)
     config, model = read_run(folder)
     return Run(model, folder, config)
+
+
+def load_tokenizer_and_model(workdir: Path) -> tuple[Tokenizer, Model | None]:
+    """The tokenizer of a run in `workdir`, and its model once there is a checkpoint.
+
+    Raises:
+      UserError: if it holds no run.
+    """
+    file = local_folder(workdir) / "tokenizer.model"
+    if newest(workdir) is None and exists(file):
+        return load_tokenizer(file), None
+    run = load_workdir(workdir)
+    return run.tokenizer, run.model
 
 
 def load_model(source: str | Path) -> Model:

@@ -1,7 +1,6 @@
 """The pages of a run's circuits: HTML files that open anywhere, and an index of them.
 
-The index is `<workdir>/report.html`, a circuit's page `<workdir>/circuits/<task>/page.html`, and a comparison
-`<workdir>/compare.html`.
+The index is `<workdir>/report.html`, a circuit's page `<workdir>/circuits/<task>/page.html`.
 """
 
 import dataclasses
@@ -38,18 +37,11 @@ from circuits_jax.viewer.verdicts import read_audits, verdict_words
 if TYPE_CHECKING:
     from circuits_jax.runs.run import Run
 
-PAGE, INDEX, COMPARISON, AUDIT, AUDIT_PAGE = (
-    "page.html",
-    "report.html",
-    "compare.html",
-    "audit.json",
-    "audit.html",
-)
+PAGE, INDEX, AUDIT, AUDIT_PAGE = "page.html", "report.html", "audit.json", "audit.html"
 # Reports of the commands that cut circuits; what the first says of a task is newer.
 RECORDS = ("prune.json", "quickstart.json")
 
 Notes = Mapping[str, Mapping[str, str]]  # {circuit's name: {node: note}}, of `read_annotations`
-Shown = list[tuple[Circuit, Evidence]]
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -108,7 +100,7 @@ def write_pages(
     vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
     keys, shown = [each.task for each in cut], list[tuple[Circuit, Evidence]]()
     for outcome in tqdm(cut, desc="page", disable=not is_primary()):
-        shown.append((outcome.circuit, _evidence(run, outcome.circuit, outcome.heldout)))
+        shown.append((outcome.circuit, evidence_of(run, outcome.circuit, outcome.heldout)))
         settings = PageSettings(
             [outcome.task], vocabularies, audits, notes, "../../report.html", "../../audit.html"
         )
@@ -190,44 +182,12 @@ def run_summary(run: "Run") -> dict[str, Any]:
     return read_records(run.folder)[0]
 
 
-def compare(run: "Run", chosen: Sequence[tuple["Run", Path]], notes: Notes | None = None) -> Path:
-    """Writes `<workdir>/compare.html` of several circuits, of this run or of others, side by side.
-
-    Args:
-      run: Whose page it becomes.
-      chosen: (run, folder of a circuit) of two circuits or more.
-      notes: By the names that the circuits have on the page.
-
-    Raises:
-      CircuitError: for fewer than two circuits, or one that is not of its run's model.
-    """
-    if len(chosen) < 2:
-        raise CircuitError("a comparison needs two circuits or more")
-    shown: Shown = []
-    keys: list[str] = []
-    vocabularies: dict[str, Any] = {}
-    audits = []
-    for own, folder in chosen:
-        circuit, pairs = read_circuit(own, folder)
-        vocabularies[own.tokenizer.hash] = embed_vocabulary(own.tokenizer)
-        shown.append((circuit, _evidence(own, circuit, pairs)))
-        home = own.folder.resolve()
-        keys.append(folder.name if home == run.folder.resolve() else f"{home.name} {folder.name}")
-        audits.append(read_audits(own.folder / AUDIT, [folder]).get(folder.name))
-    keys = [key if keys.index(key) == place else f"{key} {place + 1}" for place, key in enumerate(keys)]
-    known = {key: audit for key, audit in zip(keys, audits, strict=True) if audit is not None}
-    settings = PageSettings(keys, vocabularies, known, notes, home=INDEX, comparison=True)
-    path = run.folder / COMPARISON
-    write_report(path, build_report(" and ".join(keys), shown, settings=settings))
-    return path
-
-
 def _write_circuit(run: "Run", circuit: Circuit) -> Page:
     """The page of one circuit, which links to the index where there is one."""
-    name = circuit_name(run, circuit)
+    name = circuit.task
     folder = run.folder / CIRCUITS / name
     audits = read_audits(run.folder / AUDIT, [folder] if (folder / MANIFEST).exists() else [])
-    shown = [(circuit, _evidence(run, circuit, heldout_pairs(run, circuit, circuit.task)))]
+    shown = [(circuit, evidence_of(run, circuit))]
     alone = PageSettings([name], {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}, audits)
     title = f"{name}, a circuit of {run.name}"
     home = "../../report.html" if (run.folder / INDEX).exists() else None
@@ -237,12 +197,8 @@ def _write_circuit(run: "Run", circuit: Circuit) -> Page:
     return Page(folder / PAGE, build_report(title, shown, settings=alone))
 
 
-def circuit_name(run: "Run", circuit: Circuit) -> str:
-    """The name of the folder that a circuit is saved in: its task's."""
-    return circuit.task
-
-
-def _evidence(run: "Run", circuit: Circuit, pairs: Pairs | None) -> Evidence:
+def evidence_of(run: "Run", circuit: Circuit, pairs: Pairs | None = None) -> Evidence:
+    """What a page shows of a circuit on pairs, by default the held-out ones it was judged on, and on code."""
     if pairs is None:
         pairs = heldout_pairs(run, circuit, circuit.task)
     return gather_evidence(circuit, run.model, pairs, run.corpus.validation.tokens)

@@ -14,6 +14,7 @@ from circuits_jax.model.model import Model
 from circuits_jax.model.parameters import BIGRAM, get
 from circuits_jax.model.taps import only
 from circuits_jax.model.tokenizer import Tokenizer
+from circuits_jax.storage.errors import TaskError
 from circuits_jax.tasks import Pairs, Task, build_pairs
 from circuits_jax.tasks.metrics import logit_difference, loss_of_difference, right_margin
 from circuits_jax.tasks.task import MAX_TOKENS
@@ -66,6 +67,15 @@ def bigram_accuracy(model: Model, pairs: Pairs) -> float:
     return float(((margin > 0) + 0.5 * (margin == 0)).mean())
 
 
+def pairs_or_refusal(task: Task, tokenizer: Tokenizer, count: int, model: Model | None) -> Pairs | str:
+    """Held-out pairs of a task that fit the model's context, if there is a model, or why there are none."""
+    n_ctx = MAX_TOKENS if model is None else model.config.n_ctx
+    try:
+        return build_pairs(task, tokenizer, "heldout", count, 0, n_ctx)
+    except TaskError as error:
+        return str(error)
+
+
 def task_rows(
     tasks: Sequence[tuple[Task, Pairs | str]], tokenizer: Tokenizer, model: Model | None
 ) -> list[Row]:
@@ -111,11 +121,6 @@ def text_example(task: Task) -> str:
     for role, prompt, after in zip("AB", filled.prompts, filled.continuations, strict=True):
         lines.append(f"  {role}  {with_padding(prompt, filled, 0)!r} -> {after!r}")
     return "\n".join(lines)
-
-
-def context_of(model: Model | None) -> int:
-    """The longest prompt, in tokens, that a model reads; without one, the longest that tasks make."""
-    return MAX_TOKENS if model is None else model.config.n_ctx
 
 
 def _differences(model: Model, pairs: Pairs, circuit: Circuit | None = None) -> np.ndarray:

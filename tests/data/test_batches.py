@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from circuits_jax.data.batches import make_batches, make_iterator
 from circuits_jax.data.windows import (
     Windows,
     check_windows,
@@ -13,8 +15,6 @@ from circuits_jax.data.windows import (
     save_windows,
     windows_name,
 )
-
-from circuits_jax.data.batches import make_batches, make_iterator
 from circuits_jax.storage.errors import ConfigError
 
 EOT = 99

@@ -10,9 +10,10 @@ import pytest
 
 from circuits_jax.circuits.circuit import MANIFEST, Circuit
 from circuits_jax.commands import view
-from circuits_jax.commands.view import compare_named, name_workdir
+from circuits_jax.commands.view import name_workdir
 from circuits_jax.config import Config
 from circuits_jax.runs import pages
+from circuits_jax.runs.comparison import compare_circuits
 from circuits_jax.runs.pages import read_outcomes, read_records, write_pages
 from circuits_jax.runs.pruning import Outcome
 from circuits_jax.runs.run import Run
@@ -93,7 +94,7 @@ def test_a_comparison_holds_both_circuits_and_their_audits(
     (tmp_path / "audit.json").write_text(json.dumps(found))
     monkeypatch.setattr(pages, "gather_evidence", lambda *rest: live.evidence)
     notes = {"old": {str(live.circuit.nodes[0]): "my name"}}
-    data = data_of(compare_named(["new", "old"], tmp_path, notes).read_text())
+    data = data_of(compare_circuits(["new", "old"], tmp_path, notes).read_text())
     assert data["annotations"] == notes
     assert data["comparison"] is True and [c["key"] for c in data["circuits"]] == ["new", "old"]
     assert [c["nodeDeltas"] is None for c in data["circuits"]] == [False, True]
@@ -130,9 +131,9 @@ def test_what_other_commands_reported_is_shown_again(tmp_path):
 
 def test_comparisons_of_one_circuit_or_of_none_are_refused(tmp_path):
     with pytest.raises(CircuitError, match="two circuits or more"):
-        compare_named(["one"], tmp_path)
+        compare_circuits(["one"], tmp_path)
     with pytest.raises(CircuitError, match="one is no circuit of"):
-        compare_named(["one", "two"], tmp_path)
+        compare_circuits(["one", "two"], tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import sentencepiece
-from google.protobuf.message import DecodeError
-from sentencepiece import sentencepiece_model_pb2
 
 from circuits_jax.data.tokenizers import tinypython
+from circuits_jax.data.tokenizers.model_file import read_model
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.files import write_aside
@@ -36,7 +35,7 @@ class SentencePieceTokenizer:
         Raises:
           ConfigError: if `model` is empty, cut short, or lacks bytes or an end-of-text piece.
         """
-        _check_whole(model)
+        read_model(model)  # SentencePiece itself reads some that are cut short
         self._model = model
         self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
         self.vocab_size: int = self._processor.vocab_size()
@@ -64,6 +63,11 @@ class SentencePieceTokenizer:
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """What each token stands for: its text, `\\x0c` for a byte, `#2100` for an id beyond the last."""
         return [self._display[token] if token < self.vocab_size else f"#{token}" for token in ids]
+
+    @property
+    def model_file(self) -> bytes:
+        """Contents of the model file."""
+        return self._model
 
     def save(self, path: Path) -> None:
         """Writes the model file whole."""
@@ -164,18 +168,6 @@ def _chunks(texts: Iterable[str]) -> Iterator[str]:
                 stop = text.rfind("\n", start, stop) + 1 or stop
             yield text[start:stop]
             start = stop
-
-
-def _check_whole(model: bytes) -> None:
-    """Raises ConfigError unless `model` is complete: cut between two fields it parses, but lacks the rest."""
-    if not model:
-        raise ConfigError("it is empty")
-    try:
-        proto = sentencepiece_model_pb2.ModelProto.FromString(model)
-    except DecodeError as error:
-        raise ConfigError("it is cut short or is not a SentencePiece model") from error
-    if not proto.HasField("normalizer_spec"):  # the last field that matters
-        raise ConfigError("it is cut short or is not a SentencePiece model")
 
 
 def _training_error(message: str, vocab_size: int) -> ConfigError:

@@ -6,16 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sentencepiece import sentencepiece_model_pb2
-
+from circuits_jax.data.tokenizers import model_file
 from circuits_jax.data.tokenizers.bpe import SentencePieceTokenizer
 from circuits_jax.data.tokenizers.tinypython import ENCODER, PATTERN, TinyPython, byte_alphabet
 from circuits_jax.model.tokenizer import Tokenizer
 
 MAX_PIECES = 16384
 
-_PIECE = sentencepiece_model_pb2.ModelProto.SentencePiece
-_BPE = 2  # TrainerSpec.ModelType
 _MARKERS = ("<|startoftext|>", "<|endoftext|>")  # in the files of tinypython_2k, and in no text's encoding
 
 
@@ -33,19 +30,16 @@ def embed_vocabulary(tokenizer: Tokenizer) -> dict[str, Any] | None:
         return _ranked(tokenizer)
     if not isinstance(tokenizer, SentencePieceTokenizer) or tokenizer.vocab_size > MAX_PIECES:
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save(Path(folder) / "model")
-        model = sentencepiece_model_pb2.ModelProto.FromString((Path(folder) / "model").read_bytes())
-    if model.trainer_spec.model_type != _BPE:
+    pieces, is_bpe = model_file.read_model(tokenizer.model_file)
+    if not is_bpe:
         return None
-    pieces = list(model.pieces)
-    mergeable = (_PIECE.NORMAL, _PIECE.USER_DEFINED)
+    mergeable = (model_file.NORMAL, model_file.USER_DEFINED)
     return {
-        "pieces": [piece.piece if piece.type in mergeable else None for piece in pieces],
+        "pieces": [piece.text if piece.kind in mergeable else None for piece in pieces],
         "scores": [_whole(piece.score) for piece in pieces],
-        "symbols": [i for i, piece in enumerate(pieces) if piece.type == _PIECE.USER_DEFINED],
-        "bytes": [i for i, piece in enumerate(pieces) if piece.type == _PIECE.BYTE],
-        "unknown": next(i for i, piece in enumerate(pieces) if piece.type == _PIECE.UNKNOWN),
+        "symbols": [i for i, piece in enumerate(pieces) if piece.kind == model_file.USER_DEFINED],
+        "bytes": [i for i, piece in enumerate(pieces) if piece.kind == model_file.BYTE],
+        "unknown": next(i for i, piece in enumerate(pieces) if piece.kind == model_file.UNKNOWN),
         "eot": tokenizer.eot,
     }
 

@@ -1,0 +1,73 @@
+"""Circuits of one run or of several side by side: `<folder>/compare.html`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from circuits_jax.circuits.circuit import MANIFEST, Circuit
+from circuits_jax.runs.opening import load_workdir
+from circuits_jax.runs.pages import AUDIT, INDEX, Notes, evidence_of, read_circuit
+from circuits_jax.runs.pruning import CIRCUITS
+from circuits_jax.runs.run import Run
+from circuits_jax.storage.errors import CircuitError
+from circuits_jax.viewer.assembly import PageSettings, build_report, write_report
+from circuits_jax.viewer.circuit_page.evidence import Evidence
+from circuits_jax.viewer.circuit_page.vocabulary import embed_vocabulary
+from circuits_jax.viewer.verdicts import read_audits
+
+COMPARISON = "compare.html"
+
+
+def compare_circuits(names: Sequence[str], home: Path, notes: Notes | None = None) -> Path:
+    """Writes the comparison of two circuits or more into the folder `home`.
+
+    Args:
+      names: Tasks whose circuits lie in `home`, if it is a workdir, or folders of any run's circuits.
+      home: Where the page goes.
+      notes: By the names that the circuits have on the page.
+
+    Raises:
+      CircuitError: for fewer than two names, or one that is no circuit of a run.
+    """
+    if len(names) < 2:
+        raise CircuitError(f"{', '.join(names)} alone cannot be compared; name two circuits or more")
+    folders = [_circuit_folder(name, home) for name in names]
+    runs: dict[Path, Run] = {}
+    for folder in folders:
+        workdir = _workdir_of(folder)
+        if workdir not in runs:
+            runs[workdir] = load_workdir(workdir)
+    return _write([(runs[_workdir_of(folder)], folder) for folder in folders], home, notes)
+
+
+def _write(chosen: Sequence[tuple[Run, Path]], home: Path, notes: Notes | None) -> Path:
+    """The page of (run, folder of a circuit) pairs."""
+    shown: list[tuple[Circuit, Evidence]] = []
+    keys: list[str] = []
+    vocabularies: dict[str, Any] = {}
+    audits = []
+    for run, folder in chosen:
+        circuit, pairs = read_circuit(run, folder)
+        vocabularies[run.tokenizer.hash] = embed_vocabulary(run.tokenizer)
+        shown.append((circuit, evidence_of(run, circuit, pairs)))
+        workdir = run.folder.resolve()
+        keys.append(folder.name if workdir == home.resolve() else f"{workdir.name} {folder.name}")
+        audits.append(read_audits(run.folder / AUDIT, [folder]).get(folder.name))
+    keys = [key if keys.index(key) == place else f"{key} {place + 1}" for place, key in enumerate(keys)]
+    known = {key: audit for key, audit in zip(keys, audits, strict=True) if audit is not None}
+    index = INDEX if (home / INDEX).exists() else None
+    settings = PageSettings(keys, vocabularies, known, notes, home=index, comparison=True)
+    write_report(home / COMPARISON, build_report(" and ".join(keys), shown, settings=settings))
+    return home / COMPARISON
+
+
+def _circuit_folder(name: str, home: Path) -> Path:
+    folder = home / CIRCUITS / name
+    folder = folder if (folder / MANIFEST).exists() else Path(name)
+    if not (folder / MANIFEST).exists():
+        raise CircuitError(f"{name} is no circuit of {home}, nor the folder of another run's circuit")
+    return folder
+
+
+def _workdir_of(folder: Path) -> Path:
+    return folder.resolve().parent.parent
