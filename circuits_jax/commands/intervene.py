@@ -4,8 +4,8 @@
     python -m circuits_jax intervene --model=runs/quickstart --prompt='print("hi' \\
         --circuit=runs/quickstart/circuits/single_double_quote --circuit_role=ablate
 
---set and --ablate may be given several times, or with commas.  They act at the positions --at.  A circuit acts
-at every position: its nodes are kept and all others ablated, or its own ablated, or only its means are taken.
+--set and --ablate may be given several times, or with commas.  They act at the positions --at.  A circuit
+acts at every position: its nodes are kept and all others ablated, or its own are, or it only gives the means.
 """
 
 from pathlib import Path

@@ -38,6 +38,8 @@ NODE_LOCATIONS = (
     "mlp.post_act",
     "mlp.resid_delta",
 )
+# Units that may be dead: what they are called in reports, and their location.
+UNITS = {"q": "attn.q", "k": "attn.k", "v": "attn.v", "neuron": "mlp.post_act"}
 # What TransformerLens calls the same activations; its q, k, v and z have an axis of heads, ours are flat.
 _TRANSFORMER_LENS = {
     "resid_in": "hook_resid_pre",
@@ -81,6 +83,11 @@ def sites(config: ModelConfig) -> dict[str, int]:
 def node_sites(config: ModelConfig) -> dict[str, int]:
     """The sites whose indices are nodes, and how many each has, in forward order."""
     return _layer_sites(config, NODE_LOCATIONS)
+
+
+def unit_sites(config: ModelConfig) -> tuple[str, ...]:
+    """The sites of UNITS, in forward order."""
+    return tuple(_layer_sites(config, tuple(UNITS.values())))
 
 
 def parse(site: str) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from circuits_jax.model.model import Model
 from circuits_jax.model.parameters import TOKEN_EMBEDDING, get
 from circuits_jax.runs.run import Run
 from circuits_jax.runs.tables import Row
-from circuits_jax.sparsity.report import UNIT_KINDS, SparsitySummary, summarize_sparsity
+from circuits_jax.sparsity.report import SparsitySummary, summarize_sparsity
 from circuits_jax.storage.errors import ConfigError
 
 
@@ -91,7 +91,7 @@ def silent_units(run: Run, windows: int) -> dict[str, str]:
     if run.config is None:
         return {}
     tokens = run.corpus.validation.tokens[:windows, :-1]
-    wanted, network = sites.select(run.model.config, ("*.attn.[qkv]", "*.mlp.post_act")), run.model.network
+    wanted, network = sites.unit_sites(run.model.config), run.model.network
 
     @jax.jit
     def fires(params: dict, tokens: jax.Array) -> dict[str, jax.Array]:
@@ -106,7 +106,7 @@ def silent_units(run: Run, windows: int) -> dict[str, str]:
 def sparsity_figures(summary: SparsitySummary) -> Row:
     """L0 and dead units, weight-dead ones by layer."""
     found: Row = {"L0": summary.total, "L0 without embeddings": summary.without_embeddings}
-    for kind in UNIT_KINDS:
+    for kind in sites.UNITS:
         layers = [units for units in summary.units if units.kind == kind]
         dead, count = sum(units.dead for units in layers), sum(units.units for units in layers)
         by_layer = ", ".join(str(units.dead) for units in layers)

@@ -12,10 +12,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from circuits_jax.model.parameters import BIAS, DENSE, EMBEDDING, MATRIX, depth, named, rule_for
+from circuits_jax.model.sites import UNITS
 from circuits_jax.model.wiring import wires
-
-UNIT_KINDS = ("q", "k", "v", "neuron")
-_LOCATIONS = dict(zip(UNIT_KINDS, ("attn.q", "attn.k", "attn.v", "mlp.post_act"), strict=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +34,7 @@ class TensorSparsity:
 
 @dataclasses.dataclass(frozen=True)
 class DeadUnits:
-    """Weight-dead units of one kind (one of UNIT_KINDS) in one layer; see `dead_units`."""
+    """Weight-dead units of one kind (one of `sites.UNITS`) in one layer; see `dead_units`."""
 
     layer: int
     kind: str
@@ -79,7 +77,7 @@ class SparsitySummary:
             shape = " x ".join(map(str, t.shape))
             lines.append(row(t.name, t.kind, shape, f"{t.entries:,}", f"{t.nonzeros:,}", f"{t.fraction:.4f}"))
         lines.append(f"L0 in all {self.total:.4f}, without embeddings {self.without_embeddings:.4f}")
-        for kind in UNIT_KINDS:
+        for kind in UNITS:
             alike = [u for u in self.units if u.kind == kind]
             layers = ", ".join(str(u.dead) for u in alike)
             lines.append(
@@ -135,7 +133,7 @@ def dead_units(params: Any) -> dict[tuple[int, str], Array]:
     Biases do not count.  Traceable.
 
     Returns:
-      {(layer, kind): bool [units]}, kind of UNIT_KINDS.
+      {(layer, kind): bool [units]}, kind of `sites.UNITS`.
     """
     no_input: dict[str, Array] = {}
     no_output: dict[str, Array] = {}
@@ -144,7 +142,7 @@ def dead_units(params: Any) -> dict[tuple[int, str], Array]:
         no_input[wire.target], no_output[wire.source] = _all_zero(weights, axis=0), _all_zero(weights, axis=1)
     dead = {}
     for layer in range(depth(params)):
-        for kind, location in _LOCATIONS.items():
+        for kind, location in UNITS.items():
             site = f"{layer}.{location}"
             dead[layer, kind] = no_input[site] | no_output[site] if site in no_output else no_input[site]
     return dead

@@ -106,7 +106,7 @@ def make_eval_step(model: Transformer) -> Callable[..., tuple[jax.Array, Metrics
     Nothing is summed over rows: devices that split them need not wait for each other.  On the CPU they must
     not, for a collective blocks a thread, and several at once can block all there are.
     """
-    watched = sites.select(model.config, ("*.attn.q", "*.attn.k", "*.attn.v", "*.mlp.post_act"))
+    watched = sites.unit_sites(model.config)
 
     def eval_step(params: Params, windows: jax.Array, frozen: Any = None) -> tuple[jax.Array, Metrics]:
         del frozen

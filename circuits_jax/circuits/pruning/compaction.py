@@ -45,7 +45,6 @@ PASSES = 31  # of the threshold's search
 COMPARISON = 4  # multiplications that take as long (on CPU)
 
 Capacities = dict[str, int]
-_HANDED_ON = ("act_in", "attn.y", "post_act")  # whose columns a matrix reads
 
 
 class CompactNetwork(NamedTuple):
@@ -90,6 +89,7 @@ def masking(config: ModelConfig, kept: Mapping, means: Means, compacted: Compact
     """A tap for the network without AbsTopK: AbsTopK, mask x + (1 - mask) mean, then the columns left."""
     others = compacted.others if compacted else means
     columns = compacted.columns if compacted else {}
+    read = {linear.carried for linear in linear_layers(config.n_layer)}  # by a matrix, whose rows are cut too
 
     def tap(site: str, x: jax.Array) -> jax.Array:
         chosen, k = columns.get(site), kept_at(config, site)
@@ -98,12 +98,11 @@ def masking(config: ModelConfig, kept: Mapping, means: Means, compacted: Compact
             return _mixed(x, kept[site], others[site]) if site in kept else x
         if site not in kept:  # attn.y, which has no AbsTopK of its own
             return _chosen(x, chosen)
-        handed_on = site.endswith(_HANDED_ON)
-        if len(chosen) > RANKED and not handed_on:
+        if len(chosen) > RANKED and site not in read:
             return _mixed(_abs_top_k(x, k), kept[site], others[site])
         left = _chosen_top_k(x, k, chosen)
         mask, other = _chosen(kept[site], chosen), _chosen(others[site], chosen)
-        if handed_on:
+        if site in read:
             return _mixed(left, mask, other)
         # The other columns are constants, and where none is left, what came before is not computed.
         return others[site].astype(x.dtype) + _spread(mask.astype(x.dtype) * (left - other), chosen, x.shape)
@@ -153,19 +152,19 @@ def capacities(
 
 def cost(config: ModelConfig, room: Capacities) -> int:
     """Work for one token, in multiplications: those of the cut matrices, and AbsTopK's comparisons."""
-    heads = config.heads
+    widths = sites.node_sites(config)
     comparisons = sum(
         width * (room[site] if room[site] <= RANKED else PASSES)
-        for site, width in sites.node_sites(config).items()
+        for site, width in widths.items()
         if kept_at(config, site) is not None
     )
-    return COMPARISON * comparisons + sum(
-        room[f"{layer}.attn.act_in"] * 3 * config.d_attn
-        + (room[f"{layer}.attn.v"] + heads) * config.d_model
-        + room[f"{layer}.mlp.act_in"] * config.neurons
-        + room[f"{layer}.mlp.post_act"] * config.d_model
-        for layer in range(config.n_layer)
+    # Besides what is left, one column a head carries what the removed value channels add.
+    products = sum(
+        (room[linear.source] + (config.heads if linear.carried != linear.source else 0)) * widths[target]
+        for linear in linear_layers(config.n_layer)
+        for target in linear.targets
     )
+    return COMPARISON * comparisons + products
 
 
 def worth(config: ModelConfig, room: Capacities) -> bool:

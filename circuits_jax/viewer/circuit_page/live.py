@@ -103,6 +103,7 @@ class _Cuts:
     def __init__(self, circuit: Circuit, config: ModelConfig, params: Params):
         masks, self._means = circuit.masks(), circuit.means
         self._cut: dict[tuple[str, str], np.ndarray] = {}
+        self._carried = {wire.source: wire.carried for wire in wires(config.n_layer)}
         for wire in wires(config.n_layer):
             between = np.outer(masks[wire.source] > 0, masks[wire.target] > 0)
             self._cut[wire.source, wire.target] = between & (np.asarray(wire.weights(params)) != 0)
@@ -115,8 +116,7 @@ class _Cuts:
     ) -> tuple[np.ndarray, np.ndarray | float]:
         """(`kernel` [in, out of all `targets`] without the removed edges, what those add to every output)."""
         cut = np.concatenate([self._cut[source, target] for target in targets], axis=1)
-        carried = source.removesuffix("attn.v") + "attn.y" if source.endswith("attn.v") else source
-        added = self._means[carried] @ np.where(cut, kernel, 0) if cut.any() else 0.0
+        added = self._means[self._carried[source]] @ np.where(cut, kernel, 0) if cut.any() else 0.0
         return np.where(cut, 0, kernel), added
 
 
