@@ -1,7 +1,8 @@
 """Tests run on the CPU, as eight devices, so that sharding is exercised everywhere.
 
 Compilation is most of their time, so that XLA leaves its dearest passes out, also in commands that they
-start; with JAX_DISABLE_MOST_OPTIMIZATIONS=0 in the environment they test what is compiled elsewhere.
+start.  Modules that compute more than they compile say so, `pytestmark = pytest.mark.computes`, and are
+compiled in full; with JAX_DISABLE_MOST_OPTIMIZATIONS=0 in the environment all are, as elsewhere.
 What took half a second to compile is kept for the other tests and processes of the run.
 """
 
@@ -9,6 +10,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -19,5 +21,21 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers find that of the pr
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
+import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compile_in_full(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Lets XLA optimize what a module marked `computes` compiles, here and in the commands that it starts."""
+    if request.node.get_closest_marker("computes") is None or not jax.config.jax_disable_most_optimizations:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+        jax.clear_caches()  # a program compiled in the other way may differ in rounding
+        jax.config.update("jax_disable_most_optimizations", False)
+        yield
+        jax.config.update("jax_disable_most_optimizations", True)
+        jax.clear_caches()

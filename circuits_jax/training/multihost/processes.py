@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import signal
 import socket
 import threading
 import time
@@ -45,7 +46,8 @@ def start(coordinator: str | None, count: int | None, index: int | None, timeout
         if index:  # JAX itself would end the process from C++
             _wait_for_port(coordinator, timeout)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM for itself
+    if hasattr(jax.config, "jax_enable_preemption_service"):  # which takes SIGTERM for itself
+        jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_enable_recoverability", True)  # the watchdog ends processes, not JAX from C++
     where = f"at {coordinator}" if coordinator else "where the surroundings say"
     # JAX would end the process from C++, with nothing that a person could read.
@@ -71,6 +73,8 @@ def start(coordinator: str | None, count: int | None, index: int | None, timeout
         raise ProcessError(f"the processes cannot meet {where}: {_first_line(error)}") from error
     finally:
         alarm.cancel()
+    if threading.current_thread() is threading.main_thread():  # JAX before 0.8 has no such switch
+        signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))  # as Python had it
 
 
 @contextlib.contextmanager
