@@ -7,6 +7,7 @@ What took half a second to compile is kept for the other tests and processes of 
 """
 
 import atexit
+import importlib.metadata
 import os
 import shutil
 import tempfile
@@ -14,6 +15,11 @@ from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (
+    0,
+    11,
+):  # later ones end at the flag
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")  # compiles in half the time
 os.environ.setdefault("PJRT_NPROC", "16")  # collectives block threads: docs/performance.md, "CPU devices"
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers find that of the process that starts them
@@ -24,18 +30,19 @@ import jax
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
+_UNOPTIMIZED = "jax_disable_most_optimizations"
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _compile_in_full(request: pytest.FixtureRequest) -> Iterator[None]:
     """Lets XLA optimize what a module marked `computes` compiles, here and in the commands that it starts."""
-    if request.node.get_closest_marker("computes") is None or not jax.config.jax_disable_most_optimizations:
+    if request.node.get_closest_marker("computes") is None or not jax.config.values[_UNOPTIMIZED]:
         yield
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
         jax.clear_caches()  # a program compiled in the other way may differ in rounding
-        jax.config.update("jax_disable_most_optimizations", False)
+        jax.config.update(_UNOPTIMIZED, False)
         yield
-        jax.config.update("jax_disable_most_optimizations", True)
+        jax.config.update(_UNOPTIMIZED, True)
         jax.clear_caches()

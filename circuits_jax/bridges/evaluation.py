@@ -147,11 +147,11 @@ class Evaluator:
 
     def routes(self, bridges: BridgeParams, batches: Sequence[np.ndarray], routes: Sequence[Route]) -> Scores:
         """{route: (KL, CE)}, averaged over all tokens."""
-        return _meaned(self._routes(bridges, windows, routes) for windows in batches)
+        return _averaged(self._routes(bridges, windows, routes) for windows in batches)
 
     def ablated(self, means: dict[str, np.ndarray], batches: Sequence[np.ndarray]) -> Scores:
         """{(model, place): (KL, CE)} of each model with its residual held at its mean at one site."""
-        return _meaned(self._ablated(means, windows) for windows in batches)
+        return _averaged(self._ablated(means, windows) for windows in batches)
 
     def _routes(self, bridges: BridgeParams, windows: np.ndarray, routes: Sequence[Route]) -> Scores:
         windows = jnp.asarray(windows)
@@ -245,6 +245,6 @@ def _score(dense: jax.Array, logits: jax.Array, windows: jax.Array) -> jax.Array
     return jnp.stack([kl(make_teacher(dense), logits).mean(), token_losses(logits, windows[:, 1:]).mean()])
 
 
-def _meaned(batches: Iterable[Scores]) -> Scores:
+def _averaged(batches: Iterable[Scores]) -> Scores:
     found = list(batches)
     return {key: np.mean([each[key] for each in found], axis=0) for key in found[0]}

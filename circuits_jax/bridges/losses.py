@@ -120,13 +120,13 @@ class BridgeLoss:
         }
         if self.config.dense_to_sparse:
             terms["dense_to_sparse"] = sum_over_sites(
-                _meaned(self._sparse_above), sparse_params, encoded, (teacher, tokens)
+                _averaged(self._sparse_above), sparse_params, encoded, (teacher, tokens)
             )
         if self.config.sparse_to_dense:
             # One sum after the other too: neither their memory nor their collectives should overlap.
             decoded += 0 * lax.stop_gradient(terms.get("dense_to_sparse", 0.0))
             terms["sparse_to_dense"] = sum_over_sites(
-                _meaned(self._dense_above), (), decoded, (teacher, tokens, frozen["dense"])
+                _averaged(self._dense_above), (), decoded, (teacher, tokens, frozen["dense"])
             )
         return terms
 
@@ -168,5 +168,5 @@ class BridgeLoss:
         return kl(teacher, logits_from(self.dense, params, tokens, self.bridge.sites[place], value))
 
 
-def _meaned(divergence: Callable[..., jax.Array]) -> SiteLoss:
+def _averaged(divergence: Callable[..., jax.Array]) -> SiteLoss:
     return lambda *args: divergence(*args).mean()

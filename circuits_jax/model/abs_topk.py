@@ -7,7 +7,6 @@ floats is the order of their bits: one count per pass, no sort and no scatter.
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import ArrayLike
 
 
 def abs_top_k(x: jax.Array, k: int | None) -> jax.Array:
@@ -33,12 +32,11 @@ def abs_top_k(x: jax.Array, k: int | None) -> jax.Array:
 
 def top_k_mask(x: jax.Array, k: int) -> jax.Array:
     """The bool mask [..., width] of the entries that AbsTopK keeps, 0 < k < width."""
-    bits = _magnitude_bits(x)
-    threshold = _threshold(bits, k, low_bit=16 if x.dtype == jnp.bfloat16 else 0)
-    mask = bits >= threshold
+    bits, low_bit = _magnitude_bits(x), 16 if x.dtype == jnp.bfloat16 else 0
+    threshold, mask = _threshold(bits, k, low_bit)
     # A tie at the threshold keeps too many; it is rare, so the exact rule hides behind a cond.
     tied = jnp.any((_count(mask) > k) & (threshold > 0))
-    return lax.cond(tied, lambda: _break_ties(bits, threshold, k), lambda: mask)
+    return lax.cond(tied, lambda: _break_ties(bits, k, low_bit), lambda: mask)
 
 
 def top_k_mask_at(x: jax.Array, k: int, columns: jax.Array) -> jax.Array:
@@ -53,7 +51,8 @@ def top_k_mask_at(x: jax.Array, k: int, columns: jax.Array) -> jax.Array:
     here = jnp.take(bits, columns, axis=-1, mode="fill", fill_value=-1)
     # An equal magnitude before it comes first, an equal one behind it does not.
     first = (index < columns[:, None]).astype(jnp.int32)
-    beats = bits[..., None, :] + first > here[..., None]
+    # Not itself, even if XLA computes the values twice and rounds them differently.
+    beats = (bits[..., None, :] + first > here[..., None]) & (index != columns[:, None])
     return _count(beats)[..., 0] < k
 
 
@@ -63,14 +62,21 @@ def _magnitude_bits(x: jax.Array) -> jax.Array:
     return bits & 0x7FFFFFFF
 
 
-def _threshold(bits: jax.Array, k: int, low_bit: int) -> jax.Array:
-    """The k-th largest of `bits` in the last axis, [..., 1]: the largest t with at least k >= t."""
+def _threshold(bits: jax.Array, k: int, low_bit: int) -> tuple[jax.Array, jax.Array]:
+    """(t, bits >= t), where t is the k-th largest of `bits` in the last axis, [..., 1]."""
 
     def refine(i: int, found: jax.Array) -> jax.Array:
         candidate = found | (1 << (30 - i))
         return jnp.where(_count(bits >= candidate) >= k, candidate, found)
 
-    return lax.fori_loop(0, 31 - low_bit, refine, jnp.zeros_like(bits[..., :1]))
+    def compare(i: int, mask: jax.Array) -> jax.Array:
+        del mask
+        return bits >= threshold + (1 - i)
+
+    threshold = lax.fori_loop(0, 31 - low_bit, refine, jnp.zeros_like(bits[..., :1]))
+    # Loops read `bits` from memory.  Outside of one XLA may compute them anew, and if that rounds
+    # differently, the entry that is the threshold falls below it.  A loop of one pass would be taken apart.
+    return threshold, lax.fori_loop(0, 2, compare, jnp.zeros_like(bits, bool))
 
 
 def _count(mask: jax.Array) -> jax.Array:
@@ -78,8 +84,9 @@ def _count(mask: jax.Array) -> jax.Array:
     return jnp.sum(mask.astype(jnp.float32), axis=-1, keepdims=True)
 
 
-def _break_ties(bits: jax.Array, threshold: jax.Array, k: ArrayLike) -> jax.Array:
+def _break_ties(bits: jax.Array, k: int, low_bit: int) -> jax.Array:
     """Keeps what is above the threshold and, of what equals it, the first entries up to k in all."""
+    threshold, _ = _threshold(bits, k, low_bit)  # of this branch's own copy of `bits`
     above = bits > threshold
     equal = bits == threshold
     rank = jnp.cumsum(equal, axis=-1, dtype=jnp.int32)

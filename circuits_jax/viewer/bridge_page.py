@@ -178,7 +178,7 @@ def _curves(report: Report) -> str:
     svg = line_chart(f"Steering {report['task']}", report["strengths"], curves, names, level=0.5)
     caption = (
         "Probability of B's answer against A's on prompt A. Controls have the same norm: another node's "
-        "direction, a random one (each meaned over draws), the same edit at other positions."
+        "direction, a random one (each averaged over draws), the same edit at other positions."
     )
     return _figure("Strength", caption, svg)
 

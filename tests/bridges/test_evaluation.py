@@ -22,6 +22,8 @@ from circuits_jax.model.taps import replace
 from tests.bridges.models import make, softmax
 from tests.bridges.planted import itself, planted, prompts
 
+pytestmark = pytest.mark.computes
+
 
 @pytest.fixture(scope="module")
 def setting():

@@ -150,7 +150,7 @@ def test_the_loss_is_the_weighted_sum_and_a_term_of_weight_0_is_left_out():
 
 
 def test_the_exact_kl_is_a_token_s_own():
-    """Each token's by numpy, so that no axis is summed that should be meaned."""
+    """Each token's by numpy, so that no axis is summed that should be averaged."""
     rng = np.random.default_rng(0)
     teacher, logits = rng.normal(size=(2, 2, 5, 11)).astype(np.float32)
     p, q = softmax(teacher), softmax(logits)

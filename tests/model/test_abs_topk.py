@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from circuits_jax.config import ModelConfig
 from circuits_jax.model.abs_topk import abs_top_k, top_k_mask, top_k_mask_at
+from circuits_jax.model.sites import node_sites
+from circuits_jax.model.transformer import Transformer, init_params
 
 run = jax.jit(abs_top_k, static_argnums=1)
 
@@ -97,3 +100,20 @@ def test_the_mask_at_a_few_columns_is_that_of_all(dtype, k):
     nonzero = (x != 0)[..., columns[:4]]
     np.testing.assert_array_equal(found[..., :4] & nonzero, whole[..., columns[:4]] & nonzero)
     assert not found[..., 4].any()  # there is no such column
+
+
+def test_exactly_k_are_kept_of_values_that_xla_may_compute_twice():
+    """Without fusion emitters (conftest) XLA computes the norm anew for the mask, rounded otherwise."""
+    config = ModelConfig(
+        n_layer=1, d_model=24, d_head=4, d_mlp=48, n_ctx=8, vocab_size=20, norm="layer", activation="relu",
+        tied_unembed=True, bigram=False, logits_bias=True,
+    )  # fmt: skip
+    keys = iter(jax.random.split(jax.random.key(1), 200))
+    params = jax.tree.map(
+        lambda x: 3 * x + 0.3 * jax.random.normal(next(keys), x.shape), init_params(config, jax.random.key(0))
+    )
+    tokens = np.random.default_rng(3).integers(0, 20, (16, 8)).astype(np.int32)
+    sites = tuple(node_sites(config))
+    apply = jax.jit(lambda params, tokens: Transformer(config).apply(params, tokens, record=sites))
+    kept = np.count_nonzero(apply(params, tokens)[1]["0.attn.act_in"], axis=-1)
+    assert set(kept.ravel().tolist()) == {config.kept_activations("attn_in", 24)}

@@ -11,6 +11,8 @@ from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.planted import plant
 from circuits_jax.storage.errors import CircuitError
 
+pytestmark = pytest.mark.computes
+
 LISTS, ELEMENTS = 24, [0, 4, 16]
 
 

@@ -16,6 +16,8 @@ from circuits_jax.circuits.circuit import Calibration, Circuit, Node
 from circuits_jax.circuits.planted import plant
 from circuits_jax.config import AuditConfig, to_dict
 
+pytestmark = pytest.mark.computes
+
 CONFIG = AuditConfig(pairs=32, draws=4, resamples=200, natural=32)
 PLANTED = plant("quotes", 5, 32, 32)
 CONTROLS = {"empty": {"random model": {"nodes": 1408}}, "seeds": []}

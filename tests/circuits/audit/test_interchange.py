@@ -14,6 +14,8 @@ from circuits_jax.config import ModelConfig
 from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import init_params
 
+pytestmark = pytest.mark.computes
+
 
 @pytest.fixture(scope="module", params=sorted(DESIGNS))
 def case(request):

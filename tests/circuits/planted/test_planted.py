@@ -21,6 +21,8 @@ from circuits_jax.model.transformer import Transformer
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.tasks.calibration import calibrate
 
+pytestmark = pytest.mark.computes
+
 TARGET, CHANCE = PruneConfig().target, math.log(2)
 PAIRS = 64
 names = pytest.mark.parametrize("name", DESIGNS)

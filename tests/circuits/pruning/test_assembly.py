@@ -20,6 +20,8 @@ from circuits_jax.config import PruneConfig, to_dict
 from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.model.taps import mix
 
+pytestmark = pytest.mark.computes
+
 PAIRS = 64
 PRUNE = PruneConfig(
     edge_steps=10, batch_pairs=16, importance_pairs=32, importance_nodes=8, heldout_pairs=PAIRS

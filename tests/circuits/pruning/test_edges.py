@@ -18,6 +18,8 @@ from circuits_jax.config import PruneConfig
 from circuits_jax.model.wiring import wires
 from circuits_jax.storage.errors import ConfigError
 
+pytestmark = pytest.mark.computes
+
 PAIRS = 64
 PRUNE = PruneConfig(edge_steps=10, batch_pairs=16)
 USELESS = 0.01  # a weight too small to matter

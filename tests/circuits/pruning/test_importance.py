@@ -20,6 +20,8 @@ from circuits_jax.config import PruneConfig
 from circuits_jax.model.model import Model
 from circuits_jax.model.taps import mix
 
+pytestmark = pytest.mark.computes
+
 PAIRS = 64  # two whole blocks of the prober
 CALIBRATION, FULL = Calibration(1.2, -0.3), Calibration(0.9, 0.2)
 
