@@ -16,10 +16,10 @@ from tests.experiments.command import ROOT, TINY, finish, kill_at, start
 from tests.experiments.test_pretrain import last_state
 from tests.training.tiny import assert_equal, write_programs
 
-STEPS = 120
+STEPS = 60
 RHYTHM = (
-    *(f"--config.train.steps={STEPS}", "--config.train.log_every=5", "--config.train.checkpoint_every=12"),
-    *("--config.train.eval_every=60", "--config.train.eval_batches=2"),
+    *(f"--config.train.steps={STEPS}", "--config.train.log_every=5", "--config.train.checkpoint_every=6"),
+    *("--config.train.eval_every=30", "--config.train.eval_batches=2"),
     *("--config.train.seed=1", "--config.data.seed=0"),
 )
 

@@ -38,7 +38,9 @@ def alone():
     return config, windows, *meshes.single(config, windows)
 
 
-@pytest.mark.parametrize("mesh", ["data", "model", "2x4", "4x2"])
+@pytest.mark.parametrize(
+    "mesh", ["2x4", *(pytest.param(mesh, marks=pytest.mark.slow) for mesh in ("data", "model", "4x2"))]
+)
 def test_twenty_steps_are_those_of_one_device(alone, mesh):
     config, windows, losses, state = alone
     there, reached = meshes.run(config, meshes.MESHES[mesh], windows)
