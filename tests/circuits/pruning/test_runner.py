@@ -1,3 +1,4 @@
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,12 +43,14 @@ def test_nothing_gives_nothing():
     assert Runner(affine, jax.devices(), "map")(np.float32(2), []) == []
 
 
-def test_few_capacities_are_compiled():
-    runner = Runner(affine, jax.devices()[:2], "map")
+def test_pruning_probes_and_audit_trace_a_function_once_for_each_of_few_capacities():
+    chex.clear_trace_counter()
+    runner = Runner(chex.assert_max_traces(affine, n=2), jax.devices()[:2], "map")
     for count in range(1, 17):
         runner(np.float32(2), items_of(count))
     assert runner.compilations == 1
-    runner(np.float32(2), items_of(33))
+    for count in (33, 40, 5):
+        runner(np.float32(2), items_of(count))
     assert runner.compilations == 2
 
 
