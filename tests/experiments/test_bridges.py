@@ -94,6 +94,7 @@ def test_a_coupled_run_leaves_bridges_a_model_a_table_and_a_page(bridged):
     assert (workdir / "sparse" / "config.json").exists() and (workdir / "bridge" / MANIFEST).exists()
 
 
+@pytest.mark.slow
 def test_steering_leaves_its_figures_and_its_curves(bridged, command, place):
     workdir = bridged[0]
     write_task(place / "brackets.jsonl")

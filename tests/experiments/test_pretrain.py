@@ -169,6 +169,7 @@ def test_a_vocabulary_too_large_for_the_corpus_is_refused(command, tmp_path):
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_a_window_longer_than_a_split_is_refused_and_the_way_out_works(command, whole, tmp_path):
     refused(command(tmp_path / "run", "--config.model.n_ctx=5000"), "model.n_ctx", "5001", "split")
     assert not (tmp_path / "run" / "checkpoints").exists()
@@ -185,6 +186,7 @@ def test_the_workdir_of_another_configuration_is_refused_and_left_alone(command,
     assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_truncated_checkpoint_is_refused_and_nothing_is_lost(command, copy, whole):
     newest = copy / "checkpoints" / str(STEPS)
     for path in (newest / "state" / "ocdbt.process_0" / "d").iterdir():

@@ -44,6 +44,7 @@ def test_what_is_no_workdir_is_loaded_as_released(monkeypatch, source):
         load_model(source)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_another_with_fresh_schedules(dense, tmp_path):
     config, source = dense
     state, _ = pretrain(still(config, source), tmp_path / "run")
@@ -67,6 +68,7 @@ def test_a_dense_model_is_made_sparse_and_resumed_runs_do_not_start_again(dense,
     assert_equal(again, state)
 
 
+@pytest.mark.slow
 def test_a_released_checkpoint_is_a_start_with_its_own_tokenizer(dense, tmp_path):
     config, source = dense
     model = load_model(source)
