@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from circuits_jax.circuits.circuit import MANIFEST, Circuit
-from circuits_jax.commands import view
 from circuits_jax.commands.view import name_workdir
 from circuits_jax.config import Config
-from circuits_jax.runs import pages
+from circuits_jax.runs import comparison, pages
 from circuits_jax.runs.comparison import compare_circuits
 from circuits_jax.runs.pages import read_outcomes, read_records, write_pages
 from circuits_jax.runs.pruning import Outcome
@@ -27,7 +26,7 @@ def run(live: Live, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """The run of any folder, with a tiny corpus and pairs."""
     config = dataclasses.replace(Config(), model=live.model.config)
     run = Run(live.model, tmp_path, config, corpus_of(live))
-    monkeypatch.setattr(view, "load_workdir", lambda home: dataclasses.replace(run, workdir=home))
+    monkeypatch.setattr(comparison, "load_workdir", lambda home: dataclasses.replace(run, workdir=home))
     monkeypatch.setattr(pages, "build_pairs", lambda *rest: live.pairs)
     return run
 
