@@ -26,7 +26,7 @@ def define_flags() -> None:
     flags.DEFINE_multi_string("set", [], "SITE.INDEX=NUMBER: a node's value.")
     flags.DEFINE_multi_string("ablate", [], "SITE.INDEX:mean or SITE.INDEX:zero.")
     flags.DEFINE_string("circuit", None, "A circuit's folder.")
-    flags.DEFINE_enum("circuit_role", "keep", list(by_hand.ROLES), "What is done with its nodes.")
+    flags.DEFINE_enum("circuit_role", "keep", list(by_hand.ROLES), "Keep, ablate, or only use its means.")
     flags.DEFINE_string("positions", "last", "Where to show logits: all, last, or a list: 0,3,-1.")
     flags.DEFINE_string("at", "all", "Where --set and --ablate act: all, last, or a list.")
     flags.DEFINE_integer("top", 5, "Most probable tokens to show, before and after.", lower_bound=1)
@@ -54,6 +54,6 @@ def main() -> None:
         "model": run.model.name,
         "prompt": " ".join(run.model.pieces(prompt)),
         "changes": ", ".join(f"{edit.node} -> {edit.value}" for edit in edits) or "none",
-        "circuit": f"{given.circuit} ({given.circuit_role})" if circuit else "none",
+        "circuit": f"{given.circuit} ({given.circuit_role})" if given.circuit else "none",
     }
     launching.report(rows, (run.workdir or launching.workdir()) / "intervene.json", summary)
