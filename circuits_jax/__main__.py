@@ -4,6 +4,9 @@ import importlib
 import inspect  # noqa: F401 - first, so that experiments/inspect.py found in its place can say what is wrong
 import sys
 
+from circuits_jax.storage.errors import Stopped
+from circuits_jax.storage.stopping import asked, end, stopped, watched
+
 COMMANDS = (
     "pretrain",
     "prune",
@@ -29,10 +32,24 @@ _HELP = ("-h", "-help", "--help", "--helpfull")
 def run(command: str, arguments: list[str]) -> None:
     """Runs a command with its flags, as if they stood on the command line.
 
+    Asked to stop by a signal, it says so in one line and ends with 128 and the signal's number.
+
     Args:
       command: Of COMMANDS.
       arguments: Such as ["--workdir=runs/mine"].
     """
+    with watched(ends_process=True):
+        try:
+            _run(command, arguments)
+        except BaseException as error:
+            if not asked():
+                raise
+            # Libraries may have made another exception of the one that was raised when asked to stop.
+            told = error if isinstance(error, Stopped) else stopped(asked())
+            end(str(told), told.code)
+
+
+def _run(command: str, arguments: list[str]) -> None:
     module = importlib.import_module(f"circuits_jax.commands.{command}")
     launching = importlib.import_module("circuits_jax.commands.launching")
     if command == "view":

@@ -18,6 +18,7 @@ from circuits_jax.model.transformer import Params
 from circuits_jax.sparsity.optimizer import make_optimizer
 from circuits_jax.storage.errors import BridgeError, CheckpointError
 from circuits_jax.storage.files import read_bytes, read_json, write_aside, write_json
+from circuits_jax.storage.stopping import held
 from circuits_jax.training import workdir as workdirs
 from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.multihost.processes import is_primary
@@ -44,8 +45,6 @@ def save_bridge(
         f"{side}/{name}": np.asarray(leaf) for side, leaves in params.items() for name, leaf in leaves.items()
     }
     tensors = save_tensors(arrays)
-    with write_aside(folder / TENSORS) as file:
-        file.write(tensors)
     manifest = {
         "format": FORMAT,
         "version": VERSION,
@@ -56,7 +55,10 @@ def save_bridge(
         "hashes": dataclasses.asdict(hashes),
         "tensors": {"file": TENSORS, "sha256": hashlib.sha256(tensors).hexdigest()},
     }
-    write_json(folder / MANIFEST, manifest)
+    with held():  # one without the other would be no bridges
+        with write_aside(folder / TENSORS) as file:
+            file.write(tensors)
+        write_json(folder / MANIFEST, manifest)
 
 
 def load_bridge(folder: Path, hashes: Hashes) -> tuple[Bridge, BridgeParams]:

@@ -21,6 +21,7 @@ from circuits_jax.model.sites import NODE_LOCATIONS
 from circuits_jax.storage.errors import CircuitError
 from circuits_jax.storage.files import write_aside, write_json
 from circuits_jax.storage.paths import as_path
+from circuits_jax.storage.stopping import held
 
 FORMAT = "circuits_jax.circuit"
 # Version 1 had every nonzero weight between kept nodes as an edge, and no importance.
@@ -194,9 +195,10 @@ class Circuit:
             else {"pairs": self.importance.pairs, "correlation": dict(self.importance.correlation)},
             "tensors": {"file": TENSORS, "sha256": hashlib.sha256(tensors).hexdigest()},
         }
-        with write_aside(folder / TENSORS) as file:
-            file.write(tensors)
-        write_json(folder / MANIFEST, manifest)
+        with held():  # one without the other would be no circuit
+            with write_aside(folder / TENSORS) as file:
+                file.write(tensors)
+            write_json(folder / MANIFEST, manifest)
 
     def check_model(self, model_hash: str, tokenizer_hash: str) -> None:
         """Raises CircuitError unless the circuit was cut from this model, with this tokenizer."""

@@ -16,13 +16,12 @@ from ml_collections import config_flags
 from circuits_jax.config import Config, from_dict
 from circuits_jax.configs.finding import config_file
 from circuits_jax.runs.tables import save_table, show_table
-from circuits_jax.storage.errors import ConfigError, Stopped, UserError
+from circuits_jax.storage.errors import ConfigError, UserError
 from circuits_jax.storage.paths import as_path
 from circuits_jax.training.multihost.processes import together
 
 # glibc's M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD and M_ARENA_MAX: one heap that only grows.
 _MALLOC_OPTIONS = {-4: 0, -1: 2**31 - 1, -2: 2**28, -8: 1}
-_SIGTERM_EXIT = 143  # what a process ended by SIGTERM gives: the run is not finished
 
 _CPU_DEVICES = flags.DEFINE_integer(
     "cpu_devices",
@@ -133,9 +132,6 @@ def start(main: Callable[[], None]) -> None:
         try:
             with _processes():
                 main()
-        except Stopped as stopped:
-            print(stopped)
-            sys.exit(_SIGTERM_EXIT)
         except UserError as error:
             fail(str(error))
 

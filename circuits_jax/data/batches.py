@@ -16,6 +16,7 @@ from absl import flags
 
 from circuits_jax.data.windows import Windows
 from circuits_jax.storage.errors import ConfigError, TrainingError
+from circuits_jax.storage.stopping import SIGNALS
 
 # What grain asks of absl's flags where it starts processes, also where nobody reads flags.
 _GRAIN_FLAG = "grain_enable_multiprocess_worker_profiling"
@@ -86,11 +87,12 @@ def make_iterator(batches: grain.MapDataset, start: int = 0, workers: int = 0) -
 def _set_up_worker(index: int, count: int) -> None:
     """Leaves it to the process that trains, and only to it, to end a process that reads for it.
 
-    A SIGTERM for all of a run's processes, as schedulers send it, must not stop the batches of the steps that
-    are left until the run has saved its state; a run that is killed must leave no readers behind.
+    A signal for all of a run's processes, as terminals and schedulers send it, must not stop the batches of
+    the steps that are left until the run has saved its state; a run that is killed must leave no readers
+    behind.
     """
     del index, count
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

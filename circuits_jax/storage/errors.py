@@ -36,5 +36,16 @@ class ProcessError(UserError):
     """The processes of a run cannot find each other, or one of them is gone."""
 
 
-class Stopped(Exception):
-    """A run that was asked to stop, and has saved its state: no mistake of anybody's."""
+class Stopped(KeyboardInterrupt):
+    """A program that was asked to stop and has saved what there was: no mistake of anybody's.
+
+    No library takes it for a failure of its own, which it may do with an Exception.
+
+    Attributes:
+      code: What a command exits with: 128 and the signal's number.
+      agreed: Whether all processes of the run stop, at the same place.
+    """
+
+    def __init__(self, message: str, code: int = 143, agreed: bool = False):
+        super().__init__(message)
+        self.code, self.agreed = code, agreed

@@ -14,13 +14,14 @@ from circuits_jax.config import Config
 from circuits_jax.data.batches import make_batches, make_iterator
 from circuits_jax.data.corpus import Corpus
 from circuits_jax.model.transformer import Params
+from circuits_jax.storage import stopping
 from circuits_jax.storage.errors import TrainingError
 from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.layout import first_state, make_layout, place
 from circuits_jax.training.mesh import meshes
 from circuits_jax.training.metrics import MetricsWriter
 from circuits_jax.training.multihost.processes import fetch, is_primary, wait_for_all
-from circuits_jax.training.multihost.stopping import StopSignal
+from circuits_jax.training.multihost.stopping import StopVote
 from circuits_jax.training.plan import Pace, describe, plan
 from circuits_jax.training.profiling import Profiler
 from circuits_jax.training.program import Metrics, Program
@@ -33,7 +34,8 @@ class _Instruments(NamedTuple):
     writer: MetricsWriter
     bar: tqdm
     profiler: Profiler
-    stop: StopSignal
+    stop: StopVote
+    holding: contextlib.ExitStack
 
 
 class Trainer:
@@ -71,9 +73,9 @@ class Trainer:
         Raises:
           TrainingError: if the loss is not finite; the step is named and earlier checkpoints stay.
           CheckpointError: if the newest checkpoint cannot be read, or one cannot be written.
-          Stopped: when the run was asked to stop (SIGTERM); its state is saved.
+          Stopped: when the run was asked to stop (`storage.stopping`); its state is saved.
         """
-        with contextlib.closing(self._checkpoints):
+        with stopping.watched(), contextlib.ExitStack() as holding, contextlib.closing(self._checkpoints):
             state = self._start()
             first, steps = int(state.step), self.config.train.steps
             if first < steps and is_primary():
@@ -85,11 +87,11 @@ class Trainer:
             with (
                 MetricsWriter(self._workdir, first, self._tensorboard) as writer,
                 Profiler(self.config.profile.steps, self._workdir) as profiler,
-                StopSignal() as stop,
                 contextlib.closing(make_iterator(self._batches, first, self.config.mesh.workers)) as batches,
                 bar,
             ):
-                state = self._loop(state, first, batches, _Instruments(writer, bar, profiler, stop))
+                instruments = _Instruments(writer, bar, profiler, StopVote(first), holding)
+                state = self._loop(state, first, batches, instruments)
         return state
 
     def _start(self) -> TrainState:
@@ -116,13 +118,15 @@ class Trainer:
         batches: Iterator[np.ndarray],
         instruments: _Instruments,
     ) -> TrainState:
-        writer, bar, profiler, stop = instruments
+        writer, bar, profiler, stop, holding = instruments
         train = self.config.train
         pace = Pace(self.config, self.program.flops_per_token, first)
         pending: tuple[int, Metrics] | None = None
         for step in range(first + 1, train.steps + 1):
             profiler.before(step)
             state, metrics = self.step(state, self._put(next(batches)), self._frozen)
+            if step == first + 1:  # compiled, and from here on there is something to lose
+                holding.enter_context(stopping.held(then_stop=jax.process_count() == 1))
             if pending is not None:  # read one step late, so that the device is never kept waiting
                 self._check(*pending)
             pending = step, metrics
@@ -139,13 +143,13 @@ class Trainer:
                 writer.write(step, figures)
                 pace.show(bar, figures)
                 pace.start(step)  # evaluation is no training time
-            stopping = stop.agreed(logged)
-            if step % train.checkpoint_every == 0 or step == train.steps or stopping:
+            asked = stop.agreed(step, lambda step=step, metrics=metrics: self._check(step, metrics))
+            if step % train.checkpoint_every == 0 or step == train.steps or asked:
                 self._check(step, metrics)
                 self._checkpoints.save(step, state, figures.get("validation_loss"))
-            if stopping and step < train.steps:
+            if asked and step < train.steps:
                 self._checkpoints.wait()
-                stop.leave(step)
+                stop.leave(step, asked)
         return state
 
     def evaluate(self, params: Params) -> dict[str, float]:

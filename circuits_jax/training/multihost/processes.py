@@ -15,6 +15,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from circuits_jax.storage import stopping
 from circuits_jax.storage.errors import ConfigError, ProcessError, Stopped
 from circuits_jax.training.multihost.watchdog import Watchdog, end_process, wait_for_verdict
 
@@ -88,17 +89,21 @@ def together(coordinator: str | None, count: int | None, index: int | None, time
     watchdog = Watchdog(coordinator and coordinator.rpartition(":")[0].strip("[]"))
     in_peace = False
     try:
-        yield
+        with stopping.farewell(watchdog.stop):
+            yield
         in_peace = True
-    except Stopped:
-        in_peace = True
+    except Stopped as stopped:
+        in_peace = stopped.agreed
+        if not in_peace:
+            watchdog.stop()
         raise
     except jax.errors.JaxRuntimeError as error:
         wait_for_verdict()  # which ends this process, if it was another one's end that broke an exchange
         raise ProcessError(f"process {jax.process_index()} cannot go on: {_first_line(error)}") from error
     finally:
         if in_peace:
-            _part(watchdog)
+            with stopping.held(then_stop=False):
+                _part(watchdog)
         else:
             watchdog.abandon()
 

@@ -1,51 +1,51 @@
-"""Being asked to stop: a pod is about to be preempted, a queue's time is up."""
+"""Several processes that are asked to stop do so after the same step."""
 
-import signal
-import threading
-from types import FrameType, TracebackType
-from typing import Any, NoReturn
+import time
+from collections.abc import Callable
+from typing import NoReturn
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from circuits_jax.storage.errors import Stopped
+from circuits_jax.storage import stopping
+
+VOTE_SECONDS = 2.0
 
 
-class StopSignal:
-    """Within the block, SIGTERM is kept in mind instead of ending the process."""
+class StopVote:
+    """Whether to stop after a step: with several processes, when one of them was asked to.
 
-    def __init__(self) -> None:
-        self._asked = False
-        self._before: Any = None
+    They ask each other every VOTE_SECONDS or so, after steps that process 0 chooses by its pace.
+    """
 
-    def __enter__(self) -> "StopSignal":
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python cannot set handlers
-            self._before = signal.signal(signal.SIGTERM, self._remember)
-        return self
+    def __init__(self, first: int):
+        """The run goes on after step `first`."""
+        self._next, self._step, self._time = first + 1, first, time.monotonic()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+    def agreed(self, step: int, settle: Callable[[], None]) -> int:
+        """The number of the signal after which all stop now, 0 if none.
 
-    def agreed(self, together: bool) -> bool:
-        """Whether to stop after this step.
-
-        Several processes must stop after the same one: they ask each other where `together` is True, which
-        all reach with nothing else under way.
+        Args:
+          step: The step that was taken last.
+          settle: Returns when nothing is under way on the devices, whose exchanges the votes would cross.
         """
         if jax.process_count() == 1:
-            return self._asked
-        return together and bool(np.any(multihost_utils.process_allgather(np.array(self._asked))))
+            return stopping.asked()
+        if step < self._next:
+            return 0
+        settle()
+        pace = (step - self._step) / (time.monotonic() - self._time)
+        ours = np.array([stopping.asked(), max(1, min(round(pace * VOTE_SECONDS), 10**6))], np.int32)
+        votes = np.asarray(multihost_utils.process_allgather(ours))
+        self._next = step + int(votes[0, 1])
+        self._step, self._time = step, time.monotonic()
+        return int(votes[:, 0].max())
 
-    def leave(self, step: int) -> NoReturn:
+    def leave(self, step: int, number: int) -> NoReturn:
         """Ends the run after `step`, whose state is saved."""
-        raise Stopped(
-            f"asked to stop (SIGTERM) after step {step}, which is saved; the same command goes on from it"
+        end = stopping.stopped(
+            number, f" after step {step}, which is saved; the same command goes on from it"
         )
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        self._asked = True
+        end.agreed = True
+        raise end

@@ -19,12 +19,14 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from circuits_jax.storage import stopping
 from circuits_jax.storage.errors import ProcessError
 
 BEAT_SECONDS = 2.0
 SILENCE_SECONDS = 45.0  # long calls, such as a tokenizer's training, may hold Python's lock for a while
 VERDICT_SECONDS = 5.0
-_ALIVE, _LEAVING, _LOST = b".", b"q", b"l"
+_ALIVE, _LEAVING = b".", b"q"
+_LOST, _STOPPED = b"l", b"s"  # followed by four bytes: which process, which signal
 _TOKEN_BYTES = 16
 
 
@@ -65,6 +67,11 @@ class Watchdog:
         if jax.process_index() == 0:
             for watcher in self._watchers:
                 watcher.join(SILENCE_SECONDS)
+
+    def stop(self) -> None:
+        """Leaves because this process alone was asked to stop, and takes the others along."""
+        self._closing.set()
+        self._send(_STOPPED + stopping.asked().to_bytes(4, "big"))
 
     def abandon(self) -> None:
         """Leaves in trouble: the others notice, and end."""
@@ -117,13 +124,23 @@ class Watchdog:
         while True:
             try:
                 message = _receive(link, 1)
-                lost = int.from_bytes(_receive(link, 4), "big") if message == _LOST else index
+                number = int.from_bytes(_receive(link, 4), "big") if message in (_LOST, _STOPPED) else index
             except OSError as error:
                 return self._lost(index, "is gone" if not isinstance(error, TimeoutError) else "is silent")
             if message == _LEAVING:
                 return None
             if message == _LOST:
-                return self._lost(lost, "is gone")
+                return self._lost(number, "is gone")
+            if message == _STOPPED:
+                return self._stopped(number)
+
+    def _stopped(self, number: int) -> None:
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        self._send(_STOPPED + number.to_bytes(4, "big"))
+        told = stopping.stopped(number)
+        stopping.end(f"\n{told}", told.code)
 
     def _lost(self, index: int, how: str) -> None:
         if self._closing.is_set():

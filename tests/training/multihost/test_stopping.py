@@ -10,13 +10,13 @@ from circuits_jax.storage.errors import Stopped
 from tests.training.tiny import assert_equal, make_trainer, replace, rows, saved_steps
 
 
-def stopping(trainer, at):
-    """Makes `trainer` receive SIGTERM while it takes step `at`."""
+def stopping(trainer, at, number=signal.SIGTERM):
+    """Makes `trainer` receive a signal while it takes step `at`."""
     step = trainer.step
 
     def stopped(state, batch, frozen):
         if int(state.step) + 1 == at:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
         return step(state, batch, frozen)
 
     trainer.step = stopped
@@ -32,6 +32,14 @@ def test_sigterm_saves_the_step_under_way(whole, fresh):
     assert saved_steps(workdir) == [4, 7]
     assert_equal(make_trainer(config, corpus, workdir).run(), whole[2])
     assert rows(workdir) == rows(whole[0])
+
+
+def test_a_signal_before_the_first_step_is_done_leaves_nothing_to_save(whole, fresh):
+    config, corpus, workdir = fresh
+    with pytest.raises(Stopped, match=r"asked to stop \(SIGHUP\); what was finished is kept"):
+        stopping(make_trainer(config, corpus, workdir), 1, signal.SIGHUP).run()
+    assert saved_steps(workdir) == []
+    assert_equal(make_trainer(config, corpus, workdir).run(), whole[2])
 
 
 def test_sigterm_in_the_last_step_is_no_interruption(whole, fresh):

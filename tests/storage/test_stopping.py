@@ -1,0 +1,93 @@
+"""Asked to stop by any of the signals: where the program is, or when what it holds is whole."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from circuits_jax.storage import stopping
+from circuits_jax.storage.errors import Stopped
+
+NAMES = ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_signal_raises_where_the_program_is_and_handlers_come_back(name):
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped, match=rf"asked to stop \({name}\)") as caught, stopping.watched():
+        os.kill(os.getpid(), number)
+        pytest.fail("the signal raised nothing")
+    assert caught.value.code == 128 + number
+    assert signal.getsignal(number) == before and not stopping.asked()
+
+
+def test_what_is_held_becomes_whole_first():
+    done = []
+    with stopping.watched():
+        with stopping.held(), stopping.held():
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("whole")
+        assert stopping.asked() == signal.SIGTERM  # a library's caller decides what that means
+    assert done == ["whole"]
+
+
+def test_a_second_interrupt_of_a_library_is_pythons_own():
+    with pytest.raises(KeyboardInterrupt) as caught, stopping.watched(), stopping.held():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)  # no second Ctrl-C
+        os.kill(os.getpid(), signal.SIGINT)
+    assert not isinstance(caught.value, Stopped)
+
+
+def test_signals_ignored_before_stay_ignored():
+    """As `nohup` has SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping.watched():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stopping.asked()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def command(body):
+    """Runs `body` as commands run, in a process of its own: (exit code, its lines)."""
+    script = textwrap.dedent(
+        """
+        import os, signal, sys, threading, time
+        from circuits_jax.storage import stopping
+        from circuits_jax.storage.errors import Stopped
+        me = os.getpid()
+        def later(*numbers):
+            def send():
+                for number in numbers:
+                    time.sleep(0.2)
+                    os.kill(me, number)
+            threading.Thread(target=send).start()
+        stopping.PATIENCE_SECONDS = 0.4
+        with stopping.watched(ends_process=True):
+            try:
+        {body}
+            except Stopped as stopped:
+                stopping.end(str(stopped), stopped.code)
+        """
+    ).format(body=textwrap.indent(textwrap.dedent(body), " " * 8))
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    return run.returncode, (run.stdout + run.stderr).split("\n")[:-1]
+
+
+def test_commands_end_whatever_holds_them_up():
+    """A library that lets no exception through; a second Ctrl-C; a hold that ends."""
+    stuck = "while time.time():\n    try:\n        time.sleep(9)\n    except BaseException:\n        pass"
+    code, lines = command(f"later(signal.SIGUSR1)\n{stuck}")
+    assert code == 128 + signal.SIGUSR1 and len(lines) == 2 and "asked to stop (SIGUSR1)" in lines[1]
+    code, lines = command("later(signal.SIGINT, signal.SIGINT)\nwith stopping.held():\n    time.sleep(9)")
+    assert code == 130 and lines[-1].startswith("ended at once (second Ctrl-C)")
+    code, lines = command(
+        "later(signal.SIGTERM)\nwith stopping.held():\n    time.sleep(1)\n    print('whole')\nprint('on')"
+    )
+    assert code == 143 and lines[0] == "whole" and "asked to stop (SIGTERM)" in lines[1] and len(lines) == 2
