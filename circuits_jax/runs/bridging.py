@@ -35,7 +35,7 @@ from circuits_jax.storage.paths import as_path
 from circuits_jax.training.checkpoints import newest
 from circuits_jax.training.loop import Trainer
 from circuits_jax.training.multihost import processes
-from circuits_jax.training.workdir import check, claim, load_config
+from circuits_jax.training.workdir import check, claim, load_config, owned
 from circuits_jax.viewer.bridge_page import SPARSE as SPARSE_WORKDIR
 from circuits_jax.viewer.bridge_page import write_bridge_page
 
@@ -62,10 +62,20 @@ def train_bridges(config: Config, workdir: str | Path, tensorboard: bool = False
     workdir = as_path(workdir)
     dense, sparse = read_models(config)
     config = config if sparse is None else dataclasses.replace(config, model=sparse.config)
-    bridge = make_bridge(dense.config, config.model, config.bridge)
+    make_bridge(dense.config, config.model, config.bridge)  # refuses what cannot be bridged
     start = _read_start(config, dense, workdir)
     processes.agree(to_dict(config))
     check(workdir, config)
+    with owned(workdir):
+        return _train(config, workdir, (dense, sparse, start), tensorboard)
+
+
+def _train(
+    config: Config, workdir: Path, models: tuple[Model, Model | None, Model | None], tensorboard: bool
+) -> tuple[Joined, Corpus]:
+    """Trains with the dense model, a sparse one if it is trained already, and what one starts from if not."""
+    dense, sparse, start = models
+    bridge = make_bridge(dense.config, config.model, config.bridge)
     with processes.primary_first("corpus"):
         bring_tokenizer(_with_tokenizer(dense, sparse), local_folder(workdir), config.model.vocab_size)
         corpus = prepare_corpus(config, workdir)

@@ -22,7 +22,7 @@ from circuits_jax.training.loop import Trainer
 from circuits_jax.training.multihost import processes
 from circuits_jax.training.pretraining import pretraining
 from circuits_jax.training.state import TrainState
-from circuits_jax.training.workdir import check, claim
+from circuits_jax.training.workdir import check, claim, owned
 
 
 def train(config: Config, workdir: str | Path, tensorboard: bool = False) -> Run:
@@ -38,7 +38,7 @@ def train(config: Config, workdir: str | Path, tensorboard: bool = False) -> Run
 
     Raises:
       UserError: for settings, a corpus or a workdir that cannot be used, or a run that cannot go on.
-      Stopped: when the run was asked to stop (SIGTERM); its state is saved.
+      Stopped: when the run was asked to stop (`storage.stopping`); its state is saved.
     """
     if not str(workdir):
         raise ConfigError("the workdir is empty; name a folder, or . for this one")
@@ -52,15 +52,16 @@ def pretrain(config: Config, workdir: Path, tensorboard: bool = False) -> tuple[
     """`train`, giving the state as it lies on the devices, and the corpus."""
     processes.agree(to_dict(config))
     check(workdir, config)
-    start = _start(config, workdir)
-    with processes.primary_first("corpus"):
-        if start is not None:
-            bring_tokenizer(start, local_folder(workdir), config.model.vocab_size)
-        corpus = prepare_corpus(config, workdir)
-    processes.agree({"corpus": dict(corpus.train.counts), "tokenizer": corpus.tokenizer.hash})
-    claim(workdir, config)  # only now: settings that the corpus refuses must not hold the folder
-    program = pretraining(config, lambda: _first_parameters(config, corpus, start))
-    return Trainer(program, config, corpus, workdir, tensorboard).run(), corpus
+    with owned(workdir):
+        start = _start(config, workdir)
+        with processes.primary_first("corpus"):
+            if start is not None:
+                bring_tokenizer(start, local_folder(workdir), config.model.vocab_size)
+            corpus = prepare_corpus(config, workdir)
+        processes.agree({"corpus": dict(corpus.train.counts), "tokenizer": corpus.tokenizer.hash})
+        claim(workdir, config)  # only now: settings that the corpus refuses must not hold the folder
+        program = pretraining(config, lambda: _first_parameters(config, corpus, start))
+        return Trainer(program, config, corpus, workdir, tensorboard).run(), corpus
 
 
 def _start(config: Config, workdir: Path) -> Model | None:

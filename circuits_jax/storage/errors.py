@@ -36,6 +36,10 @@ class ProcessError(UserError):
     """The processes of a run cannot find each other, or one of them is gone."""
 
 
+class LockError(UserError):
+    """A folder that another process is writing to."""
+
+
 class Stopped(KeyboardInterrupt):
     """A program that was asked to stop and has saved what there was: no mistake of anybody's.
 

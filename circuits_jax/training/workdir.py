@@ -1,12 +1,15 @@
 """The folder of one run: made once, and never shared by two configurations."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from circuits_jax.config import Config, from_dict, to_dict
 from circuits_jax.storage.errors import ConfigError, UserError
 from circuits_jax.storage.files import write_json
+from circuits_jax.storage.locks import locked
 from circuits_jax.training.multihost.processes import is_primary
 
 # The parts of a configuration that decide what the trained parameters are.
@@ -49,6 +52,17 @@ def claim(workdir: Path, config: Config) -> None:
         write_json(workdir / "config.json", to_dict(config))
     except OSError as error:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def owned(workdir: Path) -> Iterator[None]:
+    """Within the block no other run trains in `workdir`; process 0 of several sees to it.
+
+    Raises:
+      LockError: if another run does: which process, where, since when.
+    """
+    with locked(workdir) if is_primary() else contextlib.nullcontext():
+        yield
 
 
 def load_config(workdir: Path) -> Config:
