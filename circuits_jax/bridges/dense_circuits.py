@@ -35,14 +35,21 @@ CHANCE = float(np.log(2))
 def circuit_places(circuit: Circuit, count: int) -> tuple[int, int]:
     """The bridge sites of a circuit: where its first node reads, and right after its last node writes.
 
+    Nodes of the final residual stream stand at the last site.
+
     Args:
       count: S.
     """
+    if not circuit.nodes:
+        return 0, count - 1
     halves = []
     for node in circuit.nodes:
+        if node.site == sites.FINAL:
+            halves.append(count - 1)
+            continue
         layer, location = sites.parse(node.site)
         halves.append(2 * layer + location.startswith("mlp"))
-    return (min(halves), max(halves) + 1) if halves else (0, count - 1)
+    return min(halves), min(max(halves) + 1, count - 1)
 
 
 def circuit_in_dense(joined: Joined, circuit: Circuit, pairs: PairBatch) -> dict[str, Any]:

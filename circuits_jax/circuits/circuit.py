@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from circuits_jax.model.sites import NODE_LOCATIONS
+from circuits_jax.model.sites import may_have_nodes
 from circuits_jax.storage.errors import CircuitError
 from circuits_jax.storage.files import write_aside, write_json
 from circuits_jax.storage.paths import as_path
@@ -105,7 +105,8 @@ class Circuit:
         are removed: they contribute weight x mean of what they carry (`ablation.edge_removal.remove_edges`).
       bias_only: For each node, whether nothing that depends on the prompt reaches it.
       means: {node site: float32 [width]}, what removed nodes are held at; and for each `attn.y`, what removed
-        edges from v channels carry (absent in version 1, which has no removed edges).
+        edges from v channels carry (absent in version 1, which has no removed edges).  Where `final_resid` is
+        among them it is a node site too: what is not kept there is removed.
       ablation: How `means` were made: "mean" over the corpus, or "zero".
       embedding: Token embedding entries into channels that a kept node reads.
       unembedding: Unembedding entries of the task's answer tokens, from channels that a kept node writes.
@@ -167,9 +168,7 @@ class Circuit:
     def masks(self) -> dict[str, np.ndarray]:
         """{node site: float32 [width], 1 on kept nodes and 0 elsewhere}."""
         masks = {
-            site: np.zeros(len(mean), np.float32)
-            for site, mean in self.means.items()
-            if site.partition(".")[2] in NODE_LOCATIONS
+            site: np.zeros(len(mean), np.float32) for site, mean in self.means.items() if may_have_nodes(site)
         }
         for node in self.nodes:
             masks[node.site][node.index] = 1

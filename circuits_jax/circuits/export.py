@@ -9,11 +9,13 @@ import csv
 import dataclasses
 import io
 import json
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from circuits_jax.circuits.circuit import Circuit, Node
 from circuits_jax.config.checks import check_choice
+from circuits_jax.model.sites import FINAL
 
 if TYPE_CHECKING:
     import networkx
@@ -60,13 +62,16 @@ def links(circuit: Circuit) -> Iterator[Link]:
 
 
 def node_attributes(circuit: Circuit) -> dict[str, dict[str, Any]]:
-    """Of every node, by name: layer, location, index, bias_only, mean, and delta if it was measured."""
+    """Of every node, by name: layer, location, index, bias_only, mean, and delta if it was measured.
+
+    Nodes of the final residual stream have no layer.
+    """
     found = {}
     for i, node in enumerate(circuit.nodes):
         layer, _, location = node.site.partition(".")
         found[str(node)] = {
-            "layer": int(layer),
-            "location": location,
+            **({"layer": int(layer)} if location else {}),
+            "location": location or node.site,
             "index": node.index,
             "bias_only": bool(circuit.bias_only[i]),
             "mean": float(circuit.means[node.site][node.index]),
@@ -131,8 +136,10 @@ def _given(link: Link) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _half(node: Node) -> tuple[int, str]:
-    """Which half of which layer; "attn" comes before "mlp"."""
+def _half(node: Node) -> tuple[float, str]:
+    """Which half of which layer, "attn" coming before "mlp"; the final residual stream follows all layers."""
+    if node.site == FINAL:
+        return math.inf, ""
     layer, half, _ = node.site.split(".")
     return int(layer), half
 
@@ -140,7 +147,7 @@ def _half(node: Node) -> tuple[int, str]:
 def _is_wiring(write: Node, read: Node) -> bool:
     return (
         write.site.endswith(".resid_delta")
-        and read.site.endswith(".act_in")
+        and (read.site.endswith(".act_in") or read.site == FINAL)
         and write.index == read.index
         and _half(write) < _half(read)
     )

@@ -18,9 +18,8 @@ Flags = dict[str, np.ndarray]
 
 def nodes_of(config: ModelConfig, masks: Masks) -> tuple[Node, ...]:
     """The kept nodes in forward order."""
-    return tuple(
-        Node(site, int(index)) for site in sites.node_sites(config) for index in np.flatnonzero(masks[site])
-    )
+    order = sites.node_sites(config, sites.FINAL in masks)
+    return tuple(Node(site, int(index)) for site in order for index in np.flatnonzero(masks[site]))
 
 
 def edges_of(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> tuple[Edge, ...]:
@@ -41,15 +40,19 @@ def edges_of(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> tu
 
 def embedding_entries(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> tuple[Entry, ...]:
     """Nonzero token embedding weights into channels that a kept node reads."""
-    read = _channels(nodes, "act_in", config.d_model)
+    read = _channels(nodes, ("act_in", sites.FINAL), config.d_model)
     return _entries(np.asarray(get(params, TOKEN_EMBEDDING)), read)
 
 
 def unembedding_entries(
     config: ModelConfig, params: Params, nodes: tuple[Node, ...], answers: np.ndarray
 ) -> tuple[Entry, ...]:
-    """Nonzero unembedding weights of the tokens `answers` from channels that a kept node writes."""
-    written = _channels(nodes, "resid_delta", config.d_model)
+    """Nonzero unembedding weights of the tokens `answers` from channels that a kept node writes.
+
+    Where nodes of the final residual stream are kept, they are what the unembedding is joined to.
+    """
+    kept = any(node.site == sites.FINAL for node in nodes)
+    written = _channels(nodes, (sites.FINAL if kept else "resid_delta",), config.d_model)
     table = np.zeros((config.vocab_size, config.d_model), np.float32)
     table[answers] = unembedding(config, params).T[answers]
     return _entries(table, written)
@@ -87,6 +90,8 @@ def reached(config: ModelConfig, params: Params, masks: Masks) -> Flags:
                 sends = sends | gated
             live[write] = _kept(masks, write) & _any_source(matrices[out, write], sends)
             channel = channel | live[write]
+    if sites.FINAL in masks:
+        live[sites.FINAL] = _kept(masks, sites.FINAL) & channel
     return live
 
 
@@ -98,6 +103,8 @@ def useful(config: ModelConfig, params: Params, masks: Masks, answers: np.ndarra
     """
     channel = (unembedding(config, params)[:, answers] != 0).any(axis=1)
     leads: Flags = {}
+    if sites.FINAL in masks:
+        channel = leads[sites.FINAL] = _kept(masks, sites.FINAL) & channel
     matrices = _matrices(config, params)
     for layer in reversed(range(config.n_layer)):
         for half, inner in (("mlp", ("post_act",)), ("attn", ("q", "k", "v"))):
@@ -144,8 +151,8 @@ def _by_head(config: ModelConfig, channels: np.ndarray) -> np.ndarray:
     return np.repeat(channels.reshape(config.heads, config.d_head).any(axis=1), config.d_head)
 
 
-def _channels(nodes: tuple[Node, ...], location: str, limit: int) -> list[int]:
-    return sorted({n.index for n in nodes if n.site.endswith(location) and n.index < limit})
+def _channels(nodes: tuple[Node, ...], locations: tuple[str, ...], limit: int) -> list[int]:
+    return sorted({n.index for n in nodes if n.site.endswith(locations) and n.index < limit})
 
 
 def _entries(table: np.ndarray, channels: list[int]) -> tuple[Entry, ...]:

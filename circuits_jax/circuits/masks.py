@@ -19,9 +19,10 @@ Place = tuple[str, Any]
 """An array of the masks, and an index into it."""
 
 
-def full_masks(config: ModelConfig, value: float = 1.0) -> dict[str, np.ndarray]:
-    """Masks that keep (1) or remove (0) every node."""
-    return {site: np.full(width, value, np.float32) for site, width in sites.node_sites(config).items()}
+def full_masks(config: ModelConfig, value: float = 1.0, final: bool = False) -> dict[str, np.ndarray]:
+    """Masks that keep (1) or remove (0) every node; with `final`, of the final residual stream too."""
+    widths = sites.node_sites(config, final)
+    return {site: np.full(width, value, np.float32) for site, width in widths.items()}
 
 
 def without(kept: Masks, places: Sequence[Place]) -> Masks:

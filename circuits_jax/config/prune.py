@@ -40,6 +40,8 @@ class PruneConfig:
       trials: Settings tried for each task, sampled around the configured ones; the first are these.
       seeds: Seeds tried with each.
       edge_steps: Optimizer steps on the masks of the edges, after the nodes; 0 keeps every edge.
+      final_resid: Whether the final residual stream has nodes too, as in published circuits; None as the run
+        has it, where a released model has it true and one trained here false.
       importance_pairs: Training pairs that ablation deltas are averaged over.
       importance_nodes: Nodes of the full model, half of them of the circuit where it has as many, whose
         deltas are measured to compare first-order attributions with; 0 measures none.
@@ -67,6 +69,7 @@ class PruneConfig:
     trials: int = 1
     seeds: int = 1
     edge_steps: int = 40
+    final_resid: bool | None = None
     importance_pairs: int = 64
     importance_nodes: int = 64
 

@@ -2,8 +2,9 @@
 
 A *site* is a named activation of shape [batch, tokens, width] that the forward pass shows to its tap.
 Names are those of the released code (docs/numerics.md, "Forward pass"): `"{layer}.attn.act_in"` and so on,
-and `"final_resid"`.  A *node* is one index at one of the eight node locations of a layer (docs/method.md,
-"Nodes and edges"). `transformer_lens_name` and `from_transformer_lens` translate to and from TransformerLens'
+and `"final_resid"`.  A *node* is one index at one of the eight node locations of a layer, or where they are
+asked for (`prune.final_resid`) at the final residual stream (docs/method.md, "Nodes and edges").  Which of the two
+holds for a circuit is said by its masks and means: they name every node site.  `transformer_lens_name` and `from_transformer_lens` translate to and from TransformerLens'
 hook names.
 """
 
@@ -80,9 +81,20 @@ def sites(config: ModelConfig) -> dict[str, int]:
     return {**layers, FINAL: config.d_model}
 
 
-def node_sites(config: ModelConfig) -> dict[str, int]:
-    """The sites whose indices are nodes, and how many each has, in forward order."""
-    return _layer_sites(config, NODE_LOCATIONS)
+def node_sites(config: ModelConfig, final: bool = False) -> dict[str, int]:
+    """The sites whose indices are nodes, and how many each has, in forward order.
+
+    Args:
+      config: The model's.
+      final: Whether the final residual stream has nodes too.
+    """
+    layers = _layer_sites(config, NODE_LOCATIONS)
+    return {**layers, FINAL: config.d_model} if final else layers
+
+
+def may_have_nodes(site: str) -> bool:
+    """Whether `site` is of a node location, or the final residual stream."""
+    return site == FINAL or site.partition(".")[2] in NODE_LOCATIONS
 
 
 def unit_sites(config: ModelConfig) -> tuple[str, ...]:

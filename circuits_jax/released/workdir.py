@@ -5,12 +5,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from circuits_jax.config import Config, TrainConfig
+from circuits_jax.config import Config, PruneConfig, TrainConfig
 from circuits_jax.data.corpus import IMPORTED
 from circuits_jax.data.tokenizers.folder import load_released_tokenizer, save_released_tokenizer
 from circuits_jax.model.model import Model
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.released.any_layout import load_any
+from circuits_jax.released.sparse_format import FORMAT
 from circuits_jax.sparsity.optimizer import make_optimizer
 from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.storage.files import write_json
@@ -50,7 +51,9 @@ def as_workdir(
         raise CheckpointError(f"{workdir} holds a run already; choose another folder, or delete that one")
     found = load_any(source, strict)
     words = _tokenizer(found, source, tokenizer)
-    config = Config(model=found.config, train=_FINISHED)
+    ours = found.raw_config.get("format") == FORMAT
+    # Published circuits have nodes at the final residual stream; counts are comparable with them so.
+    config = Config(model=found.config, train=_FINISHED, prune=PruneConfig(final_resid=None if ours else True))
     workdirs.check(workdir, config)
     save_released_tokenizer(words, workdir)
     _save_checkpoint(found, config, workdir)

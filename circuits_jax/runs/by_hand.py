@@ -99,7 +99,7 @@ def read_circuit_of(model: Model, folder: Path) -> Circuit:
 
 
 def corpus_means(run: Run) -> Means:
-    """Mean activations over the run's own corpus, the same windows as pruning takes.
+    """Mean activations over the run's own corpus, the same windows as pruning takes; of `final_resid` too.
 
     Raises:
       ConfigError: if it has none.
@@ -109,7 +109,8 @@ def corpus_means(run: Run) -> Means:
             f"no means are known for {run.model.name}, which has no corpus; name a circuit "
             "whose means to use (--circuit), or ablate with :zero"
         )
-    return mean_activations(run.model, reference_windows(run.corpus, run.config, run.config.prune))
+    windows = reference_windows(run.corpus, run.config, run.config.prune)
+    return mean_activations(run.model, windows, final=True)
 
 
 def intervened_logits(run: Run, prompt: Sequence[int], what: Intervention) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from circuits_jax.circuits.pruning.assembly import make_circuit
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import PruneConfig
 from circuits_jax.runs.tables import Row
+from circuits_jax.storage.errors import ConfigError
 from circuits_jax.training.mesh.meshes import data_mesh
 
 _SCORES = ("node_precision", "node_recall", "edge_precision", "edge_recall")
@@ -49,7 +50,13 @@ def _ends(nodes: tuple[Node, ...], edges: tuple[Edge, ...]) -> list[tuple[Node, 
 
 
 def benchmark(prune: PruneConfig, seeds: int) -> list[Row]:
-    """One row a network.  All share one compilation, which the first row's seconds include."""
+    """One row a network.  All share one compilation, which the first row's seconds include.
+
+    Raises:
+      ConfigError: for nodes at the final residual stream, of which nothing was planted.
+    """
+    if prune.final_resid:
+        raise ConfigError("prune.final_resid is on; what was planted has no nodes there: leave it off")
     pruner, rows = None, []
     for name in DESIGNS:
         for seed in range(seeds):

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 CIRCUITS = "circuits"  # the folder of a workdir that holds them, each in a folder of its task's name
 # Settings that do not change which circuit is found.
 _OF_NO_CONSEQUENCE = ("tasks", "batching")
+# Settings that were not there from the beginning.
+_OPTIONS = ("final_resid",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,9 @@ def prune_tasks(
       ConfigError: for a run without a workdir or a corpus, or a batch that the devices do not divide.
     """
     _check_names(tasks)
-    prune = dataclasses.replace(prune, tasks=tuple(task.file or task.name for task in tasks))
+    final = run.whole_config.prune.final_resid if prune.final_resid is None else prune.final_resid
+    names = tuple(task.file or task.name for task in tasks)
+    prune = dataclasses.replace(prune, tasks=names, final_resid=bool(final))
     folder = run.folder / CIRCUITS
     outcomes: dict[str, Outcome] = {}
     missing: dict[str, Splits] = {}
@@ -145,7 +149,8 @@ def subject_of(run: "Run", prune: PruneConfig) -> Subject:
       ConfigError: for a run without a corpus.
     """
     windows = reference_windows(run.corpus, run.whole_config, prune)
-    return Subject(run.model, reference_activations(run.model, windows, prune.ablation))
+    means = reference_activations(run.model, windows, prune.ablation, bool(prune.final_resid))
+    return Subject(run.model, means)
 
 
 def cut_command(run: "Run") -> str:
@@ -205,4 +210,9 @@ def _finished(folder: Path, prune: PruneConfig, identity: str, splits: Splits) -
 
 
 def _settings(prune: Mapping[str, object]) -> dict[str, object]:
-    return {key: value for key, value in prune.items() if key not in _OF_NO_CONSEQUENCE}
+    """What decides which circuit is found; an option that is off is as good as absent, as it once was."""
+    return {
+        key: value
+        for key, value in prune.items()
+        if key not in _OF_NO_CONSEQUENCE and (value or key not in _OPTIONS)
+    }

@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 
 from circuits_jax.circuits.circuit import Calibration, Circuit, Edge, Importance, Node, load_circuit
-from circuits_jax.circuits.export import FORMATS, export, to_csv, to_graphml, to_json, to_networkx
+from circuits_jax.circuits.export import (
+    FORMATS,
+    export,
+    links,
+    node_attributes,
+    to_csv,
+    to_graphml,
+    to_json,
+    to_networkx,
+)
 from circuits_jax.runs.exporting import export_circuits
 from circuits_jax.storage.errors import CircuitError, ConfigError
 from tests.circuits.test_circuit import VERSION_1
@@ -67,6 +76,25 @@ def circuit(importance=True):
         if importance
         else None,
     )
+
+
+def test_nodes_of_the_final_residual_stream_end_the_rails_of_their_channels():
+    last = Node("final_resid", 3)
+    given = circuit()
+    given = dataclasses.replace(
+        given,
+        nodes=(*NODES, last),
+        bias_only=(*given.bias_only, False),
+        means={**given.means, "final_resid": np.zeros(16, np.float32)},
+        importance=None,
+    )
+    writes = {str(node) for node in NODES if node.site.endswith("resid_delta") and node.index == 3}
+    into = {link.source for link in links(given) if link.target == "final_resid.3"}
+    assert writes and into == writes
+    attributes = node_attributes(given)["final_resid.3"]
+    assert attributes["location"] == "final_resid" and "layer" not in attributes
+    read = networkx.parse_graphml(to_graphml(given))
+    assert "layer" not in read.nodes["final_resid.3"] and read.nodes["1.attn.act_in.3"]["layer"] == 1
 
 
 def check_graph(graph):

@@ -70,6 +70,24 @@ def test_a_chain_from_embedding_to_answer():
     assert graph.unembedding_entries(SMALL, params, found, np.array([5])) == ()
 
 
+def test_nodes_of_the_final_residual_stream_end_a_chain():
+    params, nodes = chain()
+    params["wte"]["embedding"][3, 2] = 1.0
+    params["lm_head"]["kernel"][2, 5] = 4.0
+    masks = masks_of(SMALL, nodes) | {"final_resid": np.float32([0, 1, 1, 1])}
+    ends = {("final_resid", 1), ("final_resid", 2)}  # nothing is written to channel 3, nor read there
+    assert flagged(graph.reached(SMALL, params, masks)) == {*nodes, *ends}
+    assert flagged(graph.useful(SMALL, params, masks, ANSWERS)) == {*nodes, *ends}
+    found = graph.nodes_of(SMALL, masks)
+    assert found[-3:] == tuple(Node("final_resid", i) for i in (1, 2, 3))
+    assert graph.embedding_entries(SMALL, params, found) == (Entry(3, 0, 1.0), Entry(3, 2, 1.0))
+    answers = graph.unembedding_entries(SMALL, params, found, ANSWERS)
+    assert answers == (Entry(4, 1, 3.0), Entry(5, 2, 4.0))
+    # What is removed at the end leads nowhere.
+    masks["final_resid"][1] = 0
+    assert flagged(graph.useful(SMALL, params, masks, ANSWERS)) == {("final_resid", 2)}
+
+
 def test_a_removed_node_breaks_the_path_on_both_sides():
     params, nodes = chain()
     masks = masks_of(SMALL, [nodes[0], nodes[2]])

@@ -142,3 +142,13 @@ def test_unknown_transformer_lens_names(name):
         ConfigError, match=r"unknown hook.*blocks\.\{0\.\.10\}.*attn\.hook_q.*hook_resid_post"
     ):
         sites.from_transformer_lens(CONFIG, name)
+
+
+def test_the_final_residual_stream_has_nodes_where_it_is_asked_to():
+    """As many as the published pruning of csp_yolo1 counted."""
+    config = ModelConfig(n_layer=12, d_model=1024, d_mlp=4096, d_head=8)
+    nodes = sites.node_sites(config, final=True)
+    assert sum(nodes.values()) == 136_192
+    assert list(nodes) == [*sites.node_sites(config), "final_resid"]
+    assert sites.may_have_nodes("final_resid") and sites.may_have_nodes("3.attn.q")
+    assert not sites.may_have_nodes("3.attn.y") and not sites.may_have_nodes("3.resid_in")

@@ -153,14 +153,18 @@ def make_circuit(
     count: int = 60,
     task: str = "single_double_quote",
     answers: np.ndarray | None = None,
+    final: bool = False,
 ) -> Circuit:
+    """With `final`, half of the channels that are written are nodes of the final residual stream too."""
     answers = np.array([0, 1]) if answers is None else answers
     nodes = grow_nodes(config, params, answers, count)
+    if final:
+        written = sorted({node.index for node in nodes if node.site.endswith("resid_delta")})
+        nodes += tuple(Node(sites.FINAL, index) for index in written[::2])
     rng = np.random.default_rng(1)
-    means = {
-        site: rng.normal(0, 0.1, width).astype(np.float32) for site, width in sites.node_sites(config).items()
-    }
-    masks = {site: np.zeros(width) for site, width in sites.node_sites(config).items()}
+    widths = sites.node_sites(config, final)
+    means = {site: rng.normal(0, 0.1, width).astype(np.float32) for site, width in widths.items()}
+    masks = {site: np.zeros(width) for site, width in widths.items()}
     for node in nodes:
         masks[node.site][node.index] = 1
     live = graph.reached(config, params, masks)

@@ -74,7 +74,7 @@ def constant_competitors(
 
 def entry_means(model: Model, batches: Iterable[np.ndarray]) -> dict[str, jax.Array]:
     """Mean of every node *before* AbsTopK, over all positions of `batches` (int [B, T]): {site: [width]}."""
-    nodes, network = sites.node_sites(model.config), without_topk(model.network)
+    nodes, network = sites.node_sites(model.config, final=True), without_topk(model.network)
 
     @jax.jit
     def means_of(params: Params, tokens: jax.Array) -> dict[str, jax.Array]:

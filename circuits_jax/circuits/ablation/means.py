@@ -30,15 +30,30 @@ class Subject:
     model: Model
     means: Means
 
+    @property
+    def final(self) -> bool:
+        """Whether the final residual stream has nodes."""
+        return sites.FINAL in self.means
 
-def reference_sites(config: ModelConfig) -> dict[str, int]:
-    """Widths of the sites that have a reference: of all nodes, and `attn.y`, which edges from v carry."""
-    return {site: width for site, width in sites.sites(config).items() if _has_reference(site)}
+
+def reference_sites(config: ModelConfig, final: bool = False) -> dict[str, int]:
+    """Widths of the sites that have a reference: of all nodes, and `attn.y`, which edges from v carry.
+
+    Args:
+      config: The model's.
+      final: Whether the final residual stream has nodes too.
+    """
+    nodes = sites.node_sites(config, final)
+    return {
+        site: width for site, width in sites.sites(config).items() if site in nodes or site.endswith("attn.y")
+    }
 
 
-def mean_activations(model: Model, batches: Iterable[np.ndarray]) -> dict[str, jax.Array]:
+def mean_activations(
+    model: Model, batches: Iterable[np.ndarray], final: bool = False
+) -> dict[str, jax.Array]:
     """Mean of every reference site over all positions of `batches`, each int [B, T]: {site: [width]}."""
-    wanted, network = tuple(reference_sites(model.config)), model.network
+    wanted, network = tuple(reference_sites(model.config, final)), model.network
 
     @jax.jit
     def means_of(params: Params, tokens: jax.Array) -> dict[str, jax.Array]:
@@ -54,13 +69,16 @@ def mean_over_batches(means: Iterable[dict[str, jax.Array]]) -> dict[str, jax.Ar
     return jax.tree.map(lambda *each: sum(each) / len(each), *found)
 
 
-def reference_activations(model: Model, tokens: np.ndarray, kind: str) -> dict[str, jax.Array]:
+def reference_activations(
+    model: Model, tokens: np.ndarray, kind: str, final: bool = False
+) -> dict[str, jax.Array]:
     """What removed nodes are held at and removed edges carry: their "mean" over the corpus, or "zero".
 
     Args:
       model: The model.
       tokens: The corpus, int [batches, B, T].
       kind: Of ABLATIONS.
+      final: Whether the final residual stream has nodes too.
 
     Returns:
       {site: float32 [width]} of `reference_sites`.
@@ -70,10 +88,5 @@ def reference_activations(model: Model, tokens: np.ndarray, kind: str) -> dict[s
     """
     check_choice("prune.ablation", kind, ABLATIONS)
     if kind == "zero":
-        return {site: jnp.zeros(width) for site, width in reference_sites(model.config).items()}
-    return mean_activations(model, tokens)
-
-
-def _has_reference(site: str) -> bool:
-    location = site.partition(".")[2]
-    return location in sites.NODE_LOCATIONS or location == "attn.y"
+        return {site: jnp.zeros(width) for site, width in reference_sites(model.config, final).items()}
+    return mean_activations(model, tokens, final)

@@ -64,7 +64,7 @@ class Auditor:
     @functools.cached_property
     def means(self) -> Means:
         """Mean activations over the corpus."""
-        return reference_activations(self.model, self.corpus, "mean")
+        return reference_activations(self.model, self.corpus, "mean", final=True)
 
     @functools.cached_property
     def entry(self) -> Means | None:
@@ -116,7 +116,8 @@ class _Examination:
         self.answers = np.unique(heldout.answers)
         masks = circuit.masks()
         # In forward order, whatever the order in the file, so that a seed decides what is drawn.
-        self.masks = {site: masks[site] for site in sites.node_sites(auditor.model.config)}
+        self.final = sites.FINAL in masks
+        self.masks = {site: masks[site] for site in sites.node_sites(auditor.model.config, self.final)}
         self.kept, self.rest = stack([self.masks]), stack([outside(self.masks)])
         self.means = {site: jnp.asarray(mean) for site, mean in circuit.means.items()}
         self.alone = self.without_edges(self.means)
@@ -193,7 +194,9 @@ class _Examination:
     def baselines(self) -> Report:
         """Random circuits of the same size on the circuit's axes: means over draws, and each draw."""
         config, saved = self.config, self.saved
-        live = random_circuits.live_nodes(self.auditor.model.config, self.params, self.answers)
+        live = random_circuits.live_nodes(
+            self.auditor.model.config, self.params, self.answers, self.final
+        )
         sets = {
             "random": random_circuits.draw_circuits(live, len(saved.nodes), config.draws, config.seed),
             "matched": random_circuits.draw_matched(live, self.masks, config.draws, config.seed),

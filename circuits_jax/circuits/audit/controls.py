@@ -68,11 +68,11 @@ def empty_controls(
       {"random model" and "nonsense task": {nodes, outcome ("met" or "missed"), loss, why}}.
     """
     untrained = dataclasses.replace(model, params=random_model(model.config, sparsity, seed))
-    means = reference_activations(untrained, corpus, pruner.config.ablation)
+    means = reference_activations(untrained, corpus, pruner.config.ablation, pruner.final)
     train, heldout = pairs
     # Two seeds, so that no pair has its answers by the same lot in both splits.
     nonsense_pairs = (nonsense(train, 2 * seed), nonsense(heldout, 2 * seed + 1))
-    everything = full_masks(model.config)
+    everything = full_masks(model.config, final=pruner.final)
     return {
         "random model": _outcome(pruner.on(Subject(untrained, means)), pairs, everything)[0],
         "nonsense task": _outcome(pruner, nonsense_pairs, everything)[0],

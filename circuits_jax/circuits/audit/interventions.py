@@ -17,7 +17,6 @@ from circuits_jax.circuits.audit.interchange import Donors, Rows, donated
 from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.probes import Prober
 from circuits_jax.circuits.pruning.runner import replicate
-from circuits_jax.model import sites
 from circuits_jax.model.taps import mix
 from circuits_jax.model.transformer import Params, Transformer
 
@@ -94,8 +93,7 @@ def _swap(network: Transformer, shared: tuple, masks: Masks, data: tuple) -> jax
     """The donors run in the full model, whatever edges `params` lack."""
     params, donor_params = shared
     pairs, donors = PairBatch(*data[:3]), Donors(*data[3:])
-    nodes = sites.node_sites(network.config)
-    given = donated(network, donor_params, nodes, pairs.last, donors)
+    given = donated(network, donor_params, tuple(masks), pairs.last, donors)
     return pair_difference(network, params, pairs, mix(masks, given))
 
 

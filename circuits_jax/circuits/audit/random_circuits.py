@@ -11,9 +11,17 @@ from circuits_jax.config import ModelConfig
 from circuits_jax.model.transformer import Params
 
 
-def live_nodes(config: ModelConfig, params: Params, answers: np.ndarray) -> dict[str, np.ndarray]:
-    """Masks of the nodes that lie on a path from the prompt to the logit of a token in `answers`."""
-    everything = full_masks(config)
+def live_nodes(
+    config: ModelConfig, params: Params, answers: np.ndarray, final: bool = False
+) -> dict[str, np.ndarray]:
+    """Masks of the nodes that lie on a path from the prompt to the logit of a token in `answers`.
+
+    Args:
+      config, params: The network, on the host.
+      answers: Token ids.
+      final: Whether the final residual stream has nodes too.
+    """
+    everything = full_masks(config, final=final)
     reached = graph.reached(config, params, everything)
     leads = graph.useful(config, params, everything, answers)
     return {site: (reached[site] & leads[site]).astype(np.float32) for site in everything}

@@ -74,7 +74,8 @@ class Ablator:
         self.network = model.network
         folded = FoldedNetwork(dict(model.params), dict(subject.means), edges, 1.0, 0.0)
         self.folded: FoldedNetwork = jax.tree.map(jnp.asarray, folded)
-        self.whole: Masks = {**full_masks(model.config), EDGES: np.ones(len(edges.matrix), np.float32)}
+        nodes = full_masks(model.config, final=subject.final)
+        self.whole: Masks = {**nodes, EDGES: np.ones(len(edges.matrix), np.float32)}
         devices = tuple(jax.devices())
         self._prober = _prober(self.network, prune.batching, devices)
         self._everywhere = replicate(self.folded, devices)

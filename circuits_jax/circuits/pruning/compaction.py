@@ -143,7 +143,7 @@ def capacities(
     """
     room = {
         site: _capacity(int(max(envelope[site].sum() for envelope in envelopes)), width)
-        for site, width in sites.node_sites(config).items()
+        for site, width in sites.node_sites(config, sites.FINAL in envelopes[0]).items()
     }
     fitting = [each for each in compiled if all(each[site] >= count for site, count in room.items())]
     fitting = [each for each in fitting if cost(config, each) <= WASTE * cost(config, room)]
@@ -152,7 +152,7 @@ def capacities(
 
 def cost(config: ModelConfig, room: Capacities) -> int:
     """Work for one token, in multiplications: those of the cut matrices, and AbsTopK's comparisons."""
-    widths = sites.node_sites(config)
+    widths = sites.node_sites(config, sites.FINAL in room)
     comparisons = sum(
         width * (room[site] if room[site] <= RANKED else PASSES)
         for site, width in widths.items()
@@ -169,7 +169,7 @@ def cost(config: ModelConfig, room: Capacities) -> int:
 
 def worth(config: ModelConfig, room: Capacities) -> bool:
     """Whether cutting to `room` saves enough to be worth a compilation."""
-    return cost(config, room) <= WORTH * cost(config, sites.node_sites(config))
+    return cost(config, room) <= WORTH * cost(config, sites.node_sites(config, sites.FINAL in room))
 
 
 def compact(

@@ -63,6 +63,10 @@ class Pruner:
       subject: The model, and what its removed nodes are held at.
       config: Settings; those in `PruneSettings` may differ from run to run.
       devices: To use; all by default.
+
+    Attributes:
+      config: The settings.
+      final: Whether the final residual stream has nodes too.
     """
 
     def __init__(self, subject: Subject, config: PruneConfig, devices: Sequence[jax.Device] | None = None):
@@ -127,7 +131,7 @@ class Pruner:
 
     def assess(self, job: Job) -> dict[str, float]:
         """Figures of the full model on the job's pairs; their names begin with "full/"."""
-        everything = full_masks(self._network.config)
+        everything = full_masks(self._network.config, final=self.final)
         _, figures = self._prober.measure(self._whole, everything, job.train, job.heldout)
         return {f"full/{name}": value for name, value in figures.items()}
 
@@ -211,6 +215,7 @@ class Pruner:
         return {site: -slope for site, slope in self._prober.slopes(self._whole, kept, data).items()}
 
     def _place(self, subject: Subject) -> None:
+        self.final = subject.final
         params = with_biases(subject.model).params
         self._host = jax.tree.map(np.asarray, (dict(params), dict(subject.means)))
         self._shared = replicate(self._host, self._devices)
@@ -220,7 +225,7 @@ class Pruner:
 
     def _start(self, job: Job) -> FitRun:
         init_key, order_key = jax.random.split(jax.random.PRNGKey(job.seed))
-        taus = init_taus(self._network.config, self.config, init_key)
+        taus = init_taus(self._network.config, self.config, init_key, self.final)
         return start_fit(self.config, taus, order_key, job.train, job.settings)
 
     def _loss(self, shared: tuple, own: CompactNetwork | tuple, kept: Taus, batch: Batch) -> jax.Array:

@@ -32,9 +32,16 @@ def _backward(saved: tuple, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
 heaviside.defvjp(_forward, _backward)
 
 
-def init_taus(config: ModelConfig, prune: PruneConfig, rng: jax.Array) -> Taus:
-    """{node site: float32 [width]} drawn from N(init_mean, init_std), clamped."""
-    widths = sites.node_sites(config)
+def init_taus(config: ModelConfig, prune: PruneConfig, rng: jax.Array, final: bool = False) -> Taus:
+    """{node site: float32 [width]} drawn from N(init_mean, init_std), clamped.
+
+    Args:
+      config: The model's.
+      prune: The distribution.
+      rng: Key.
+      final: Whether the final residual stream has nodes too.
+    """
+    widths = sites.node_sites(config, final)
     keys = jax.random.split(rng, len(widths))
     return {
         site: clamp(prune.init_mean + prune.init_std * jax.random.normal(key, (width,)))

@@ -32,6 +32,7 @@ from circuits_jax.model.parameters import (
     TOKEN_EMBEDDING,
     get,
 )
+from circuits_jax.model.sites import FINAL
 from circuits_jax.model.taps import only
 from circuits_jax.model.transformer import Params
 from circuits_jax.model.wiring import wires
@@ -65,6 +66,7 @@ def embed_network(circuit: Circuit, model: Model, answers: Sequence[int]) -> tup
         "positions": None if config.position == "none" else pack(get(params, POSITION_EMBEDDING)),
         "layers": [_layer(config, params, held, cuts, layer) for layer in range(config.n_layer)],
         "final": _norm(get(params, FINAL_NORM)),
+        "end": pack(held[FINAL]) if FINAL in held else None,
         "answers": [_answer(config, params, token) for token in answers],
     }
     size = len(json.dumps(network))

@@ -34,11 +34,12 @@ function groupWords(location, count) {
 }
 
 function addGroup(graph, site, places) {
-  const { layer, location } = splitSite(site);
+  const { layer, location } = splitSite(site, graph.circuit.model);
+  const where = location === FINAL ? "the final residual stream" : `layer ${layer}, ${location.startsWith("attn") ? "attention" : "MLP"}`;
   const deltas = graph.circuit.nodeDeltas && places.map((place) => graph.circuit.nodeDeltas[place]);
   addVertex(graph, groupId(site), {
     kind: "group", site, places, layer, location, row: rowOf(layer, location),
-    name: `${site}: ${places.length} nodes`, about: `the ${groupWords(location, places.length)} of layer ${layer}, ${location.startsWith("attn") ? "attention" : "MLP"}`,
+    name: `${site}: ${places.length} nodes`, about: `the ${groupWords(location, places.length)} of ${where}`,
     delta: deltas && Math.max(...deltas),
   });
 }
@@ -73,9 +74,9 @@ function addBundledEdges(graph, vertexOf) {
 function addBundledRails(graph, vertexOf) {
   const { circuit } = graph, counts = new Map();
   const count = (source, target) => counts.set(source + " " + target, (counts.get(source + " " + target) ?? 0) + 1);
-  const ends = circuit.nodes.map(([site, index], place) => ({ ...splitSite(site), index, place }));
+  const ends = circuit.nodes.map(([site, index], place) => ({ ...splitSite(site, circuit.model), index, place }));
   const writes = ends.filter((n) => n.location.endsWith("resid_delta"));
-  const reads = groupBy(ends.filter((n) => n.location.endsWith("act_in")), (n) => n.index);
+  const reads = groupBy(ends.filter((n) => readsStream(n.location)), (n) => n.index);
   const both = (a, b) => graph.isOpen(circuit.nodes[a][0]) && graph.isOpen(circuit.nodes[b][0]);
   for (const write of writes) {
     for (const read of reads.get(write.index) ?? []) {
@@ -84,7 +85,7 @@ function addBundledRails(graph, vertexOf) {
     }
   }
   addTokenGroup(graph, reads, (read) => count("group.words", vertexOf(read.place)));
-  const written = groupBy(writes, (n) => n.index);
+  const last = ends.filter((n) => n.location === FINAL), written = groupBy(last.length ? last : writes, (n) => n.index);
   for (const [token, channel] of circuit.unembedding) {
     if (!graph.vertices.has("answer." + token)) continue;
     for (const write of written.get(channel) ?? []) count(vertexOf(write.place), "answer." + token);

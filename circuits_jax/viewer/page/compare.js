@@ -76,7 +76,7 @@ function compareView(a, b, state, tip) {
 function placeLike(graph, spots) {
   for (const vertex of graph.vertices.values()) {
     if (vertex.kind === "hub") continue; // heads of another size are not in that drawing
-    const { x, y } = spots.vertices.get(vertex.id);
+    const { x, y } = spots.vertices.get(vertex.id) ?? spots.vertices.get(`${FINAL}.${vertex.channel}`);
     Object.assign(vertex, { x, y });
   }
   const boxes = graph.heads.map((head) => ({ ...head, ...headSpan(head) }));

@@ -65,6 +65,7 @@ function drawRowLabels(graph, { rowY }) {
     labels.push(half);
     for (const row of rows) labels.push(label(rowY.get(row), name(row)));
   }
+  if (graph.rows.get(graph.finalRow)?.some((v) => v.kind !== "final")) labels.push(label(rowY.get(graph.finalRow), "final stream", "half-label"));
   if (rowY.has(graph.answerRow)) labels.push(label(rowY.get(graph.answerRow), "answers", "half-label"));
   if (rowY.has(0)) labels.push(label(rowY.get(0) + 14, "tokens", "half-label"));
   return labels;

@@ -65,6 +65,7 @@ function aliasesOf(circuit, { layer, location, index, site, head }) {
   const { d_head: size } = circuit.model;
   const names = [`${site}[${index}]`];
   if (head !== null) names.push(`layer ${layer}, head ${head}, ${LOCATION_NAMES[location]} channel ${index % size} of ${size}`);
+  else if (location === FINAL) names.push(`residual channel ${index} after the last layer`);
   else if (location === "mlp.post_act") names.push(`layer ${layer}, neuron ${index}`);
   else names.push(`layer ${layer}, ${location.startsWith("attn") ? "attention" : "MLP"} ${LOCATION_NAMES[location]} of residual channel ${index}`);
   return names;

@@ -29,7 +29,7 @@ function makeNetwork(data, nodes) {
   }));
   return {
     config, layers, answers, nodes: nodes.length, embedding: unpackRows(data.embedding),
-    positions: data.positions && unpack(data.positions), final: norm(data.final),
+    positions: data.positions && unpack(data.positions), final: norm(data.final), end: data.end && site(data.end, FINAL),
   };
 }
 
@@ -57,6 +57,7 @@ function runNetwork(network, tokens, overrides = new Map()) {
     write(run, stream, attentionHalf(run, network, layer.attn, stream), "resid_post_attn");
     write(run, stream, mlpHalf(run, network, layer.mlp, stream), "resid_post_mlp");
   }
+  if (network.end) stream.forEach((x, t) => settleSite(run, network.end, x, t));
   return { ...run, logits: readAnswers(network, stream.at(-1), tokens.at(-1)) };
 }
 

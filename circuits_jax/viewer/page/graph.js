@@ -1,7 +1,7 @@
 // From a circuit's data to vertices and links: everything that carries something upward.
 //
 // Vertices: "node" (a kept node), "words" (the token embedding of one residual channel), "final" (a residual
-// channel's end below the unembedding), "answer" (an answer token's logit), "hub" (one head's attention pattern),
+// channel's end below the unembedding, where that is no node), "answer" (an answer token's logit), "hub" (one head's attention pattern),
 // "group" (many nodes of one site, see aggregate.js).
 // Links: "edge" (a counted weight), "rail" (a residual channel from a write to a later read), "head" (queries and
 // keys acting on values), "logit" (an unembedding weight), "bundle" (rails between groups).
@@ -11,24 +11,27 @@ const LOCATIONS = [
   "attn.act_in", "attn.q", "attn.k", "attn.v", "attn.resid_delta",
   "mlp.act_in", "mlp.post_act", "mlp.resid_delta",
 ];
+const FINAL = "final_resid"; // a node site without a layer, in circuits whose final residual stream has nodes
 const LOCATION_NAMES = {
   "attn.act_in": "read", "attn.q": "query", "attn.k": "key", "attn.v": "value", "attn.resid_delta": "write",
-  "mlp.act_in": "read", "mlp.post_act": "neuron", "mlp.resid_delta": "write",
+  "mlp.act_in": "read", "mlp.post_act": "neuron", "mlp.resid_delta": "write", [FINAL]: "channel",
 };
 const LOCATION_LONG = {
   "attn.act_in": "residual channel read by attention", "attn.q": "query channel", "attn.k": "key channel",
   "attn.v": "value channel", "attn.resid_delta": "residual channel written by attention",
   "mlp.act_in": "residual channel read by the MLP", "mlp.post_act": "neuron",
-  "mlp.resid_delta": "residual channel written by the MLP",
+  "mlp.resid_delta": "residual channel written by the MLP", [FINAL]: "residual channel after the last layer",
 };
 const HEAD_LOCATIONS = ["attn.q", "attn.k", "attn.v"];
 const MAX_ANSWERS = 12;
 
 function rowOf(layer, location) {
-  return 1 + layer * LOCATIONS.length + LOCATIONS.indexOf(location);
+  return 1 + layer * LOCATIONS.length + (location === FINAL ? 0 : LOCATIONS.indexOf(location));
 }
 
-function splitSite(site) {
+/** {layer, location}; the final residual stream stands where the layer after the last one would begin. */
+function splitSite(site, { n_layer }) {
+  if (site === FINAL) return { layer: n_layer, location: FINAL };
   const dot = site.indexOf(".");
   return { layer: Number(site.slice(0, dot)), location: site.slice(dot + 1) };
 }
@@ -43,7 +46,7 @@ function nodeId(circuit, place) {
  * hiddenAnswers}.  `isOpen(site)` says whether a site's nodes stand for themselves or as one group.
  */
 function buildGraph(circuit, isOpen = () => true) {
-  const finalRow = rowOf(circuit.model.n_layer, LOCATIONS[0]);
+  const finalRow = rowOf(circuit.model.n_layer, FINAL);
   const graph = {
     circuit, isOpen, vertices: new Map(), links: [], heads: [], finalRow, answerRow: finalRow + 1, hiddenAnswers: 0,
     aggregated: circuit.nodes.some(([site]) => !isOpen(site)),
@@ -57,6 +60,11 @@ function buildGraph(circuit, isOpen = () => true) {
   addRails(graph);
   graph.rows = groupBy([...graph.vertices.values()].filter((v) => v.kind !== "hub"), (v) => v.row);
   return graph;
+}
+
+/** Whether a node there is a channel of the residual stream, as it is read. */
+function readsStream(location) {
+  return location.endsWith("act_in") || location === FINAL;
 }
 
 function addVertex(graph, id, fields) {
@@ -79,8 +87,8 @@ function addNodes(graph) {
   const { circuit } = graph;
   circuit.nodes.forEach(([site, index, biasOnly], place) => {
     if (!graph.isOpen(site)) return;
-    const { layer, location } = splitSite(site);
-    const residual = location.endsWith("act_in") || location.endsWith("resid_delta");
+    const { layer, location } = splitSite(site, circuit.model);
+    const residual = readsStream(location) || location.endsWith("resid_delta");
     addVertex(graph, nodeId(circuit, place), {
       kind: "node", place, site, index, layer, location, biasOnly, row: rowOf(layer, location),
       name: site + "." + index, delta: circuit.nodeDeltas?.[place] ?? null,
@@ -146,7 +154,7 @@ function addAnswers(graph) {
     });
     if (graph.aggregated) continue;
     for (const [, channel, weight] of entries) {
-      const id = "final." + channel;
+      const node = `${FINAL}.${channel}`, id = graph.vertices.has(node) ? node : "final." + channel;
       if (!graph.vertices.has(id)) {
         addVertex(graph, id, {
           kind: "final", channel, row: graph.finalRow, name: `channel ${channel} at the unembedding`,

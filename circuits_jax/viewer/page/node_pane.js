@@ -40,7 +40,7 @@ function emptyPane(graph, state) {
 function importantNodes({ circuit, vertices }, state) {
   const order = circuit.nodes.map((_, place) => place).sort(byKeys((place) => -circuit.nodeDeltas[place], (place) => place));
   const most = Math.max(1e-12, circuit.nodeDeltas[order[0]]);
-  const said = (place) => descriptionElements(circuit, place) ?? LOCATION_LONG[splitSite(circuit.nodes[place][0]).location];
+  const said = (place) => descriptionElements(circuit, place) ?? LOCATION_LONG[splitSite(circuit.nodes[place][0], circuit.model).location];
   const item = (place) => {
     const id = nodeId(circuit, place), delta = circuit.nodeDeltas[place], note = vertices.get(id)?.note;
     const figures = descriptionFigures(circuit, place);

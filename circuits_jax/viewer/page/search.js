@@ -5,7 +5,7 @@ const MAX_FOUND = 12;
 /** What can be found in a circuit: [{id, name, text}]. */
 function searchEntries(circuit, notes) {
   const nodes = circuit.nodes.map(([site, index], place) => {
-    const { layer, location } = splitSite(site);
+    const { layer, location } = splitSite(site, circuit.model);
     const head = HEAD_LOCATIONS.includes(location) ? Math.floor(index / circuit.model.d_head) : null;
     const id = `${site}.${index}`;
     const said = [showUnseen(notes?.[id] ?? ""), descriptionWords(circuit, place)].filter(Boolean).join("; ");

@@ -26,6 +26,7 @@ def test_references_are_of_all_nodes_and_of_what_attention_makes_of_values():
     for site, width in node_sites(config).items():
         assert extra.pop(site) == width
     assert extra == {"0.attn.y": 24, "1.attn.y": 24}
+    assert reference_sites(config, final=True) == reference_sites(config) | {"final_resid": 16}
 
 
 def test_mean_activations_are_means_over_all_positions_of_all_batches():

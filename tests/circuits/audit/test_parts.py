@@ -201,7 +201,7 @@ def test_nonsense_keeps_prompts_and_exchanges_about_half_of_the_answers():
 class FakePruner:
     """Finds one node a site, and misses with odd seeds and where riddles are nonsense."""
 
-    config = PruneConfig()
+    config, final = PruneConfig(), False
 
     def on(self, subject):
         assert not np.array_equal(subject.model.params["wte"]["embedding"], 0)

@@ -47,19 +47,19 @@ def batch(pairs=8, length=8):
     return PairBatch(tokens, last, np.tile(np.int32([3, 4]), (pairs, 1)))
 
 
-def means_of(config):
+def means_of(config, final=False):
     rng = np.random.default_rng(4)
-    return {s: rng.normal(size=w).astype(np.float32) for s, w in node_sites(config).items()}
+    return {s: rng.normal(size=w).astype(np.float32) for s, w in node_sites(config, final).items()}
 
 
-def random_masks(config, share, seed=5):
+def random_masks(config, share, seed=5, final=False):
     rng = np.random.default_rng(seed)
-    return {s: (rng.random(w) < share).astype(np.float32) for s, w in node_sites(config).items()}
+    return {s: (rng.random(w) < share).astype(np.float32) for s, w in node_sites(config, final).items()}
 
 
-def envelope_of(config):
+def envelope_of(config, final=False):
     """Some sites whole, some empty, one head of a value site whole, the rest thinned, some to very few."""
-    masks = random_masks(config, 0.3)
+    masks = random_masks(config, 0.3, final=final)
     masks["0.attn.act_in"][:] = 1
     masks["0.attn.v"][: config.d_head] = 1
     masks["0.mlp.post_act"][5:] = 0
@@ -95,15 +95,20 @@ def test_the_cut_network_is_the_masked_one(change):
     check_cut(random_model(ONE_LAYER | change))
 
 
-def check_cut(model):
+@pytest.mark.parametrize("change", [{}, OPTIONS["positions joined, relu residual"]])
+def test_the_cut_network_is_the_masked_one_with_nodes_at_the_final_residual_stream(change):
+    check_cut(random_model(ONE_LAYER | change), final=True)
+
+
+def check_cut(model, final=False):
     config, data = model.config, batch()
-    means, envelope = means_of(config), envelope_of(config)
+    means, envelope = means_of(config, final), envelope_of(config, final)
     compacted = compact(config, model.params, means, envelope, capacities(config, [envelope]))
     shared = (model.params, means, compacted)
     run = jax.jit(lambda masks: masked_difference(model.network, shared, masks, data))
     plain = jax.jit(lambda masks: losses(model, means, masks, data))
     for seed in range(3):
-        masks = {s: m * random_masks(config, 0.7, seed)[s] for s, m in envelope.items()}
+        masks = {s: m * random_masks(config, 0.7, seed, final)[s] for s, m in envelope.items()}
         expected = plain(masks)
         assert float(jnp.abs(expected).max()) > 0.1
         np.testing.assert_allclose(run(masks), expected, rtol=2e-4, atol=2e-4)

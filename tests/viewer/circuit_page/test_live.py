@@ -33,6 +33,7 @@ VARIANTS = {
         "logits_bias": True,
     },
     "dense": {"attention_sink": False, "activation_fraction": None, "bias": False},
+    "nodes at the end": {},
 }  # fmt: skip
 SCRIPTS = ("graph.js", "bytes.js", "bpe.js", "forward.js")
 
@@ -59,7 +60,7 @@ def test_the_page_computes_what_python_computes(pages: Pages, variant: str):
         return x + (x == 0) * (rng.random(x.shape) < 0.1) * rng.normal(0, 0.3, x.shape).astype(np.float32)
 
     params = jax.tree.map(lambda x: denser(np.asarray(x)), synthetic.sparse_params(config, keep=1 / 8))
-    whole = synthetic.make_circuit(config, params, 40)
+    whole = synthetic.make_circuit(config, params, 40, final=variant == "nodes at the end")
     means = {f"{i}.attn.y": rng.normal(0, 0.3, config.d_attn).astype(np.float32) for i in range(2)}
     circuit = dataclasses.replace(whole, edges=whole.edges[::2], means={**whole.means, **means})
     tokens = rng.integers(0, 96, (4, 18)).astype(np.int32)
