@@ -54,6 +54,7 @@ _WITHOUT_EFFECT = {
     "expansion_factor_mlp",
     "flash",
     "grad_checkpointing",
+    "ignore_dw_grad",
     "learnable_bigram_table",
     "mup_width_multiplier",
     "n_embd",

@@ -1,5 +1,6 @@
 """What was read from files, in error messages and in JSON."""
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -28,13 +29,32 @@ def as_json(value: Any) -> Any:
 
     def convert(value: Any) -> Any:
         nonlocal left
-        left -= 1
+        left -= value.size if isinstance(value, np.ndarray) else 1
         if left < 0:
             raise CheckpointError(f"a setting holds more than {_MOST_VALUES} values")
         if isinstance(value, Mapping):
             return {str(key): convert(each) for key, each in value.items()}
         if isinstance(value, (list, tuple)):
             return [convert(each) for each in value]
-        return value.tolist() if isinstance(value, np.ndarray) else value
+        if isinstance(value, np.ndarray):
+            return convert(value.tolist()) if value.ndim else plain(value.item())
+        return plain(value)
 
     return convert(value)
+
+
+def plain(value: Any) -> Any:
+    """A single value as JSON has it: no number that is not finite, and of what JSON has no word for, its text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def sketch(value: Any) -> Any:
+    """`value` as JSON has it, or if it is too large for that, in words."""
+    try:
+        return as_json(value)
+    except CheckpointError:
+        if isinstance(value, np.ndarray):
+            return f"an array of {value.dtype} {list(value.shape)}"
+        return f"a {type(value).__name__} of {len(value)}"

@@ -3,11 +3,16 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
+
 from circuits_jax import released
+from circuits_jax.circuits.circuit import Circuit, Entry
+from circuits_jax.circuits.graph import unembedding_entries
 from circuits_jax.runs.by_hand import corpus_means
 from circuits_jax.runs.opening import load_workdir
-from circuits_jax.runs.pruning import CIRCUITS
-from circuits_jax.storage.errors import CircuitError
+from circuits_jax.runs.pruning import CIRCUITS, task_splits
+from circuits_jax.runs.run import Run
+from circuits_jax.storage.errors import CircuitError, TaskError
 from circuits_jax.tasks import get_task
 
 
@@ -20,8 +25,18 @@ def import_model(source: str, workdir: Path, tokenizer: str | None = None, stric
     return released.as_workdir(source, workdir, tokenizer, strict)
 
 
-def import_circuit(path: Path, task: str, workdir: Path, strict: bool = True) -> Path:
+def import_circuit(
+    path: Path, task: str, workdir: Path, strict: bool = True, means: Path | None = None
+) -> Path:
     """Writes the published circuit `path` among the circuits of `workdir`; returns its folder.
+
+    Args:
+      path: The circuit's `viz_data.pt`.
+      task: What it was cut for.
+      workdir: Of the model.
+      strict: As `load` has it.
+      means: A file of what removed nodes are held at; by default the one published with the circuit, if it is
+        there, else they are taken over the workdir's corpus.
 
     Raises:
       UserError: if there is no such task, the file cannot be read, it is not of the workdir's model, or the
@@ -32,6 +47,20 @@ def import_circuit(path: Path, task: str, workdir: Path, strict: bool = True) ->
     if folder.exists():
         raise CircuitError(f"{folder} is there already; delete it, or name another --workdir")
     run = load_workdir(workdir)
-    circuit = released.import_viz(path, task, run.model, strict=strict).circuit
-    dataclasses.replace(circuit, means=corpus_means(run), ablation="mean").save(folder)
+    circuit = released.import_viz(path, task, run.model, means, strict).circuit
+    if circuit.ablation != "mean":
+        found = corpus_means(run)
+        means_there = {site: np.asarray(found[site]) for site in circuit.means}
+        circuit = dataclasses.replace(circuit, means=means_there, ablation="mean")
+    dataclasses.replace(circuit, unembedding=_answers(run, circuit)).save(folder)
     return folder
+
+
+def _answers(run: Run, circuit: Circuit) -> tuple[Entry, ...]:
+    """Unembedding entries of the answers of the circuit's task, none if this tokenizer cannot build it."""
+    try:
+        train, _ = task_splits(run, get_task(circuit.task), run.whole_config.prune)
+    except TaskError:
+        return ()
+    model = run.model
+    return unembedding_entries(model.config, model.params, circuit.nodes, np.unique(train.answers))

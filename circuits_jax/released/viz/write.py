@@ -12,7 +12,7 @@ from circuits_jax.model import sites
 from circuits_jax.model.wiring import wires
 from circuits_jax.released.config import config_to_released
 from circuits_jax.released.torch_files.write import write_torch_file
-from circuits_jax.released.viz.read import DOUBLED, PRUNE_CONFIG, Samples, VizData
+from circuits_jax.released.viz.read import BUG_FIXED, DOUBLED, PARTS, PRUNE_CONFIG, Samples, VizData
 
 _NO_PROMPTS = np.zeros((0, 0), np.int64)
 
@@ -39,17 +39,20 @@ def export_viz(data: Circuit | VizData, path: str | Path) -> Path:
     circuit = data.circuit
     config = from_dict(ModelConfig, circuit.model_config, "model")
     provenance = circuit.provenance
-    kept = {site: [n.index for n in circuit.nodes if n.site == site] for site in sites.node_sites(config)}
+    widths = sites.node_sites(config, sites.FINAL in circuit.means)
+    kept = {site: [n.index for n in circuit.nodes if n.site == site] for site in widths}
     # The visualizer counts the entries of whatever lies in circuit_data: channels alone.
-    channels = kept | {sites.FINAL: provenance.get(sites.FINAL, [])}
+    channels = {**kept, sites.FINAL: kept.get(sites.FINAL, [])}
     value = {
         "circuit_data": {site: np.array(ids, np.int64) for site, ids in channels.items()},
         PRUNE_CONFIG: provenance.get(PRUNE_CONFIG, provenance.get("prune", {})),
-        "num_total_nodes": provenance.get("num_total_nodes", sum(sites.node_sites(config).values())),
+        "num_total_nodes": provenance.get("num_total_nodes", sum(widths.values())),
         "all_loss": _all_loss(circuit),
         "samples": {site: _samples(data.samples, site) for site in channels},
         "importances": _importances(data, config, kept),
     }
+    if BUG_FIXED in provenance:
+        value[BUG_FIXED] = provenance[BUG_FIXED]
     write_torch_file(Path(path), value)
     return Path(path)
 
@@ -58,16 +61,24 @@ def _importances(data: VizData, config: ModelConfig, kept: Mapping[str, list[int
     circuit = data.circuit
     base = circuit.metrics["heldout/calibrated_loss"]
     layers = {f"{layer}.{half}": float("nan") for layer in range(config.n_layer) for half in ("mlp", "attn")}
-    known = {name: base + delta for name, delta in circuit.provenance.get("layer_deltas", {}).items()}
+    parts = {
+        key: {name: DOUBLED * (base + delta) for name, delta in circuit.provenance[there].items()}
+        for key, there in PARTS.items()
+        if there in circuit.provenance
+    }
     weights, deltas = _matrices(circuit, config, kept)
+    tokens = _ids(data.task_tokens)
+    within = {site: dict(x) for site, x in data.circuit_activations.items()}
     return {
         "loss": DOUBLED * _full_loss(circuit),
         "interv_loss": DOUBLED * base,
-        "layer_interv_losses": layers | known,
+        **parts,
+        "layer_interv_losses": layers | parts.get("layer_interv_losses", {}),
         "ch_interv_losses": _node_losses(circuit, kept, base),
         "pair_data": deltas,
         "pair_data_connections": weights,
-        "task_samples": (_ids(data.task_tokens), {s: dict(x) for s, x in data.task_activations.items()}),
+        "task_samples": (tokens, {site: dict(x) for site, x in data.task_activations.items()}),
+        **({"task_samples_circuit": (tokens, within)} if within else {}),
         "beeg_model_config": config_to_released(config) | {"tokenizer_name": "tinypython_2k"},
     }
 

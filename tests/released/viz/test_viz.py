@@ -59,7 +59,7 @@ def published():
         "importances": {
             "loss": 0.5,
             "interv_loss": 0.8,
-            "layer_interv_losses": {"0.mlp": 0.7, "0.attn": 0.4},
+            "layer_interv_losses": {"0.mlp": 1.4, "0.attn": 0.8},
             "ch_interv_losses": losses,
             "pair_data": deltas,
             "pair_data_connections": weights,
@@ -207,24 +207,38 @@ def test_export_writes_the_schema_and_reads_back(path, tmp_path):
 
 
 def test_the_final_residual_stream(tmp_path):
-    """Published circuits mask it as well; `Circuit` has no node there, and an export keeps what was kept."""
+    """It has nodes like the other locations: order, losses, masks, and back again."""
     value, importances = published(), published()["importances"]
     value["circuit_data"]["final_resid"] = np.array([6, 3])
     importances["ch_interv_losses"]["final_resid"] = [0.9, 1.0]
     importances["loc_interv_losses"] = {"final_resid": 0.5}
+    value["num_total_nodes"] = 76
     ends = ("0.mlp.resid_delta", "final_resid")
     importances["pair_data"].append([f32([0.1, 0.2]), ["bias"], [6, 3], ends])
     importances["task_samples"][1]["final_resid"] = {3: f32(*TOKENS) / 10}
     value["samples"]["final_resid"] = {3: {0.5: [[], [(np.arange(4, dtype=np.int16), f32(1, 2, 3, 4), 1)]]}}
     data = released.import_viz(write(tmp_path / "x.pt", value | {"importances": importances}), "quotes")
     plain = released.import_viz(write(tmp_path / "plain.pt", published()), "quotes").circuit
-    assert (data.circuit.nodes, data.circuit.edges) == (plain.nodes, plain.edges)
-    assert data.circuit.provenance["final_resid"] == [3, 6]
+    ends = Node("final_resid", 3), Node("final_resid", 6)
+    assert (data.circuit.nodes, data.circuit.edges) == ((*plain.nodes, *ends), plain.edges)
+    assert data.circuit.metrics["nodes"] == 9 and "final_resid" not in plain.means
+    assert data.circuit.masks()["final_resid"].tolist() == [0, 0, 0, 1, 0, 0, 1, 0]
+    np.testing.assert_allclose(data.circuit.importance.node_deltas[-2:], [0.1, 0.05], atol=1e-6)
+    assert data.circuit.provenance["loc_deltas"] == {"final_resid": pytest.approx(-0.15)}
+    assert data.circuit.provenance["bias_deltas"][-2:] == [
+        ["final_resid", 6, pytest.approx(0.05)],
+        ["final_resid", 3, pytest.approx(0.1)],
+    ]
     sample = data.samples["final_resid"][3][0.5][1][0]
     assert (sample.tokens.dtype, sample.activations.dtype) == (np.int64, np.float32)
     raw = read_torch_file(released.export_viz(data, tmp_path / "again.pt"))
     assert raw["circuit_data"]["final_resid"].tolist() == [3, 6]
-    assert list(raw["samples"]["final_resid"]) == [3]
+    assert list(raw["samples"]["final_resid"]) == [3] and raw["num_total_nodes"] == 76
+    assert raw["importances"]["loc_interv_losses"] == {"final_resid": pytest.approx(0.5)}
+    again = released.import_viz(tmp_path / "again.pt", "quotes").circuit
+    assert (again.nodes, again.edges) == (data.circuit.nodes, data.circuit.edges)
+    back = released.import_viz(released.export_viz(plain, tmp_path / "plain.pt"), "quotes").circuit
+    assert back.nodes == plain.nodes and "final_resid" not in back.masks()
 
 
 def test_a_circuit_of_ours_has_a_loss_to_plot(path, tmp_path):
