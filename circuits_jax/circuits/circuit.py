@@ -20,6 +20,7 @@ from safetensors.numpy import save as save_tensors
 from circuits_jax.model.sites import may_have_nodes
 from circuits_jax.storage.errors import CircuitError
 from circuits_jax.storage.files import write_aside, write_json
+from circuits_jax.storage.lfs import refuse_pointer
 from circuits_jax.storage.paths import as_path
 from circuits_jax.storage.stopping import held
 
@@ -265,7 +266,11 @@ def load_circuit(folder: Path) -> Circuit:
 
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(path.read_text())
+        content = path.read_bytes()
+        refuse_pointer(content, path, CircuitError)
+        manifest = json.loads(content.decode("utf-8-sig"))
+    except CircuitError:
+        raise
     except OSError as error:
         raise CircuitError(f"cannot read the circuit {path}: {error.strerror}") from error
     except ValueError as error:
@@ -292,6 +297,7 @@ def _read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
         content = path.read_bytes()
     except OSError as error:
         raise CircuitError(f"cannot read the circuit's arrays {path}: {error.strerror}") from error
+    refuse_pointer(content, path, CircuitError)
     if hashlib.sha256(content).hexdigest() != sha256:
         raise CircuitError(f"{path} is cut short, altered or of another circuit; prune again")
     try:

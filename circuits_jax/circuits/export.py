@@ -10,7 +10,8 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from circuits_jax.circuits.circuit import Circuit, Node
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("csv", "graphml", "json")
 KINDS = ("weight", "wiring", "attention")
+# All but the characters of XML 1.0 that readers hand on as they are: not control characters.
+_NOT_XML = re.compile("[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Link:
     Attributes:
       source, target: Names of nodes, such as "1.mlp.post_act.407".
       kind: Of KINDS.
-      weight: Of a "weight" edge.
+      weight: Of a "weight" edge, if it is known.
       delta: Rise of the task loss when a "weight" edge is removed, in nats, if it was measured.
     """
 
@@ -47,7 +50,7 @@ def links(circuit: Circuit) -> Iterator[Link]:
     names = [str(node) for node in circuit.nodes]
     deltas = circuit.importance.edge_deltas.tolist() if circuit.importance else [None] * len(circuit.edges)
     for edge, delta in zip(circuit.edges, deltas, strict=True):
-        yield Link(names[edge.source], names[edge.target], "weight", edge.weight, delta)
+        yield Link(names[edge.source], names[edge.target], "weight", _known(edge.weight), _known(delta))
     for write in circuit.nodes:
         for read in circuit.nodes:
             if _is_wiring(write, read):
@@ -62,22 +65,22 @@ def links(circuit: Circuit) -> Iterator[Link]:
 
 
 def node_attributes(circuit: Circuit) -> dict[str, dict[str, Any]]:
-    """Of every node, by name: layer, location, index, bias_only, mean, and delta if it was measured.
+    """Of every node, by name: layer, location, index, bias_only, mean, and delta.
 
-    Nodes of the final residual stream have no layer.
+    What is not known or was not measured is not there; nodes of the final residual stream have no layer.
     """
     found = {}
     for i, node in enumerate(circuit.nodes):
         layer, _, location = node.site.partition(".")
-        found[str(node)] = {
-            **({"layer": int(layer)} if location else {}),
+        values = {
+            "layer": int(layer) if location else None,
             "location": location or node.site,
             "index": node.index,
             "bias_only": bool(circuit.bias_only[i]),
-            "mean": float(circuit.means[node.site][node.index]),
+            "mean": _known(float(circuit.means[node.site][node.index])),
+            "delta": _known(float(circuit.importance.node_deltas[i])) if circuit.importance else None,
         }
-        if circuit.importance:
-            found[str(node)]["delta"] = float(circuit.importance.node_deltas[i])
+        found[str(node)] = _given(values)
     return found
 
 
@@ -102,7 +105,14 @@ def to_networkx(circuit: Circuit) -> "networkx.DiGraph":
 
     graph = networkx.DiGraph(task=circuit.task, model_hash=circuit.model_hash, ablation=circuit.ablation)
     graph.add_nodes_from(node_attributes(circuit).items())
-    graph.add_edges_from((link.source, link.target, _given(link)) for link in links(circuit))
+    graph.add_edges_from(
+        (
+            link.source,
+            link.target,
+            _given({name: getattr(link, name) for name in ("kind", "weight", "delta")}),
+        )
+        for link in links(circuit)
+    )
     return graph
 
 
@@ -110,14 +120,20 @@ def to_json(circuit: Circuit) -> str:
     """Node-link JSON, as `networkx.node_link_graph(..., edges="links")` and D3 read it."""
     import networkx
 
-    return json.dumps(networkx.node_link_data(to_networkx(circuit), edges="links"), indent=1) + "\n"
+    data = networkx.node_link_data(to_networkx(circuit), edges="links")
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
 
 
 def to_graphml(circuit: Circuit) -> str:
-    """GraphML, for Gephi, Cytoscape, yEd or `networkx.read_graphml`."""
+    """GraphML, for Gephi, Cytoscape, yEd or `networkx.read_graphml`.
+
+    What XML cannot hold of the task's name, such as control characters, is written as Python escapes it.
+    """
     import networkx
 
-    return "\n".join(networkx.generate_graphml(to_networkx(circuit))) + "\n"
+    graph = to_networkx(circuit)
+    graph.graph["task"] = _NOT_XML.sub(lambda found: ascii(found[0])[1:-1], circuit.task)
+    return "\n".join(networkx.generate_graphml(graph)) + "\n"
 
 
 def export(circuit: Circuit, form: str) -> str:
@@ -130,9 +146,13 @@ def export(circuit: Circuit, form: str) -> str:
     return {"csv": to_csv, "graphml": to_graphml, "json": to_json}[form](circuit)
 
 
-def _given(link: Link) -> dict[str, Any]:
-    """Kind, and weight and delta where there are any."""
-    values = {"kind": link.kind, "weight": link.weight, "delta": link.delta}
+def _known(value: float | None) -> float | None:
+    """`value`, or None where it is no number: JSON and GraphML readers know no NaN."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `values` that there are."""
     return {name: value for name, value in values.items() if value is not None}
 
 

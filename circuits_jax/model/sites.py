@@ -2,10 +2,11 @@
 
 A *site* is a named activation of shape [batch, tokens, width] that the forward pass shows to its tap.
 Names are those of the released code (docs/numerics.md, "Forward pass"): `"{layer}.attn.act_in"` and so on,
-and `"final_resid"`.  A *node* is one index at one of the eight node locations of a layer, or where they are
-asked for (`prune.final_resid`) at the final residual stream (docs/method.md, "Nodes and edges").  Which of the two
-holds for a circuit is said by its masks and means: they name every node site.  `transformer_lens_name` and `from_transformer_lens` translate to and from TransformerLens'
-hook names.
+and `"final_resid"`.  A *node* is one index at one of the eight node locations of a layer, or, where that is
+asked for (`prune.final_resid`), at the final residual stream (docs/method.md, "Nodes and edges").  The masks
+and means of a circuit name its node sites.
+
+`transformer_lens_name` and `from_transformer_lens` translate to and from TransformerLens' hook names.
 """
 
 import fnmatch

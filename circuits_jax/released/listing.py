@@ -44,7 +44,7 @@ def as_json(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A single value as JSON has it: no number that is not finite, and of what JSON has no word for, its text."""
+    """A single value as JSON has it: null for numbers that are not finite, text for what it has no word."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

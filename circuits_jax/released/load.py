@@ -1,6 +1,7 @@
 """Released checkpoints in: `load(path)` reads every layout they are published in."""
 
-from collections.abc import MutableMapping, Sequence
+import os
+from collections.abc import Collection, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from circuits_jax.released.config import config_from_released
 from circuits_jax.released.listing import listed
 from circuits_jax.released.mapped_files import read_safetensors
 from circuits_jax.released.remote import fetched, shard_names
-from circuits_jax.released.state_dict import LOGITS_BIAS, WRAPPER, params_from_state
+from circuits_jax.released.state_dict import LOGITS_BIAS, WRAPPERS, params_from_state
 from circuits_jax.released.torch_files.read import read_torch_file
 from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.storage.files import read_json
@@ -123,8 +124,17 @@ def _read_state(weights: Path) -> MutableMapping[str, np.ndarray]:
     others = [name for name, value in state.items() if not isinstance(value, np.ndarray)]
     if others or not state:
         raise CheckpointError(f"{weights} holds no state dict: {listed(others) or 'it is empty'}")
-    wrapped = all(name.startswith(WRAPPER) for name in state)
-    return {name.removeprefix(WRAPPER): state.pop(name) for name in list(state)} if wrapped else state
+    wrapper = _common_wrapper(state)
+    return {name.removeprefix(wrapper): state.pop(name) for name in list(state)} if wrapper else state
+
+
+def _common_wrapper(names: Collection[str]) -> str:
+    """What stands before every name: prefixes of modules that the model was wrapped in, one after another."""
+    common = os.path.commonprefix(list(names))
+    found = ""
+    while wrapper := next((w for w in WRAPPERS if common.startswith(found + w)), None):
+        found += wrapper
+    return found
 
 
 def _read_shards(index: Path) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 import safetensors
 
 from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.lfs import refuse_pointer
 
 _SAFETENSORS_TYPES = {
     "F64": np.dtype(np.float64),
@@ -40,12 +41,14 @@ def map_file(path: Path) -> mmap.mmap:
     """The bytes of `path`, read from disk when they are looked at.
 
     Raises:
-      CheckpointError: if it is missing, unreadable or empty.
+      CheckpointError: if it is missing, unreadable, empty or a Git LFS pointer.
     """
     try:
         with path.open("rb") as file:
             if not file.seek(0, 2):
                 raise CheckpointError(f"{path} is empty (0 bytes); download or export it again")
+            file.seek(0)
+            refuse_pointer(file.read(64), path)
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -34,6 +34,8 @@ LOGITS_BIAS, BIGRAM, HEAD, EMBEDDING, POSITIONS = map(
     ),
 )
 WRAPPER = "circuit_model."  # before every name in the Hugging Face layout
+# Others, of PyTorch's data parallelism, of its compiler and of common training loops; they may be stacked.
+WRAPPERS = (WRAPPER, "module.", "_orig_mod.", "model.")
 FLOATS = ("float32", "float16", "bfloat16")
 # A causal mask, not a bias: saved by models built without flash attention.
 _MASK = re.compile(r"transformer\.h\.\d+\.attn\.bias")

@@ -53,7 +53,9 @@ def as_workdir(
     words = _tokenizer(found, source, tokenizer)
     ours = found.raw_config.get("format") == FORMAT
     # Published circuits have nodes at the final residual stream; counts are comparable with them so.
-    config = Config(model=found.config, train=_FINISHED, prune=PruneConfig(final_resid=None if ours else True))
+    config = Config(
+        model=found.config, train=_FINISHED, prune=PruneConfig(final_resid=None if ours else True)
+    )
     workdirs.check(workdir, config)
     save_released_tokenizer(words, workdir)
     _save_checkpoint(found, config, workdir)

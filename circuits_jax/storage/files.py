@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.lfs import refuse_pointer
 from circuits_jax.storage.paths import is_remote
 
 
@@ -40,7 +41,7 @@ def read_bytes(path: Path) -> bytes:
     """The content of `path`.
 
     Raises:
-      CheckpointError: if it is missing, unreadable or empty.
+      CheckpointError: if it is missing, unreadable, empty or a Git LFS pointer.
     """
     try:
         content = path.read_bytes()
@@ -48,6 +49,7 @@ def read_bytes(path: Path) -> bytes:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     if not content:
         raise CheckpointError(f"{path} is empty (0 bytes); download or export it again")
+    refuse_pointer(content, path)
     return content
 
 
@@ -58,7 +60,7 @@ def read_json(path: Path) -> dict[str, Any]:
       CheckpointError: if the file cannot be read or holds no JSON object.
     """
     try:
-        values = json.loads(read_bytes(path).decode("utf-8"))
+        values = json.loads(read_bytes(path).decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise

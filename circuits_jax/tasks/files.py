@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from circuits_jax.data.programs.words import SPLITS
+from circuits_jax.storage.lfs import refuse_pointer
 from circuits_jax.tasks.builtin.table import TASKS
 from circuits_jax.tasks.task import Task
 from circuits_jax.tasks.template import TaskError, Template
@@ -47,7 +48,7 @@ def find_task(name: str, given: Iterable[str]) -> Task:
         return TASKS[name]
     files = [each for each in given if each.endswith((".py", ".jsonl"))]
     for file in files:
-        if pathlib.Path(file).is_file() and (task := load_task(file)).name == name:
+        if _is_file(pathlib.Path(file)) and (task := load_task(file)).name == name:
             return task
     looked = f" (looked for it in {', '.join(files)})" if files else ""
     raise TaskError(
@@ -68,7 +69,7 @@ def load_task(path: str | pathlib.Path) -> Task:
       TaskError: for a file that cannot be read or holds no task, naming the line.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
+    if not _is_file(path):
         raise TaskError(f"task file {path} does not exist; give a .py or .jsonl file")
     if path.suffix == ".py":
         return dataclasses.replace(_from_python(path), file=str(path))
@@ -77,8 +78,26 @@ def load_task(path: str | pathlib.Path) -> Task:
     raise TaskError(f"task file {path} ends in {path.suffix!r}; it must be .py or .jsonl")
 
 
+def _is_file(path: pathlib.Path) -> bool:
+    """Whether a file is there; a name can also be too long, or in a folder that is closed to us."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _content(path: pathlib.Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise TaskError(f"task file {path} cannot be read: {error.strerror or error}") from error
+    refuse_pointer(content, path, TaskError)
+    return content
+
+
 def _from_python(path: pathlib.Path) -> Task:
     """The one Task that the module at `path` defines."""
+    _content(path)
     spec = importlib.util.spec_from_file_location(f"user_task_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise TaskError(f"task file {path} cannot be imported as Python")
@@ -101,7 +120,7 @@ def _from_jsonl(path: pathlib.Path) -> Task:
     templates: dict[str, list[Template]] = {split: [] for split in SPLITS}
     try:
         # Not splitlines: JSON strings may hold U+2028 and others of its line ends as they are.
-        lines = path.read_text("utf-8-sig").split("\n")
+        lines = _content(path).decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise TaskError(f"task file {path} is not UTF-8: {error}") from error
     for number, line in enumerate(lines, 1):
@@ -136,5 +155,13 @@ def _read_line(line: str, where: str) -> tuple[str, Template]:
     split = row.get("split", "heldout" if digest[0] < 64 else "train")
     if split not in SPLITS:
         raise TaskError(f"{where} has the split {split!r}; choose one of {', '.join(SPLITS)}")
+    empty = [key for key in _KEYS if not row[key]]
+    if empty:
+        raise TaskError(
+            f"{where} has an empty {empty[0]}; give the text of it, which the model reads or goes on with"
+        )
+    for first, second in (("a", "b"), ("answer_a", "answer_b")):
+        if row[first] == row[second]:
+            raise TaskError(f"{where} has the same text as {first} and as {second}; the two must differ")
     a, b, answer_a, answer_b = (row[key].replace("$", "$$") for key in _KEYS)
     return split, Template((a, b), (answer_a, answer_b))

@@ -19,7 +19,7 @@ from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.storage.errors import TaskError
 
 _FORK = re.compile(r"«([^«|»]*)\|([^«|»]*)»")
-_PAD = "\0"  # stands for $pad in a filled template: no source text holds it
+_PAD = "\udbff"  # stands for $pad in a filled template: half a character, which no text holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,8 @@ class Template:
         for text in self.prompts + self.continuations:
             if not string.Template(text).is_valid():
                 raise TaskError(f"a template has a $ that is no slot: {text!r}; write $$ for a dollar sign")
+            if not is_text(text):
+                raise TaskError(f"a template holds half a character: {text!r}; write whole ones")
 
     @property
     def padded(self) -> bool:
@@ -43,6 +45,11 @@ class Template:
         """Names of the slots, without `$`; `pad` is none."""
         text = "".join(self.prompts + self.continuations)
         return set(string.Template(text).get_identifiers()) - {"pad"}
+
+
+def is_text(text: str) -> bool:
+    """Whether `text` can be written as UTF-8: it holds no half of a character."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def skeleton(prompt: str, after: str) -> Template:

@@ -231,6 +231,7 @@ def circuit_data(key: str, circuit: Circuit, evidence: Evidence | None) -> Data:
         return data | {"evidence": {"words": {}, "pieces": {}, "prompts": [], "nodes": []}}
     return data | {
         "description": _asks(circuit.task),
+        "total": sum(len(mask) for mask in circuit.masks().values()),
         "means": [float(circuit.means[node.site][node.index]) for node in circuit.nodes],
         "nodeDeltas": None if weighed is None else _rounded(weighed.node_deltas),
         "edgeDeltas": None if weighed is None else _rounded(weighed.edge_deltas),

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 
 import networkx
@@ -76,6 +77,28 @@ def circuit(importance=True):
         if importance
         else None,
     )
+
+
+@pytest.mark.parametrize("name", ["a\x01b", "\x0bé", "x\r\ny", "\ufffe", "<&\"'>", "e\x1b[1m", "\U0001f40d"])
+def test_a_graphml_file_is_xml_whatever_the_task_is_called(name):
+    text = to_graphml(dataclasses.replace(circuit(), task=name))
+    ElementTree.fromstring(text.encode())
+    assert networkx.parse_graphml(text).graph["task"].isprintable()
+
+
+def test_json_holds_numbers_only():
+    given = circuit()
+    unknown = np.full(10, np.nan, np.float32)
+    given = dataclasses.replace(
+        given,
+        edges=tuple(edge._replace(weight=float("nan")) for edge in EDGES),
+        means={site: np.full(16, np.inf, np.float32) for site in given.means},
+        importance=dataclasses.replace(given.importance, node_deltas=unknown, edge_deltas=unknown[:5]),
+    )
+    for form in FORMATS:
+        assert not {"nan", "inf", "infinity"} & set(re.split(r"[^a-z]+", export(given, form).lower()))
+    read = json.loads(to_json(given), parse_constant=pytest.fail)
+    assert len(read["nodes"]) == 10 and not any("delta" in node or "mean" in node for node in read["nodes"])
 
 
 def test_nodes_of_the_final_residual_stream_end_the_rails_of_their_channels():

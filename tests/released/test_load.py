@@ -14,6 +14,8 @@ import safetensors.numpy
 from circuits_jax import released
 from circuits_jax.config import ModelConfig
 from circuits_jax.data.tokenizers.bpe import train_sentencepiece
+from circuits_jax.released.torch_files.read import read_torch_file
+from circuits_jax.released.torch_files.write import write_torch_file
 from circuits_jax.storage.errors import CheckpointError
 from tests.released.models import TINY, VARIETY, assert_equal, random_params
 from tests.released.oracle import GOLDEN
@@ -276,6 +278,33 @@ def test_pickles_that_are_no_state_dict(bucket):
         archive(bucket / "final_model.pt", program, [STORAGE])
         with pytest.raises(CheckpointError, match="no state dict"):
             released.load(bucket)
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        "module.", "_orig_mod.", "model.", "module._orig_mod.", "_orig_mod.module.", "model.circuit_model.",
+        "module.module._orig_mod.model.",
+    ],
+)  # fmt: skip
+def test_models_saved_in_their_wrappers(bucket, params, wrapper):
+    state = read_torch_file(bucket / "final_model.pt")
+    wrapped = {wrapper + name: np.array(value) for name, value in state.items()}
+    write_torch_file(bucket / "final_model.pt", wrapped)
+    assert_equal(released.load(bucket).params, params)
+    # What only some names have is no wrapper.
+    first, *others = wrapped
+    write_torch_file(
+        bucket / "final_model.pt", {first[1:]: wrapped[first], **{name: wrapped[name] for name in others}}
+    )
+    with pytest.raises(CheckpointError, match="named|lacks|missing|tensors"):
+        released.load(bucket)
+
+
+def test_a_configuration_with_a_byte_order_mark(bucket, params):
+    config = bucket / "beeg_config.json"
+    config.write_bytes(b"\xef\xbb\xbf" + config.read_bytes())
+    assert_equal(released.load(bucket).params, params)
 
 
 def test_float64_is_refused_by_name(hub):

@@ -75,7 +75,14 @@ def test_names():
         ("a.py", PYTHON.replace('"mine"', '"../mine"'), "cannot be called '../mine'"),
         ("a.jsonl", json.dumps(_row(1) | {"a": "\ud800"}), "line 1 holds half a character"),
         ("a.jsonl", "[" * 100_000, "line 1 is not JSON"),
+        ("a.jsonl", json.dumps(_row(1) | {"answer_b": ""}), "line 1 has an empty answer_b"),
+        ("a.jsonl", json.dumps(_row(1) | {"a": ""}), "line 1 has an empty a"),
+        ("a.jsonl", json.dumps(_row(1) | {"answer_b": "one)"}), "as answer_a and as answer_b"),
+        ("a.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
+        ("a.py", "version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
+        ("a.py", PYTHON.replace("$d0, ", "\\ud800"), "holds half a character"),
         ("a.txt", "", "must be .py or .jsonl"),
+        ("a" * 300 + ".jsonl", None, "does not exist"),
         ("missing/a.py", None, "does not exist"),
     ],
 )
@@ -84,6 +91,76 @@ def test_bad_files(tmp_path, name, text, message):
     if text is not None:
         path.write_text(text)
     with pytest.raises(TaskError, match=message):
+        load_task(path)
+
+
+def _pairs_of(tmp_path, *rows, n_ctx=64, count=1):
+    path = tmp_path / "mine.jsonl"
+    splits = [row | {"split": "train"} for row in rows] + [_row(9, split="heldout")]
+    path.write_text("\n".join(map(json.dumps, splits)))
+    return build_pairs(load_task(path), WordTokenizer(), "train", count, 0, n_ctx)
+
+
+@pytest.mark.parametrize("words", [1, 3, 200, 300])
+def test_only_the_context_limits_pairs_as_they_are(tmp_path, words):
+    row = {"a": "a " * words + "x (", "b": "a " * words + "y (", "answer_a": "one", "answer_b": "two"}
+    pairs = _pairs_of(tmp_path, row, n_ctx=320)
+    assert pairs.texts == [(row["a"], row["b"])]
+    if words > 100:
+        with pytest.raises(TaskError, match=r"more tokens than the model's context of 64.*longer context"):
+            _pairs_of(tmp_path, row)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "way_out"),
+    [
+        (
+            {"b": "cost = $ 1 and a b c d e f y y ("},
+            r"differ in length.*\(\d+ tokens\)",
+            "equally many tokens",
+        ),
+        ({"answer_a": "two"}, r"begins with the other, such as 'two' and 'two\)'", "add to the shorter one"),
+        ({"answer_b": "one) "}, "begins with the other", "add to the shorter one"),
+        ({"b": "cost = $ 1 and a b c d e f y ["}, "end in the same token", "same after what differs"),
+        (
+            {"a": "cost = $ 1 and a b c d e f x q", "b": "cost = $ 1 and a b c d e f y q"},
+            "prefix",
+            "token ends",
+        ),
+    ],
+)
+def test_the_real_reason_and_a_way_out(tmp_path, change, reason, way_out):
+    with pytest.raises(TaskError, match=f"{reason}.*{way_out}") as error:
+        _pairs_of(tmp_path, _row(1) | change)
+    assert "vocabulary" not in str(error.value) and "\n" not in str(error.value)
+
+
+class _Characters:
+    """A tokenizer of which every character is a token."""
+
+    eot, hash = 0, "characters"
+
+    def encode(self, text):
+        return [ord(character) + 1 for character in text]
+
+    def decode(self, ids):
+        return "".join(chr(token - 1) for token in ids)
+
+
+@pytest.mark.parametrize("control", ["\0", "\x01", "\x1b[1m", "\r", "\x7f", "\x85", "\u2028", "\ufeff"])
+def test_control_characters_are_kept(tmp_path, control):
+    texts = f"{control}a{control}x=", f"{control}b{control}x="
+    row = dict(zip(("a", "b", "answer_a", "answer_b"), (*texts, f"1{control}", f"2{control}"), strict=True))
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(json.dumps(row | {"split": split}) for split in ("train", "heldout")))
+    pairs = build_pairs(load_task(path), _Characters(), "train", 1, 0, 64)
+    assert pairs.texts == [texts] and pairs.continuations == [(f"1{control}", f"2{control}")]
+
+
+def test_a_task_whose_name_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "t\udce9.jsonl"
+    path.write_text("\n".join(json.dumps(_row(1, split=split)) for split in ("train", "heldout")))
+    with pytest.raises(TaskError, match="not UTF-8; rename its file"):
         load_task(path)
 
 

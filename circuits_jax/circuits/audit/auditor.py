@@ -194,9 +194,7 @@ class _Examination:
     def baselines(self) -> Report:
         """Random circuits of the same size on the circuit's axes: means over draws, and each draw."""
         config, saved = self.config, self.saved
-        live = random_circuits.live_nodes(
-            self.auditor.model.config, self.params, self.answers, self.final
-        )
+        live = random_circuits.live_nodes(self.auditor.model.config, self.params, self.answers, self.final)
         sets = {
             "random": random_circuits.draw_circuits(live, len(saved.nodes), config.draws, config.seed),
             "matched": random_circuits.draw_matched(live, self.masks, config.draws, config.seed),

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,12 +91,14 @@ class Documents(Quiet, tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
         corpus: DocumentsConfig = self.builder_config
         counts, content = dict.fromkeys((*SPLITS, "skipped", "duplicates", "bytes"), 0), hashlib.sha256()
+        places = (1.0, 0.0)  # the least and the greatest of a document
         for name, digest, data in self._kept(counts):
+            places = min(places[0], place_of(digest)), max(places[1], place_of(digest))
             split = split_of(digest, corpus.validation_fraction)
             content.update(f"{name}\n{digest}\n{split}\n".encode())
             counts[split] += 1
             counts["bytes"] += len(data)
-        self._check_splits(counts)
+        self._check_splits(counts, places)
         self.info.metadata.update(
             files=sum(counts.pop(split) for split in SPLITS), content=content.hexdigest(), **counts
         )
@@ -126,16 +129,25 @@ class Documents(Quiet, tfds.core.GeneratorBasedBuilder):
                 seen.add(digest.digest())
             yield name, digest.hexdigest(), data
 
-    def _check_splits(self, counts: dict[str, int]) -> None:
+    def _check_splits(self, counts: dict[str, int], places: tuple[float, float]) -> None:
         corpus, kept = self.builder_config, sum(counts[split] for split in SPLITS)
         if not kept:
             raise ConfigError(f"none of {corpus.what} is text in UTF-8; name others")
-        for split in SPLITS:
-            if not counts[split]:
-                raise ConfigError(
-                    f"the {split} split is empty: with data.validation_fraction {corpus.validation_fraction} "
-                    f"none of the {kept} files falls into it; change the fraction or add files to data.roots"
-                )
+        empty = next((split for split in SPLITS if not counts[split]), None)
+        if empty is None:
+            return
+        least, greatest = places
+        if least == greatest:
+            raise ConfigError(
+                f"{corpus.what}: there is one document{' only' if kept == 1 else ', again and again'}, and a "
+                "document is either trained on or validated with; give at least two different ones, such as "
+                "the file in two parts"
+            )
+        raise ConfigError(
+            f"the {empty} split is empty: with data.validation_fraction {corpus.validation_fraction} none of "
+            f"the {kept} documents falls into it; set data.validation_fraction="
+            f"{_between(least, greatest)}, or add files to data.roots"
+        )
 
 
 def build(config: DocumentsConfig, data_dir: Path) -> Documents:
@@ -158,6 +170,17 @@ def prepare_quietly(builder: tfds.core.DatasetBuilder) -> None:
 def split_of(digest: str, validation_fraction: float) -> str:
     """The split of a document with this hex digest; it keeps its split whatever else the corpus holds."""
     return "validation" if int(digest[:16], 16) < validation_fraction * 2**64 else "train"
+
+
+def place_of(digest: str) -> float:
+    """Where between 0 and 1 a document with this hex digest stands: for validation, if below the fraction."""
+    return int(digest[:16], 16) / 2**64
+
+
+def _between(least: float, greatest: float) -> float:
+    """A short number above `least` and not above `greatest`, near the former."""
+    short = (math.ceil(least * 10**digits) / 10**digits for digits in range(2, 18))
+    return next((number for number in short if least < number <= greatest), greatest)
 
 
 def as_utf8(value: Any) -> bytes | None:

@@ -11,6 +11,7 @@ from circuits_jax.config import DataConfig
 from circuits_jax.data.sources import documents
 from circuits_jax.data.sources.documents import DocumentsConfig
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.lfs import is_pointer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +72,8 @@ def list_files(roots: Sequence[str], exclude: Sequence[str]) -> Iterator[SourceF
 
 
 def read_source(path: str) -> bytes | None:
-    """The bytes of a file of UTF-8, as they are, or None if it cannot be opened or decoded."""
+    """The bytes of a file of UTF-8, as they are, or None if it cannot be opened or decoded, or is not here
+    (a Git LFS pointer)."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block
             return None
@@ -79,7 +81,7 @@ def read_source(path: str) -> bytes | None:
         data.decode()
     except (OSError, UnicodeDecodeError):
         return None
-    return data
+    return None if is_pointer(data) else data
 
 
 def _source_file(path: str, name: str) -> SourceFile:

@@ -13,6 +13,7 @@ from circuits_jax.config import DataConfig
 from circuits_jax.data.sources import documents
 from circuits_jax.data.sources.documents import DocumentsConfig, as_utf8
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.lfs import refuse_pointer
 
 _PARQUET_ROWS = 1024
 
@@ -66,6 +67,8 @@ def read_parquet(path: str, column: str) -> Iterator[Any]:
 def _readable(path: str, what: str, *kinds: type[Exception]) -> Iterator[None]:
     """Turns what reading `path`, which is to be a `what`, raises, `kinds` among it, into one line."""
     try:
+        with open(path, "rb") as file:
+            refuse_pointer(file.read(64), path, ConfigError)
         yield
     except (OSError, EOFError, UnicodeDecodeError, zlib.error, *kinds) as error:
         reason = " ".join(str(error).split())[:200]

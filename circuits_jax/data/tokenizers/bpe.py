@@ -17,6 +17,7 @@ from circuits_jax.data.tokenizers.model_file import read_model
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.files import write_aside
+from circuits_jax.storage.lfs import refuse_pointer
 
 EOT = "<|endoftext|>"
 SPACE = "\u2581"  # what SentencePiece writes for a space, and so cannot itself stand in a text
@@ -134,12 +135,14 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
     Raises:
       ConfigError: if the file is missing, empty, cut short or not a lossless SentencePiece model.
-      CheckpointError: if the pair is damaged.
+      CheckpointError: if it is a Git LFS pointer, or the pair is damaged.
     """
     if not Path(path).exists() and tinypython.lies_in(Path(path).parent):
         return tinypython.TinyPython(Path(path).parent)
     try:
-        return SentencePieceTokenizer(Path(path).read_bytes())
+        content = Path(path).read_bytes()
+        refuse_pointer(content, path)
+        return SentencePieceTokenizer(content)
     except OSError as error:
         raise ConfigError(f"the tokenizer {path} cannot be read ({error.strerror})") from error
     except (ConfigError, RuntimeError, UnicodeDecodeError) as error:  # the latter two are SentencePiece's own

@@ -37,7 +37,6 @@ STORAGES = {
     "BoolStorage": np.dtype(np.bool_),
 }
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickled magic number: PyTorch before 1.6
-_POINTER = b"version https://git-lfs"
 _ZIP = b"PK\x03\x04"
 _LOCAL_HEADER = 30  # bytes before a member's name and extra field
 # What zipfile raises for archives that are damaged or use what it does not support.
@@ -69,7 +68,7 @@ def read_torch_file(path: Path) -> Any:
         containers and tensors, or is of the format before PyTorch 1.6 and PyTorch is not installed.
     """
     mapping = map_file(path)
-    start = mapping[: len(_POINTER)]
+    start = mapping[: len(_LEGACY)]
     if start.startswith(_LEGACY):
         return _read_legacy(path)
     _check_start(path, start)
@@ -114,8 +113,6 @@ def _as_numpy(content: Any, torch: ModuleType) -> Any:
 
 def _check_start(path: Path, start: bytes) -> None:
     """Raises CheckpointError unless the file begins as a zip archive does."""
-    if start.startswith(_POINTER):
-        raise CheckpointError(f"{path} is a Git LFS pointer, not the file itself; run git lfs pull")
     if not start.startswith(_ZIP):
         raise CheckpointError(f"{path} is not a zip archive, so not a .pt file; download or export it again")
 

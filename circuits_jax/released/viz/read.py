@@ -1,8 +1,8 @@
 """Circuits that openai/circuit_sparsity published, from its `viz_data.pt` (schema: `released/README.md`).
 
-Its task losses are stored doubled: a pair's two sides are summed, not averaged.  All of them are halved on the
-way in: `loss`, `interv_loss`, `ch_interv_losses`, `layer_interv_losses`, `loc_interv_losses`, `pair_data` and
-`all_loss`.
+Its task losses are stored doubled: a pair's two sides are summed, not averaged.  All of them are halved on
+the way in: `loss`, `interv_loss`, `ch_interv_losses`, `layer_interv_losses`, `loc_interv_losses`, `pair_data`
+and `all_loss`.
 """
 
 import dataclasses
@@ -97,10 +97,10 @@ def import_viz(
     What the file does not hold: the means that removed nodes were held at, the calibration, accuracies, the
     entries of embedding and unembedding, and which nodes carry nothing of the prompt.  The first are those of
     `mean_baseline_pretrain.pt`, where it lies in the file's folder or one above it, as published, else zeros;
-    the calibration is the identity, and with `model` the entries of the embedding and the last are found.  The
-    released pruning's settings are `provenance["prune_config"]`; `provenance["prune"]` holds our own defaults, by
-    which our commands build the task's pairs.  Keys that are not known are told in a warning, and kept as
-    `provenance["unknown"]`; padding after the longest prompt is cut off.
+    the calibration is the identity, and with `model` the entries of the embedding and the last are found.
+    The released pruning's settings are `provenance["prune_config"]`; `provenance["prune"]` holds our own
+    defaults, by which our commands build the task's pairs.  Keys that are not known are told in a warning,
+    and kept as `provenance["unknown"]`; padding after the longest prompt is cut off.
 
     Args:
       path: The file.
@@ -139,7 +139,7 @@ class _VizFile:
         self._place = {node: place for place, node in enumerate(self.nodes)}
 
     def _masks_the_end(self) -> bool:
-        """Whether the final residual stream has nodes; a circuit of ours without is written with none there."""
+        """Whether the final residual stream has nodes; of a circuit of ours without, none is kept there."""
         kept = self._raw["circuit_data"].get(sites.FINAL)
         every = sum(sites.node_sites(self.config, final=True).values())
         return kept is not None and (len(kept) > 0 or self._raw.get("num_total_nodes") == every)
@@ -178,8 +178,7 @@ class _VizFile:
             model_config=to_dict(self.config),
             model_hash="",
             tokenizer_hash="",
-            provenance=self._provenance(name, PruneConfig(tasks=(task,)), bias)
-            | _told(others, deltas),
+            provenance=self._provenance(name, PruneConfig(tasks=(task,)), bias) | _told(others, deltas),
             importance=self._importance(deltas, ends, len(tokens) // 2),
         )
         return VizData(
@@ -223,6 +222,7 @@ class _VizFile:
             "nodes": float(len(self.nodes)),
             "edges": float(edges),
             "full/heldout/loss": self.full,
+            "full/heldout/calibrated_loss": self.full,
             "heldout/loss": self.base,
             "heldout/calibrated_loss": self.base,
         }
@@ -289,7 +289,9 @@ def _told(others: Sequence[tuple[Node, Node]], deltas: Mapping[tuple[Node, Node]
     if not others:
         return {}
     names = [f"{source} to {target}" for source, target in others]
-    warnings.warn(f"pairs that no weight joins, kept in the circuit's provenance: {listed(names)}", stacklevel=3)
+    warnings.warn(
+        f"pairs that no weight joins, kept in the circuit's provenance: {listed(names)}", stacklevel=3
+    )
     values = [plain(deltas.get(pair, float("nan")) / DOUBLED) for pair in others]
     return {"other_deltas": [[name, value] for name, value in zip(names, values, strict=True)]}
 
@@ -299,9 +301,7 @@ def _is_matrix(entry: Sequence[Any]) -> bool:
     return len(entry) == 4 and len(entry[3]) == 2 and all(isinstance(end, str) for end in entry[3])
 
 
-def _order(
-    config: ModelConfig, circuit_data: Mapping[str, Any], final: bool
-) -> dict[str, tuple[int, ...]]:
+def _order(config: ModelConfig, circuit_data: Mapping[str, Any], final: bool) -> dict[str, tuple[int, ...]]:
     """{node site: kept indices in the file's order}, sites in forward order."""
     widths = sites.node_sites(config, final)
     unknown = [site for site in circuit_data if site not in (*widths, PRUNE_CONFIG, sites.FINAL)]

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from circuits_jax.storage.errors import CircuitError
+from circuits_jax.storage.lfs import refuse_pointer
 
 FORMAT, VERSION = "circuits_jax.annotations", 1
 MAX_NOTE = 300
@@ -16,7 +17,11 @@ def read_annotations(path: Path) -> dict[str, dict[str, str]]:
       CircuitError: if the file cannot be read or is something else.
     """
     try:
-        found = json.loads(Path(path).read_bytes())
+        content = Path(path).read_bytes()
+        refuse_pointer(content, path, CircuitError)
+        found = json.loads(content.decode("utf-8-sig"))
+    except CircuitError:
+        raise
     except OSError as error:
         raise CircuitError(f"cannot read the annotations {path}: {error.strerror}") from error
     except (RecursionError, ValueError) as error:

@@ -56,9 +56,9 @@ function circuitHead(circuit) {
   const loss = (name) => formatNumber(metrics[name]);
   return h("div", { class: "circuit-head" },
     h("div", {}, page.circuits.length > 1 ? h("h2", {}, circuit.key) : null, circuit.description ? h("p", {}, circuit.description) : null),
-    h("dl", { class: "figures" }, figure("nodes", formatNumber(circuit.nodes.length)), figure("edges", formatNumber(circuit.edges.length)),
+    h("dl", { class: "figures" }, figure("nodes", formatNumber(circuit.nodes.length), `of ${formatNumber(circuit.total)}`), figure("edges", formatNumber(circuit.edges.length)),
       figure("held-out loss, calibrated", loss("heldout/calibrated_loss"), `full model ${loss("full/heldout/calibrated_loss")}`),
-      figure("held-out accuracy, calibrated", percent("heldout/calibrated_accuracy"),
+      metrics["heldout/calibrated_accuracy"] === undefined ? null : figure("held-out accuracy, calibrated", percent("heldout/calibrated_accuracy"),
         `uncalibrated ${percent("heldout/accuracy")}, full model ${percent("full/heldout/calibrated_accuracy")}`)));
 }
 

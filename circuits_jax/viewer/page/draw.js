@@ -125,10 +125,10 @@ function drawHeadName({ left, right, top, head, hub }) {
 function drawLink(link, strongest) {
   const { source, target, kind, weight, count } = link;
   const style = { class: `link ${kind}` };
-  if (weight !== null) {
+  if (isWeighted(link)) {
     const share = (link.mass ?? Math.abs(weight)) / (strongest[kind] || 1);
     link.share = share;
-    style.class += weight < 0 ? " negative" : " positive";
+    style.class += weight === null ? " unknown" : weight < 0 ? " negative" : " positive";
     style["stroke-width"] = (WIDTHS.min + (WIDTHS.max - WIDTHS.min) * share).toFixed(2);
     style["stroke-opacity"] = (0.5 + 0.5 * share).toFixed(2);
   } else if (kind === "bundle") style["stroke-width"] = Math.min(6, 0.8 + 0.5 * Math.sqrt(count)).toFixed(2);

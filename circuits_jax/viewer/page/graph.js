@@ -179,6 +179,11 @@ function addRails(graph) {
   }
 }
 
+/** Whether `link` is of weights, even where they are not known: what stands where is decided by these. */
+function isWeighted({ kind }) {
+  return kind === "edge" || kind === "logit";
+}
+
 function groupBy(items, key) {
   const groups = new Map();
   for (const item of items) {

@@ -8,10 +8,10 @@ function thumbnail(circuit) {
   const box = { viewBox: `0 0 ${Math.max(1, width)} ${Math.max(1, height)}`, width: THUMBNAIL.width, height: THUMBNAIL.height };
   const dots = [...graph.vertices.values()].filter((v) => v.kind !== "hub" && v.kind !== "final");
   const unit = Math.max(width / THUMBNAIL.width, height / THUMBNAIL.height), strongest = strongestOf(graph); // a pixel
-  const wide = ({ kind, mass, weight }) => unit * (weight === null ? 0.5 : 0.4 + 1.4 * ((mass ?? Math.abs(weight)) / (strongest[kind] || 1)));
+  const wide = ({ kind, mass, weight }) => unit * (kind === "rail" || kind === "bundle" ? 0.5 : 0.4 + 1.4 * ((mass ?? Math.abs(weight)) / (strongest[kind] || 1)));
   return s("svg", { class: "thumbnail", ...box, role: "img", "aria-label": `${circuit.nodes.length} nodes, ${circuit.edges.length} edges` },
-    graph.links.filter((l) => l.weight !== null || l.kind === "rail" || l.kind === "bundle").map((l) =>
-      s("path", { class: "link " + (l.weight === null ? "rail" : l.weight < 0 ? "negative" : "positive"), d: curve(l.source, l.target), "stroke-width": wide(l).toFixed(2) })),
+    graph.links.filter((l) => isWeighted(l) || l.kind === "rail" || l.kind === "bundle").map((l) =>
+      s("path", { class: "link " + (!isWeighted(l) ? "rail" : l.weight === null ? "unknown" : l.weight < 0 ? "negative" : "positive"), d: curve(l.source, l.target), "stroke-width": wide(l).toFixed(2) })),
     dots.map((v) => s("circle", { class: "dot " + v.kind, cx: v.x, cy: v.y, r: (unit * (v.kind === "group" ? 3 : v.kind === "words" ? 0.7 : 1.7)).toFixed(2) })));
 }
 

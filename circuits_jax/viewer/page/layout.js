@@ -85,8 +85,8 @@ function placeColumns(graph, columns, step) {
 function pull(members, otherwise) {
   let sum = 0, count = 0;
   for (const member of members) {
-    for (const link of member.ins) if (link.weight !== null) { sum += link.source.x; count++; }
-    for (const link of member.outs) if (link.weight !== null) { sum += link.target.x; count++; }
+    for (const link of member.ins) if (isWeighted(link)) { sum += link.source.x; count++; }
+    for (const link of member.outs) if (isWeighted(link)) { sum += link.target.x; count++; }
   }
   return count ? sum / count : otherwise;
 }
@@ -132,7 +132,7 @@ function spread(wants, widths) {
 
 /** Pairs of weighted links between the same two rows that cross. */
 function countCrossings(graph) {
-  const weighted = graph.links.filter((link) => link.weight !== null);
+  const weighted = graph.links.filter(isWeighted);
   const gaps = groupBy(weighted, (link) => link.source.row * 1e4 + link.target.row);
   let crossings = 0;
   for (const links of gaps.values()) crossings += inversions(links);
@@ -202,7 +202,7 @@ function gapBetween(graph, below, above) {
   if (residual(below) && residual(above)) return below === 0 ? 40 : 60;
   const bothInHeads = above < graph.finalRow && [1, 2].includes(place(below)) && [2, 3].includes(place(above));
   if (bothInHeads) return place(above) === 3 ? 40 : 26;
-  const between = graph.links.filter((l) => l.weight !== null && (l.source.row === below || l.target.row === above));
+  const between = graph.links.filter((l) => isWeighted(l) && (l.source.row === below || l.target.row === above));
   return Math.round(Math.min(104, 50 + 4 * Math.sqrt(between.length)));
 }
 

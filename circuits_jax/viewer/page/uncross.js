@@ -35,8 +35,8 @@ function crossedBetween(left, right) {
 /** Where the weighted links of a unit lead: {gap: between which rows, x}. */
 function farEnds({ members }) {
   return members.flatMap((v) => [
-    ...v.ins.filter((l) => l.weight !== null).map((l) => ({ gap: l.source.row * 1e4 + l.target.row, x: l.source.x })),
-    ...v.outs.filter((l) => l.weight !== null).map((l) => ({ gap: l.source.row * 1e4 + l.target.row, x: l.target.x })),
+    ...v.ins.filter(isWeighted).map((l) => ({ gap: l.source.row * 1e4 + l.target.row, x: l.source.x })),
+    ...v.outs.filter(isWeighted).map((l) => ({ gap: l.source.row * 1e4 + l.target.row, x: l.target.x })),
   ]);
 }
 

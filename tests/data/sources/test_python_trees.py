@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -151,6 +152,28 @@ def test_bad_corpora_are_refused_and_leave_nothing(copy: Path, tmp_path: Path) -
     with pytest.raises(ConfigError, match=r"validation split is empty.*validation_fraction 1e-12"):
         build(config(copy, validation_fraction=1e-12), data)
     assert not list(data.rglob("*array_record*"))
+
+
+@pytest.mark.parametrize("texts", [["x = 1\n"], ["x = 1\n"] * 3])
+def test_one_document_is_told_to_be_too_few(tmp_path: Path, texts: list[str]) -> None:
+    (tmp_path / "code").mkdir()
+    for number, text in enumerate(texts):
+        (tmp_path / "code" / f"{number}.py").write_text(text)
+    with pytest.raises(ConfigError, match="give at least two different ones"):
+        build(config(tmp_path / "code"), tmp_path / "data")
+
+
+@pytest.mark.parametrize("fraction", [1e-9, 0.9999999])
+@pytest.mark.parametrize("count", [2, 3, 20])
+def test_the_fraction_that_is_named_splits(tmp_path: Path, fraction: float, count: int) -> None:
+    (tmp_path / "code").mkdir()
+    for number in range(count):
+        (tmp_path / "code" / f"{number}.py").write_text(f"x = {number}\n")
+    with pytest.raises(ConfigError, match="split is empty") as error:
+        build(config(tmp_path / "code", validation_fraction=fraction), tmp_path / "data")
+    named = float(re.search(r"set data\.validation_fraction=([0-9.]+),", str(error.value))[1])
+    builder = build(config(tmp_path / "code", validation_fraction=named), tmp_path / "data")
+    assert all(len(builder.as_data_source(split)) for split in ("train", "validation"))
 
 
 def test_no_tensorflow_and_no_noise(tree: Path, tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""What published circuits hold removed nodes at: `mean_baseline_pretrain.pt`, beside their folders."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from circuits_jax.circuits.ablation.means import reference_sites
+from circuits_jax.config import ModelConfig
+from circuits_jax.released.listing import listed
+from circuits_jax.released.torch_files.read import read_torch_file
+from circuits_jax.storage.errors import CircuitError
+from circuits_jax.storage.paths import exists
+
+PUBLISHED = "mean_baseline_pretrain.pt"
+# Circuits are published as viz/MODEL/TASK/SWEEP/K/viz_data.pt, the means of the model as viz/MODEL/PUBLISHED.
+_LEVELS = 4
+
+Means = Mapping[str, np.ndarray]
+
+
+def means_of(path: Path, config: ModelConfig, final: bool, given: Means | str | Path | None) -> Means | None:
+    """The means for the circuit in `path`: those given, else those published with it, else None.
+
+    Raises:
+      CircuitError: if a file of means does not fit the model.
+      CheckpointError: if it cannot be read.
+    """
+    if isinstance(given, str | Path):
+        return read_means(given, config, final)
+    if given is not None:
+        return given
+    folders = [path.parent, *path.absolute().parent.parents][:_LEVELS]
+    found = next((folder / PUBLISHED for folder in folders if exists(folder / PUBLISHED)), None)
+    return None if found is None else read_means(found, config, final)
+
+
+def read_means(path: str | Path, config: ModelConfig, final: bool = True) -> dict[str, np.ndarray]:
+    """The means in a file of {site: tensor [width], or [1, ..., 1, width]}, a torch file.
+
+    Args:
+      path: The file.
+      config: Of the model.
+      final: Whether the final residual stream has nodes.
+
+    Returns:
+      {site of `reference_sites`: float32 [width]}; `attn.y` is 0 where the file has none: only removed edges
+      carry it, and published circuits have none.
+
+    Raises:
+      CircuitError: if a node site is missing or of another width; sites that are not asked for are left.
+      CheckpointError: if the file cannot be read.
+    """
+    raw = read_torch_file(Path(path))
+    if not isinstance(raw, Mapping):
+        raise CircuitError(f"{path} holds no means: no table from sites to tensors")
+    widths = reference_sites(config, final)
+    missing = [site for site in widths if site not in raw and not site.endswith("attn.y")]
+    if missing:
+        raise CircuitError(f"{path} has no means of {listed(missing)}; it is of another model or schema")
+    return {
+        site: _vector(raw.get(site, np.zeros(width)), site, width, path) for site, width in widths.items()
+    }
+
+
+def _vector(value: Any, site: str, width: int, path: str | Path) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype == object or array.size != width or array.shape[-1:] != (width,):
+        raise CircuitError(f"{path}: the mean of {site} is of shape {list(array.shape)}, not [{width}]")
+    return array.reshape(width).astype(np.float32)

@@ -1,0 +1,60 @@
+"""A Git LFS pointer in place of any file is told as such."""
+
+import json
+
+import pytest
+
+from circuits_jax import released
+from circuits_jax.circuits.circuit import MANIFEST, TENSORS, load_circuit
+from circuits_jax.config import DataConfig
+from circuits_jax.data.sources.python_trees import read_source
+from circuits_jax.data.sources.rows import read_jsonl, read_parquet
+from circuits_jax.data.tokenizers.bpe import load_tokenizer
+from circuits_jax.released.mapped_files import read_safetensors
+from circuits_jax.released.torch_files.read import read_torch_file
+from circuits_jax.storage.errors import UserError
+from circuits_jax.storage.files import read_json
+from circuits_jax.viewer.circuit_page.annotations import read_annotations
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_json, read_safetensors, read_torch_file, load_tokenizer, read_annotations,
+        lambda path: list(read_jsonl(str(path), "text")), lambda path: list(read_parquet(str(path), "text")),
+        lambda path: released.import_viz(path, "quotes"),
+    ],
+)  # fmt: skip
+def test_a_file(tmp_path, read):
+    path = tmp_path / "file"
+    path.write_text(POINTER)
+    with pytest.raises(UserError, match="file is a Git LFS pointer.*run git lfs pull"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, TENSORS])
+def test_a_circuit(tmp_path, name):
+    tensors = {"file": TENSORS, "sha256": "0"}
+    manifest = {"format": "circuits_jax.circuit", "version": 2, "tensors": tensors}
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    (tmp_path / name).write_text(POINTER)
+    with pytest.raises(UserError, match=f"{name} is a Git LFS pointer"):
+        load_circuit(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["final_model.pt", "model.safetensors", "beeg_config.json"])
+def test_a_checkpoint(tmp_path, name):
+    (tmp_path / "beeg_config.json").write_text("{}")
+    (tmp_path / "final_model.pt").write_bytes(b"x")
+    if name == "model.safetensors":
+        (tmp_path / "final_model.pt").unlink()
+    (tmp_path / name).write_text(POINTER)
+    with pytest.raises(UserError, match="Git LFS pointer"):
+        released.load(tmp_path)
+
+
+def test_source_code_that_is_not_here_is_skipped(tmp_path):
+    (tmp_path / "a.py").write_text(POINTER)
+    assert read_source(str(tmp_path / "a.py")) is None and DataConfig()
