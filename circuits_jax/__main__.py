@@ -26,6 +26,8 @@ COMMANDS = (
     "configs",
     "device_check",
 )
+# Those that train the run that --config describes.
+_TRAINING = ("pretrain", "bridges", "quickstart", "device_check")
 _HELP = ("-h", "-help", "--help", "--helpfull")
 
 
@@ -57,7 +59,7 @@ def _run(command: str, arguments: list[str]) -> None:
     sys.argv = [f"python -m circuits_jax {command}", *arguments]
     sys.modules["__main__"].__doc__ = module.__doc__  # what --help tells first
     module.define_flags()
-    launching.start(module.main)
+    launching.start(module.main, trains=command in _TRAINING)
 
 
 def main() -> None:

@@ -15,20 +15,23 @@ from ml_collections import config_flags
 
 from circuits_jax.config import Config, from_dict
 from circuits_jax.configs.finding import config_file
+from circuits_jax.runs.cpu_devices import choose
+from circuits_jax.runs.opening import may_be_workdir
 from circuits_jax.runs.tables import save_table, show_table
 from circuits_jax.storage.errors import ConfigError, UserError
 from circuits_jax.storage.paths import as_path
+from circuits_jax.training.devices import usable_cores
 from circuits_jax.training.multihost.processes import together
 
 # glibc's M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD and M_ARENA_MAX: one heap that only grows.
 _MALLOC_OPTIONS = {-4: 0, -1: 2**31 - 1, -2: 2**28, -8: 1}
 
-_CPU_DEVICES = flags.DEFINE_integer(
+_CPU_DEVICES = flags.DEFINE_string(
     "cpu_devices",
-    0,
-    "CPU devices to use where there is no accelerator; 0 takes one a core, up to 8. More of them use the "
-    "cores better than one device's threads do.",
-    lower_bound=0,
+    None,
+    "Devices that the CPU is split into where there is no accelerator; auto measures which number is "
+    "fastest, once, and notes it in the workdir. By default a run has what it had before, and a new one 1. "
+    "The number changes rounding.",
 )
 
 
@@ -108,8 +111,13 @@ def read_config() -> Config:
     return from_dict(Config, values)
 
 
-def start(main: Callable[[], None]) -> None:
-    """Parses the flags, sets up devices and runs `main`; a UserError is printed as one line, exit code 1."""
+def start(main: Callable[[], None], trains: bool = False) -> None:
+    """Parses the flags, sets up devices and runs `main`; a UserError is printed as one line, exit code 1.
+
+    Args:
+      main: The command.
+      trains: Whether it trains the run that --config describes, whose batch the devices have to divide.
+    """
 
     def parse(argv: list[str]) -> list[str]:
         _tell_flags_in_help()
@@ -128,8 +136,8 @@ def start(main: Callable[[], None]) -> None:
     def guarded(argv: list[str]) -> None:
         del argv
         quiet_libraries()
-        _set_up_cpu(_CPU_DEVICES.value or min(os.cpu_count() or 1, 8))
         try:
+            _set_up_cpu(trains)
             with _processes():
                 main()
         except UserError as error:
@@ -227,9 +235,22 @@ def _name_configs(argv: list[str]) -> list[str]:
     return named
 
 
-def _set_up_cpu(devices: int) -> None:
-    """Splits the CPU into `devices`; must come before JAX is first used."""
+def _set_up_cpu(trains: bool) -> None:
+    """Splits the CPU into devices, and says so where it is not into one; must come before JAX is first used.
+
+    Raises:
+      ConfigError: for a number of devices that the run cannot use.
+    """
+    given = flags.FLAGS
+    name = model_name() if "model" in given else given.workdir if "workdir" in given else ""
+    folder = as_path(name) if name and may_be_workdir(name) else None
+    count = given.processes or 1 if "processes" in given else 1
+    devices, why = choose(_CPU_DEVICES.value, read_config() if trains else None, folder, count)
     jax.config.update("jax_num_cpu_devices", devices)
+    if devices > usable_cores():  # devices that wait for each other block a thread each
+        os.environ.setdefault("PJRT_NPROC", str(2 * devices))
+    if why is not None:
+        print(f"CPU devices  {why}")
     _keep_freed_memory()
 
 

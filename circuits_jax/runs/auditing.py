@@ -31,7 +31,6 @@ from circuits_jax.runs.pruning import CIRCUITS, cut_command
 from circuits_jax.storage.errors import CircuitError, ConfigError, TaskError
 from circuits_jax.storage.files import write_aside, write_json
 from circuits_jax.tasks import Pairs, Task, build_pairs, find_task, get_task
-from circuits_jax.training.mesh.meshes import data_mesh
 from circuits_jax.training.multihost.processes import is_primary
 from circuits_jax.viewer.audit_page import build_audit_page
 
@@ -134,7 +133,6 @@ class RunAuditor:
     def _pruner(self, subject: AuditSubject) -> Pruner:
         prune = dataclasses.replace(subject.prune, tasks=("all",))
         if prune not in self._pruners:
-            data_mesh(prune.batch_pairs, "prune.batch_pairs")  # refuses what the devices do not divide
             self._pruners[prune] = Pruner(Subject(self.run.model, subject.circuit.means), prune)
         return self._pruners[prune]
 

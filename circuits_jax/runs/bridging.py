@@ -33,6 +33,7 @@ from circuits_jax.runs.tables import Row, save_table
 from circuits_jax.storage.errors import BridgeError
 from circuits_jax.storage.paths import as_path
 from circuits_jax.training.checkpoints import newest
+from circuits_jax.training.layout import make_layout
 from circuits_jax.training.loop import Trainer
 from circuits_jax.training.multihost import processes
 from circuits_jax.training.workdir import check, claim, load_config, owned
@@ -65,6 +66,7 @@ def train_bridges(config: Config, workdir: str | Path, tensorboard: bool = False
     make_bridge(dense.config, config.model, config.bridge)  # refuses what cannot be bridged
     start = _read_start(config, dense, workdir)
     processes.agree(to_dict(config))
+    make_layout(bridging(config, dense, sparse), config)  # refuses what does not fit, before anything is made
     check(workdir, config)
     with owned(workdir):
         return _train(config, workdir, (dense, sparse, start), tensorboard)

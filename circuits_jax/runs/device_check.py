@@ -1,6 +1,7 @@
 """Measures the sharded trainer on the accelerators at hand, and checks the projection on them."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,7 @@ from circuits_jax.runs.tables import Row
 from circuits_jax.sparsity.projection import keep_largest, project_mask
 from circuits_jax.sparsity.schedules import L0Schedule
 from circuits_jax.training.layout import first_state, make_layout
+from circuits_jax.training.mesh.meshes import make_mesh
 from circuits_jax.training.plan import describe, peak_flops, plan
 from circuits_jax.training.pretraining import pretraining
 
@@ -32,10 +34,11 @@ def check_devices(config: Config, steps: int) -> Row:
     without_projection = step_seconds(dataclasses.replace(config, sparsity=dense(config)), steps)
     without_topk = step_seconds(dataclasses.replace(config, model=all_active(config)), steps)
     tokens = config.train.batch_size * config.model.n_ctx / whole
+    devices = make_mesh(config.mesh, config.train.batch_size).size
     peak = peak_flops(jax.devices()[0])
     row: Row = {
         "device": jax.devices()[0].device_kind,
-        "devices": jax.device_count(),
+        "devices": devices,
         "step, ms": whole * 1e3,
         "tokens a second": tokens,
         "projection, share of a step": 1 - without_projection / whole,
@@ -44,7 +47,7 @@ def check_devices(config: Config, steps: int) -> Row:
     }
     flops = pretraining(config).flops_per_token
     if peak is not None and flops is not None:
-        row["MFU"] = tokens * flops / (peak * jax.device_count())
+        row["MFU"] = tokens * flops / (peak * devices)
     return row
 
 
@@ -94,8 +97,11 @@ def projections_agree(config: Config) -> bool:
 
     On a single device the tensors are split over a mesh of one, and compared with numpy's sort.
     """
-    devices = jax.device_count()
-    split = dataclasses.replace(config, mesh=MeshConfig(data=1, fsdp=devices))
+    model = config.model
+    ways = math.gcd(
+        jax.device_count(), config.train.batch_size, model.d_model, model.d_read, model.vocab_size
+    )
+    split = dataclasses.replace(config, mesh=MeshConfig(fsdp=ways))
     program = pretraining(split)
     layout = make_layout(program, split)
     params = first_state(program, layout).params

@@ -32,8 +32,8 @@ def load(source: str | Path, strict: bool = True) -> Run:
       UserError: if there is nothing of the kind, or it cannot be read.
     """
     name = str(source)
-    folder = as_path(source) if _may_be_workdir(name) else Path(name)
-    if _may_be_workdir(name) and exists(folder / "checkpoints"):
+    folder = as_path(source) if may_be_workdir(name) else Path(name)
+    if may_be_workdir(name) and exists(folder / "checkpoints"):
         config, model = read_run(folder)
         return Run(model, folder, config)
     if ":" not in name and not exists(folder):
@@ -41,7 +41,7 @@ def load(source: str | Path, strict: bool = True) -> Run:
             f"there is no model {name}; name a workdir (train one: python -m circuits_jax pretrain) or a "
             "released checkpoint"
         )
-    if _may_be_workdir(name) and exists(folder / "config.json") and exists(folder / "metrics.jsonl"):
+    if may_be_workdir(name) and exists(folder / "config.json") and exists(folder / "metrics.jsonl"):
         raise CheckpointError(f"no checkpoint in {folder}; train first (python -m circuits_jax pretrain)")
     return Run(released.load_any(source, strict))
 
@@ -81,5 +81,6 @@ def load_model(source: str | Path) -> Model:
     return load(source).model
 
 
-def _may_be_workdir(name: str) -> bool:
+def may_be_workdir(name: str) -> bool:
+    """Whether `name` can be that of a folder, local or in a bucket, rather than of a model elsewhere."""
     return "://" not in name or name.startswith(tuple(BUCKETS))

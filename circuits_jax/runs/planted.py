@@ -14,7 +14,6 @@ from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import PruneConfig
 from circuits_jax.runs.tables import Row
 from circuits_jax.storage.errors import ConfigError
-from circuits_jax.training.mesh.meshes import data_mesh
 
 _SCORES = ("node_precision", "node_recall", "edge_precision", "edge_recall")
 
@@ -64,7 +63,6 @@ def benchmark(prune: PruneConfig, seeds: int) -> list[Row]:
             means = reference_activations(planted.model, planted.corpus, prune.ablation)
             subject = Subject(planted.model, means)
             if pruner is None:
-                data_mesh(prune.batch_pairs, "prune.batch_pairs")  # refuses what the devices do not divide
                 pruner = Pruner(subject, prune)
             rows.append(recover(planted, subject, seed, pruner.on(subject)))
     return rows

@@ -22,7 +22,6 @@ from circuits_jax.config import PruneConfig, to_dict
 from circuits_jax.runs.corpora import reference_windows
 from circuits_jax.storage.errors import CircuitError, TaskError
 from circuits_jax.tasks import TASKS, Pairs, Task, build_pairs, get_task
-from circuits_jax.training.mesh.meshes import check_batch, data_mesh
 from circuits_jax.training.multihost.processes import is_primary
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def prune_tasks(
 
     Raises:
       TaskError: if two tasks have one name.
-      ConfigError: for a run without a workdir or a corpus, or a batch that the devices do not divide.
+      ConfigError: for a run without a workdir or a corpus.
     """
     _check_names(tasks)
     final = run.whole_config.prune.final_resid if prune.final_resid is None else prune.final_resid
@@ -173,7 +172,6 @@ def _search(
     run: "Run", prune: PruneConfig, tasks: Mapping[str, Splits], allow_unlearned: bool
 ) -> Iterator[Outcome]:
     """Prunes for tasks that have no circuit yet."""
-    check_batch(data_mesh(prune.batch_pairs, "prune.batch_pairs"), prune.batch_pairs, "prune.batch_pairs")
     subject, folder = subject_of(run, prune), run.folder / CIRCUITS
     pruner = Pruner(subject, prune)
     settings = json.dumps([run.model.hash, _settings(to_dict(prune))])

@@ -18,6 +18,7 @@ from circuits_jax.runs.starts import bring_tokenizer, check_fits, tell
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.paths import as_path
 from circuits_jax.training.checkpoints import newest
+from circuits_jax.training.layout import make_layout
 from circuits_jax.training.loop import Trainer
 from circuits_jax.training.multihost import processes
 from circuits_jax.training.pretraining import pretraining
@@ -51,6 +52,7 @@ def train(config: Config, workdir: str | Path, tensorboard: bool = False) -> Run
 def pretrain(config: Config, workdir: Path, tensorboard: bool = False) -> tuple[TrainState, Corpus]:
     """`train`, giving the state as it lies on the devices, and the corpus."""
     processes.agree(to_dict(config))
+    make_layout(pretraining(config), config)  # refuses what does not fit the devices, before anything is made
     check(workdir, config)
     with owned(workdir):
         start = _start(config, workdir)

@@ -38,14 +38,13 @@ class Layout:
 
 
 def make_layout(program: Program, config: Config) -> Layout:
-    """The layout of `program` on all devices.
+    """The layout of `program` on the devices.
 
     Raises:
       ConfigError: for a mesh that does not fit the devices, a batch that does not fit the mesh, or partition
         rules that do not fit the parameters.
     """
-    mesh = meshes.make_mesh(config.mesh)
-    meshes.check_batch(mesh, config.train.batch_size, parts=config.mesh.accumulate)
+    mesh = meshes.make_mesh(config.mesh, config.train.batch_size)
     whole = meshes.replicated(mesh)
     shapes = program.shapes()
     rules = partition.combined(partition.parse_rules(config.mesh.rules), program.rules, shapes.params)

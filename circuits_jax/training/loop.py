@@ -17,6 +17,7 @@ from circuits_jax.model.transformer import Params
 from circuits_jax.storage import stopping
 from circuits_jax.storage.errors import TrainingError
 from circuits_jax.training.checkpoints import Checkpoints
+from circuits_jax.training.devices import record_devices
 from circuits_jax.training.layout import first_state, make_layout, place
 from circuits_jax.training.mesh import meshes
 from circuits_jax.training.metrics import MetricsWriter
@@ -78,6 +79,8 @@ class Trainer:
         with stopping.watched(), contextlib.ExitStack() as holding, contextlib.closing(self._checkpoints):
             state = self._start()
             first, steps = int(state.step), self.config.train.steps
+            if first < steps:
+                record_devices(self._workdir, self.layout.mesh.size)
             if first < steps and is_primary():
                 print(describe(plan(self.layout, self.config)))
             bar = tqdm(
@@ -120,7 +123,7 @@ class Trainer:
     ) -> TrainState:
         writer, bar, profiler, stop, holding = instruments
         train = self.config.train
-        pace = Pace(self.config, self.program.flops_per_token, first)
+        pace = Pace(self.config, self.program.flops_per_token, first, self.layout.mesh.size)
         pending: tuple[int, Metrics] | None = None
         for step in range(first + 1, train.steps + 1):
             profiler.before(step)

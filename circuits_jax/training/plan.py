@@ -31,6 +31,7 @@ def plan(layout: Layout, config: Config) -> dict[str, Any]:
     parameters = jax.tree.leaves(layout.shapes.params)
     return {
         "devices": mesh.size,
+        "devices_left_out": jax.device_count() - mesh.size,
         "device_kind": mesh.devices.flat[0].device_kind,
         "processes": jax.process_count(),
         "mesh": dict(mesh.shape),
@@ -51,11 +52,13 @@ def describe(figures: dict[str, Any]) -> str:
     """`plan`'s figures, for people."""
     f = figures
     mesh = " x ".join(f"{axis} {size}" for axis, size in f["mesh"].items())
+    left = f["devices_left_out"]
     parts = f" in {f['accumulate']} parts" if f["accumulate"] > 1 else ""
     return "\n".join(
         [
             f"mesh         {mesh}: {f['devices']} x {f['device_kind']}, {f['processes']} process"
-            + ("es" if f["processes"] > 1 else ""),
+            + ("es" if f["processes"] > 1 else "")
+            + (f"; {left} more do not divide the batch and are left out" if left else ""),
             f"parameters   {f['parameters']:,}, {_bytes(f['parameter_bytes_in_all'])}; "
             f"{_bytes(f['parameter_bytes'])} a device",
             f"optimizer    {_bytes(f['optimizer_bytes'])} a device",
@@ -110,11 +113,11 @@ def peak_flops(device: jax.Device) -> float | None:
 class Pace:
     """Tokens a second between rows of the log, share of the devices' peak, time to go."""
 
-    def __init__(self, config: Config, flops_per_token: float | None, first: int):
+    def __init__(self, config: Config, flops_per_token: float | None, first: int, devices: int):
         self._steps = config.train.steps
         self._tokens = config.train.batch_size * config.model.n_ctx
         peak = peak_flops(jax.devices()[0])
-        self._peak = peak * jax.device_count() / flops_per_token if peak and flops_per_token else None
+        self._peak = peak * devices / flops_per_token if peak and flops_per_token else None
         self._measured = 0
         self.start(first)
 

@@ -17,11 +17,11 @@ import numpy as np
 from absl import flags
 
 from circuits_jax.commands import launching
-from circuits_jax.config import ModelConfig
+from circuits_jax.config import MeshConfig, ModelConfig
 from circuits_jax.config.checks import check_choice
 from circuits_jax.model.linear import make_forward, sparse_params
 from circuits_jax.model.transformer import Params, Transformer, init_params
-from circuits_jax.training.mesh.meshes import data_mesh, replicated, rows
+from circuits_jax.training.mesh.meshes import make_mesh, replicated, rows
 
 SIZES = {
     "M": ModelConfig(n_layer=4, d_model=512, n_ctx=256, vocab_size=2048),
@@ -72,7 +72,7 @@ def timed(ways: Mapping[str, Callable[[], jax.Array]], repeats: int) -> dict[str
 def compare(size: str, keep: float, batch: int, repeats: int) -> list[dict[str, str | float]]:
     """One row for each way of running the forward pass."""
     config = SIZES[size]
-    model, mesh = Transformer(config), data_mesh(batch, "--batch")
+    model, mesh = Transformer(config), make_mesh(MeshConfig(), batch)
     tokens = np.random.default_rng(1).integers(config.vocab_size, size=(batch, config.n_ctx), dtype=np.int32)
     tokens = jax.device_put(jnp.asarray(tokens), rows(mesh))
     params = random_sparse(config, keep)

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from circuits_jax.config import ModelConfig
+from circuits_jax.config import MeshConfig, ModelConfig
 from circuits_jax.model import sites, taps
 from circuits_jax.model.linear import SparseKernel, make_forward, sparse_params
 from circuits_jax.model.transformer import Transformer, init_params
-from circuits_jax.training.mesh.meshes import data_mesh
+from circuits_jax.training.mesh.meshes import make_mesh
 
 CONFIG = ModelConfig(
     n_layer=1,
@@ -110,7 +110,7 @@ def test_bfloat16_activations():
 def test_by_row(devices):
     config = dataclasses.replace(CONFIG, activation_locations=("mlp_in",))
     params = random_params(config, 0.1)
-    forward = make_forward(Transformer(config), data_mesh(8) if devices else None)
+    forward = make_forward(Transformer(config), make_mesh(MeshConfig()) if devices else None)
     expected, _ = run(config, params)
     np.testing.assert_allclose(forward(sparse_params(params, 0.3), TOKENS), expected, rtol=1e-5, atol=1e-4)
 

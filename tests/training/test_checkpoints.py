@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import SingleDeviceSharding
 
+from circuits_jax.config import MeshConfig
 from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.training.checkpoints import Checkpoints, newest
 from circuits_jax.training.mesh import meshes
@@ -56,7 +57,7 @@ def test_the_whole_state_comes_back_bit_for_bit(saved, states):
 
 
 def test_shapes_alone_serve_to_restore_onto_a_mesh(saved, states):
-    whole = meshes.replicated(meshes.data_mesh(8))
+    whole = meshes.replicated(meshes.make_mesh(MeshConfig()))
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=whole), states[8])
     state = restore(saved, like)
     assert_equal(state, states[8])
@@ -64,7 +65,7 @@ def test_shapes_alone_serve_to_restore_onto_a_mesh(saved, states):
 
 
 def test_what_was_saved_on_eight_devices_is_restored_on_one(states, tmp_path):
-    whole = meshes.replicated(meshes.data_mesh(8))
+    whole = meshes.replicated(meshes.make_mesh(MeshConfig()))
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.save(4, jax.device_put(states[4], whole))
     one = SingleDeviceSharding(jax.devices()[0])

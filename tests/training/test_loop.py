@@ -6,8 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from circuits_jax.storage.errors import CheckpointError, ConfigError, TrainingError
-from circuits_jax.training.mesh.meshes import data_mesh
+from circuits_jax.storage.errors import CheckpointError, TrainingError
 from circuits_jax.training.metrics import read_metrics
 from circuits_jax.training.run import read_run
 from tests.training.tiny import assert_equal, make_trainer, replace, rows, saved_steps
@@ -115,9 +114,3 @@ def test_a_damaged_newest_checkpoint_stops_a_resumed_run_and_the_way_out_works(w
     shutil.rmtree(workdir / "checkpoints" / "12")
     assert_equal(make_trainer(config, corpus, workdir).run(), whole[2])
     assert rows(workdir) == rows(whole[0])
-
-
-def test_a_batch_that_the_devices_cannot_share_is_refused():
-    with pytest.raises(ConfigError, match=r"train\.batch_size is 12.*8 devices.*multiple of 8"):
-        data_mesh(12)
-    assert data_mesh(16).size == 8

@@ -99,7 +99,7 @@ class Fitter:
 
     def __init__(self, loss: Loss, config: PruneConfig, devices: Sequence[jax.Device]):
         self._loss, self._config, self._devices = loss, config, devices
-        self._runner = Runner(self._advance, devices, config.batching, split_pairs=True)
+        self._runner = Runner(self._advance, devices, config.batching, config.batch_pairs)
 
     @property
     def compilations(self) -> int:

@@ -34,12 +34,32 @@ def choose_batching(batching: str) -> str:
     return batching
 
 
-def split_devices(devices: Sequence[jax.Device], runs: int) -> Mesh:
-    """The devices as a mesh of RUNS x PAIRS, as many on RUNS as divide both `runs` and the devices."""
-    along = math.gcd(runs, len(devices))
-    shape = (along, len(devices) // along)
+def split_devices(devices: Sequence[jax.Device], runs: int, pairs: int = 0) -> Mesh:
+    """The devices as a mesh of RUNS x PAIRS.
+
+    Args:
+      devices: As many of them are used as `axis_sizes` says.
+      runs, pairs: See `axis_sizes`.
+    """
+    along, parts = axis_sizes(len(devices), runs, pairs)
     kinds = (AxisType.Auto,) * 2
-    return jax.make_mesh(shape, (RUNS, PAIRS), axis_types=kinds, devices=devices)
+    return jax.make_mesh((along, parts), (RUNS, PAIRS), axis_types=kinds, devices=devices[: along * parts])
+
+
+def axis_sizes(devices: int, runs: int, pairs: int = 0) -> tuple[int, int]:
+    """Devices along RUNS and PAIRS: of the most devices that can be shared out evenly, as many along RUNS as
+    divide both the runs and the devices.
+
+    Args:
+      devices: How many there are.
+      runs: Divided by the devices along RUNS.
+      pairs: Of one run, divided by those along PAIRS; 0 is divided by every number.
+    """
+    for used in range(devices, 1, -1):
+        along = math.gcd(runs, used)
+        if pairs % (used // along) == 0:
+            return along, used // along
+    return 1, 1
 
 
 def replicate(arrays: Any, devices: Sequence[jax.Device]) -> Any:
@@ -54,11 +74,11 @@ class Runner:
     Pruning's fits, its probes of candidates and the audit's interventions all run on it.
 
     Args:
-      f: Of arrays.  With `split_pairs` it sees one part of an item's devices, and may use the axis PAIRS.
+      f: Of arrays.  With `pairs` it sees one part of an item's devices, and may use the axis PAIRS.
       devices: To spread over.
       batching: Of `prune.batching`.
-      split_pairs: Whether devices that do not divide the number of items split each item's pairs; otherwise
-        all devices take whole items.
+      pairs: Of each item, if devices that do not divide the number of items are to split the items' pairs;
+        by default all devices take whole items.
 
     Raises:
       ConfigError: for an unknown batching.
@@ -69,11 +89,11 @@ class Runner:
         f: Callable[[Any, Any], Any],
         devices: Sequence[jax.Device],
         batching: str,
-        split_pairs: bool = False,
+        pairs: int | None = None,
     ):
-        self._f, self._devices, self._split_pairs = f, tuple(devices), split_pairs
+        self._f, self._devices, self._pairs = f, tuple(devices), pairs
         self._batching = choose_batching(batching)
-        self._programs: dict[int, _Program] = {}
+        self._programs: dict[tuple[int, ...], _Program] = {}
 
     @property
     def compilations(self) -> int:
@@ -91,12 +111,12 @@ class Runner:
         """
         if not items:
             return []
-        runs = (together or len(items)) if self._split_pairs else len(self._devices)
-        mesh = split_devices(self._devices, runs)
-        along = mesh.shape[RUNS]
-        if along not in self._programs:
-            self._programs[along] = _Program(self._f, mesh, self._batching)
-        return self._programs[along](shared, items)
+        runs = len(self._devices) if self._pairs is None else together or len(items)
+        mesh = split_devices(self._devices, runs, self._pairs or 0)
+        shape = mesh.devices.shape
+        if shape not in self._programs:
+            self._programs[shape] = _Program(self._f, mesh, self._batching)
+        return self._programs[shape](shared, items)
 
     def in_rounds(self, shared: Any, items: Sequence[Any]) -> list[Any]:
         """The same, a bounded number of items a call: few capacities are compiled, and memory is bounded."""
@@ -141,7 +161,7 @@ class _Program:
             stacked[places] = leaves
             return stacked
 
-        shared = jax.device_put(shared, self._everywhere)  # from another mesh of the same devices: no copy
+        shared = jax.device_put(shared, self._everywhere)  # no copy where it is already
         results = jax.device_get(self._compiled(shared, jax.tree.map(stack, *items), counts))
         return [jax.tree.map(lambda x, at=at: x[at], results) for at in places]
 

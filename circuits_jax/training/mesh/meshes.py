@@ -15,14 +15,47 @@ from circuits_jax.config.mesh import AXES, DATA, FSDP
 from circuits_jax.storage.errors import ConfigError
 
 
-def make_mesh(config: MeshConfig) -> Mesh:
-    """All devices, of all processes, as the mesh that `config` asks for.
+def make_mesh(config: MeshConfig, batch_size: int | None = None) -> Mesh:
+    """The devices, of all processes, as the mesh that `config` asks for.
+
+    Args:
+      config: The axes.
+      batch_size: Rows that are to be split over the mesh: an axis of -1 takes as many devices as divide them.
+        None takes them all.
 
     Raises:
-      ConfigError: if the axes do not come out at the number of devices.
+      ConfigError: if the axes do not come out at the number of devices, or do not divide the rows.
     """
-    sizes = [config.data, config.fsdp, config.model]
-    devices = jax.device_count()
+    devices, processes = jax.devices(), jax.process_count()
+    sizes = axis_sizes(config, len(devices), batch_size, processes)
+    used = math.prod(sizes)
+    if used < len(devices):  # as many of each process, which has to take part
+        ranks = [
+            sum(other.process_index == each.process_index for other in devices[:at])
+            for at, each in enumerate(devices)
+        ]
+        devices = [each for each, rank in zip(devices, ranks, strict=True) if rank < used // processes]
+    # Explicit axes, the default of make_mesh, would want every intermediate's sharding spelled out.
+    kinds = (AxisType.Auto,) * len(AXES)
+    return jax.make_mesh(sizes, AXES, axis_types=kinds, devices=devices)
+
+
+def axis_sizes(
+    config: MeshConfig, devices: int, batch_size: int | None = None, processes: int = 1
+) -> tuple[int, int, int]:
+    """Devices along each of AXES; together at most `devices`, and fewer only where an axis of -1 has to leave
+    some out because they do not divide the rows.
+
+    Args:
+      config: The axes.
+      devices: How many there are, of all processes.
+      batch_size: See `make_mesh`.
+      processes: That the devices are of; the same number of each is used.
+
+    Raises:
+      ConfigError: as `make_mesh` does.
+    """
+    sizes = (config.data, config.fsdp, config.model)
     given = math.prod(size for size in sizes if size != -1)
     if devices % given or (-1 not in sizes and given != devices):
         wanted = ", ".join(f"mesh.{axis} {size}" for axis, size in zip(AXES, sizes, strict=True))
@@ -30,29 +63,26 @@ def make_mesh(config: MeshConfig) -> Mesh:
             f"{wanted} does not divide the {devices} devices at hand; "
             f"make the product {devices}, or leave one of them at -1"
         )
-    return _mesh(tuple(devices // given if size == -1 else size for size in sizes))
 
+    def filled(count: int) -> tuple[int, int, int]:
+        data, fsdp, model = (count if size == -1 else size for size in sizes)
+        return data, fsdp, model
 
-def data_mesh(batch_size: int, field: str = "train.batch_size") -> Mesh:
-    """All devices along the data axis.
-
-    Raises:
-      ConfigError: if the devices do not divide `batch_size` rows, the setting `field`.
-    """
-    mesh = _mesh((jax.device_count(), 1, 1))
-    check_batch(mesh, batch_size, field)
-    return mesh
-
-
-def check_batch(mesh: Mesh, batch_size: int, field: str = "train.batch_size", parts: int = 1) -> None:
-    """Raises ConfigError unless each of `parts` of `batch_size` rows can be split evenly over the mesh."""
-    ways = mesh.shape[DATA] * mesh.shape[FSDP]
-    if batch_size % (ways * parts):
-        what = f"{ways} devices (mesh.data x mesh.fsdp)"
-        what += f" times mesh.accumulate {parts}" if parts > 1 else ""
-        raise ConfigError(
-            f"{field} is {batch_size}, which {what} do not divide; make it a multiple of {ways * parts}"
-        )
+    most = devices // given
+    if batch_size is None:
+        return filled(most)
+    for count in range(most, 0, -1):
+        found = filled(count)
+        ways = found[0] * found[1] * config.accumulate
+        if batch_size % ways == 0 and math.prod(found) % processes == 0:
+            return found
+    data, fsdp, _ = filled(1 if processes == 1 else most)
+    what = f"{data * fsdp} devices (mesh.data x mesh.fsdp)"
+    what += f" times mesh.accumulate {config.accumulate}" if config.accumulate > 1 else ""
+    raise ConfigError(
+        f"train.batch_size is {batch_size}, which {what} do not divide; "
+        f"make it a multiple of {data * fsdp * config.accumulate}"
+    )
 
 
 def rows(mesh: Mesh) -> NamedSharding:
@@ -93,8 +123,3 @@ def put_rows(local: np.ndarray, numbers: np.ndarray, batch_size: int, sharding: 
         return local[first : first + stop - start]
 
     return jax.make_array_from_callback((batch_size, *local.shape[1:]), sharding, part)
-
-
-def _mesh(sizes: tuple[int, ...]) -> Mesh:
-    # Explicit axes, the default of make_mesh, would want every intermediate's sharding spelled out.
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))

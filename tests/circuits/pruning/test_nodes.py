@@ -87,3 +87,11 @@ def test_cutting_does_not_change_what_is_found():
     pruned = pruner_.prune(planted.train, planted.heldout)
     assert pruner_._rooms  # something was cut
     assert set(graph.nodes_of(planted.config, pruned.masks)) == set(planted.nodes)
+
+
+@pytest.mark.slow
+def test_devices_that_do_not_divide_the_pairs_find_the_same():
+    planted = network("quotes")
+    config = dataclasses.replace(pruner().config, steps=40)
+    pruned = Pruner(subject("quotes"), config, jax.devices()[:3]).prune(planted.train, planted.heldout)
+    assert set(graph.nodes_of(planted.config, pruned.masks)) == set(planted.nodes)

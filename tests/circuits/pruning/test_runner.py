@@ -8,6 +8,7 @@ from circuits_jax.circuits.pruning.runner import (
     PAIRS,
     RUNS,
     Runner,
+    axis_sizes,
     choose_batching,
     replicate,
     split_devices,
@@ -81,7 +82,7 @@ def test_what_is_left_of_the_devices_splits_the_pairs():
         lambda shared, item: jax.lax.psum(item * (1 + jax.lax.axis_index(PAIRS)), PAIRS),
         jax.devices(),
         "map",
-        split_pairs=True,
+        pairs=8,
     )
     assert part((), [jnp.float32(1), jnp.float32(3)]) == [10, 30]
 
@@ -104,3 +105,23 @@ def test_batching_is_chosen_by_the_backend_and_a_wrong_one_is_refused():
     assert [choose_batching(name) for name in ("map", "vmap")] == ["map", "vmap"]
     with pytest.raises(ConfigError, match="auto, vmap, map"):
         choose_batching("pmap")
+
+
+def test_from_one_device_to_sixty_four_runs_and_pairs_are_shared_out_evenly():
+    for devices in range(1, 65):
+        for runs in (1, 2, 3, 5, 8, 12):
+            for pairs in (0, 7, 8, 60, 64):
+                along, parts = axis_sizes(devices, runs, pairs)
+                assert runs % along == 0 and pairs % parts == 0 and 1 <= along * parts <= devices
+                if pairs % devices == 0:  # none need be left out
+                    assert along * parts == devices
+    assert axis_sizes(3, 1, 64) == (1, 2)
+    assert axis_sizes(3, 3, 64) == (3, 1)
+    assert axis_sizes(7, 1, 7) == (1, 7)
+
+
+@pytest.mark.parametrize("devices", [3, 5, 7])
+def test_devices_that_divide_neither_runs_nor_pairs_are_left_out(devices):
+    part = Runner(lambda shared, item: jax.lax.psum(item, PAIRS), jax.devices()[:devices], "map", pairs=4)
+    used = 2 if devices == 3 else 4
+    assert part((), [jnp.float32(1)]) == [used]

@@ -12,7 +12,7 @@ from circuits_jax.model.transformer import init_params
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.training.layout import first_state, make_layout
 from circuits_jax.training.mesh import meshes, partition
-from circuits_jax.training.mesh.meshes import check_batch, local_rows, make_mesh
+from circuits_jax.training.mesh.meshes import axis_sizes, local_rows, make_mesh
 from circuits_jax.training.mesh.partition import PartitionRule, parse_rules
 from circuits_jax.training.pretraining import pretraining
 from tests.training.tiny import CONFIG, replace
@@ -179,12 +179,12 @@ def test_a_mesh_takes_the_devices_that_are_left():
 
 
 def test_a_batch_that_does_not_divide_the_mesh_is_refused():
-    mesh = make_mesh(MeshConfig(data=2, fsdp=2, model=2))
-    check_batch(mesh, 12)
+    mesh = MeshConfig(data=2, fsdp=2, model=2)
+    assert axis_sizes(mesh, 8, 12) == (2, 2, 2)
     with pytest.raises(ConfigError, match=r"train\.batch_size is 10, which 4 devices.*multiple of 4"):
-        check_batch(mesh, 10)
+        axis_sizes(mesh, 8, 10)
     with pytest.raises(ConfigError, match=r"mesh\.accumulate 2.*multiple of 8"):
-        check_batch(mesh, 12, parts=2)
+        axis_sizes(dataclasses.replace(mesh, accumulate=2), 8, 12)
     config = Config(mesh=MeshConfig(data=8), train=dataclasses.replace(CONFIG.train, batch_size=12))
     with pytest.raises(ConfigError, match=r"train\.batch_size is 12"):
         make_layout(pretraining(config), config)

@@ -1,0 +1,132 @@
+"""How many devices a run has: those that its process may use, and those that it had before."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from circuits_jax.storage.errors import UserError
+from circuits_jax.storage.files import write_json
+from circuits_jax.training.multihost.processes import is_primary
+
+RECORD = "devices.json"
+_SHARDINGS = "state/_sharding"  # where orbax says how a checkpoint's arrays lay
+_WHOLE = Path("/")
+
+
+def usable_cores(root: Path = _WHOLE) -> int:
+    """Cores that this process may use, at least 1: by its affinity and by its container's limit.
+
+    Args:
+      root: Of the file system in which the container's limit is looked up.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(affinity, _container_limit(root))))
+
+
+def record_devices(workdir: Path, devices: int, measured: dict[str, float] | None = None) -> None:
+    """Notes in `workdir` which devices its run is on, once they are settled.
+
+    Args:
+      workdir: The folder of the run.
+      devices: How many, of all processes.
+      measured: Milliseconds of a step on each number of CPU devices; what was noted before stays.
+
+    Raises:
+      UserError: if the note cannot be written.
+    """
+    if not is_primary():
+        return
+    there = _record(workdir)
+    kept = measured if measured is not None else there.get("milliseconds_of_a_step")
+    note = {"platform": jax.default_backend(), "devices": devices, "processes": jax.process_count()}
+    note |= {} if kept is None else {"milliseconds_of_a_step": kept}
+    if note == there:
+        return
+    try:
+        write_json(workdir / RECORD, note)
+    except OSError as error:
+        raise UserError(f"cannot write to the workdir {workdir}: {error.strerror or error}") from error
+
+
+def recorded_devices(workdir: Path) -> int | None:
+    """CPU devices, of all processes, that the run in `workdir` is on; None if that cannot be told.
+
+    Runs of before there was a record say it in their checkpoints.  JAX is not used.
+    """
+    there = _record(workdir)
+    if there:
+        return there["devices"] if there.get("platform") == "cpu" else None
+    return _devices_of_checkpoint(workdir)
+
+
+def has_checkpoints(workdir: Path) -> bool:
+    """Whether a run has left checkpoints in `workdir`."""
+    return bool(_checkpoint_steps(workdir))
+
+
+def _record(workdir: Path) -> dict[str, Any]:
+    """What `record_devices` wrote; {} if nothing that can be read."""
+    try:
+        there = json.loads((workdir / RECORD).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    whole = isinstance(there, dict) and isinstance(there.get("devices"), int) and there["devices"] > 0
+    return there if whole else {}
+
+
+def _devices_of_checkpoint(workdir: Path) -> int | None:
+    """Devices over which the newest checkpoint's arrays lay; None if that cannot be told."""
+    steps = _checkpoint_steps(workdir)
+    if not steps:
+        return None
+    try:
+        named = json.loads((workdir / "checkpoints" / str(max(steps)) / _SHARDINGS).read_bytes())
+        shapes = [json.loads(text).get("shape", []) for text in named.values()]
+        return max((math.prod(shape) for shape in shapes if shape), default=None)
+    except (OSError, ValueError, AttributeError, TypeError):
+        return None
+
+
+def _checkpoint_steps(workdir: Path) -> list[int]:
+    try:
+        return [int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()]
+    except OSError:
+        return []
+
+
+def _container_limit(root: Path) -> float:
+    """CPUs that control groups leave this process, infinite without a limit: the least of its own group's and
+    of those around it, of version 2 and of version 1."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
+    except (OSError, ValueError):
+        return math.inf
+    limits = [math.inf]
+    for line in lines:
+        _, controllers, name = (line.split(":", 2) + ["", "", ""])[:3]
+        names = controllers.split(",")
+        if controllers and "cpu" not in names:
+            continue
+        mounts = [""] if not controllers else ["cpu", controllers, ",".join(reversed(names))]
+        for mount in mounts:
+            top = root / "sys/fs/cgroup" / mount
+            # Within a container the group's own name may be one that only the machine outside knows.
+            groups = [top / name.strip("/"), *(top / name.strip("/")).parents]
+            limits += [_limit(group) for group in groups if group == top or top in group.parents]
+    return min(limits)
+
+
+def _limit(group: Path) -> float:
+    """CPUs' worth of time that one control group has."""
+    for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((group / file).read_text("ascii") for file in files).split()[:2]
+            if quota != "max" and int(quota) > 0:
+                return int(quota) / int(period)
+        except (OSError, ValueError, ZeroDivisionError):
+            continue
+    return math.inf
