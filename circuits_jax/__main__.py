@@ -44,11 +44,11 @@ def run(command: str, arguments: list[str]) -> None:
         try:
             _run(command, arguments)
         except BaseException as error:
-            if not asked():
-                raise
-            # Libraries may have made another exception of the one that was raised when asked to stop.
-            told = error if isinstance(error, Stopped) else stopped(asked())
-            end(str(told), told.code)
+            if not isinstance(error, Stopped):
+                if not asked():
+                    raise
+                error = stopped(asked())  # which a library made another exception of
+            end(str(error), error.code)
 
 
 def _run(command: str, arguments: list[str]) -> None:

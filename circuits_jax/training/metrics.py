@@ -26,6 +26,7 @@ class MetricsWriter:
             return
         path = workdir / "metrics.jsonl"
         rows = [row for row in read_metrics(workdir) if row["step"] <= restored_step]
+        _tell_damage(path)
         text = "".join(json.dumps(row) + "\n" for row in rows)
         self._path = path
         with _reported(path):
@@ -66,17 +67,32 @@ class MetricsWriter:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The rows of `metrics.jsonl`, [] if there is none; a last line cut short by a kill is dropped."""
+    """The rows of `metrics.jsonl`, [] if there is none; a damaged line costs that row alone."""
     path = workdir / "metrics.jsonl"
     if not path.exists():
         return []
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    rows = (_parse(line) for line in path.read_bytes().split(b"\n"))
+    return [row for row in rows if row is not None]
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    """A row; None for what a kill, a full disk or an editor made of one."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        return None
+    return row if all(type(value) in (int, float) for value in row.values()) else None
+
+
+def _tell_damage(path: Path) -> None:
+    """Says which lines are no rows, before a file without them takes its place; the last one may be cut."""
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    damaged = [number for number, line in enumerate(lines, 1) if line.strip() and _parse(line) is None]
+    if damaged:
+        some = ", ".join(map(str, damaged[:5])) + (", ..." if len(damaged) > 5 else "")
+        print(f"{path}: {len(damaged)} damaged lines are left out (line {some}); all others are kept")
 
 
 class _BucketFile:

@@ -50,6 +50,32 @@ def test_a_last_line_cut_short_is_dropped_and_the_next_row_stands_alone(tmp_path
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"",
+        b"\0" * 30,
+        b'{"step": 20, "lo',
+        b"\xff\xfe\x00",
+        b"[1, 2]",
+        b'{"loss": 1.0}',
+        b'{"step": "20"}',
+        b"[",
+    ]
+    + [b"[" * 100_000, b'{"step": 20, "loss": "x"}', b'{"step": 20}{"step": 20}', "é\u2028".encode()],
+)
+def test_a_damaged_line_costs_that_line_alone(tmp_path, line, capsys):
+    write(tmp_path, 0, [10, 20, 30, 40])
+    path = tmp_path / "metrics.jsonl"
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([lines[0], line, *lines[2:]]))
+    assert steps(tmp_path) == [10, 30, 40]
+    assert capsys.readouterr().out == ""
+    write(tmp_path, 40, [50])
+    assert steps(tmp_path) == [10, 30, 40, 50]
+    assert capsys.readouterr().out.count("1 damaged lines are left out (line 2)") == bool(line)
+
+
 def test_a_last_line_that_lacks_only_its_end_is_kept(tmp_path):
     write(tmp_path, 0, [10, 20])
     path = tmp_path / "metrics.jsonl"
