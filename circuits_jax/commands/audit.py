@@ -3,7 +3,8 @@
     python -m circuits_jax audit --workdir=runs/quickstart [--tasks=single_double_quote] [--controls=false]
 
 Writes `audit.json` and `audit.html` into the workdir.  A circuit that was audited already, with the same
-settings, is not examined again; nor are the others when the command is stopped and started anew.
+settings, is not examined again; nor are the others when the command is stopped and started anew.  The circuit
+of a task that a Python file defines is audited where that file is named: --tasks=all,mine.py.
 """
 
 from absl import flags
@@ -19,11 +20,12 @@ def define_flags() -> None:
     launching.define_config()
     flags.DEFINE_bool("controls", True, "Prune for controls too, the expensive part.")
     flags.DEFINE_list("tasks", ["all"], "Tasks, or files of tasks, whose circuits are audited.")
+    launching.define_changed_tasks()
 
 
 def main() -> None:
     """The command."""
     config, run = launching.read_config().audit, load_workdir(launching.workdir())
-    subjects = find_subjects(run, flags.FLAGS.tasks, config)
+    subjects = find_subjects(run, flags.FLAGS.tasks, config, flags.FLAGS.changed_tasks)
     reports, refusals = audit(run, subjects, config, flags.FLAGS.controls)
     launching.report(audit_table(reports, refusals), None, {"page": str(audit_page(run))})

@@ -75,6 +75,15 @@ def define_model() -> None:
     )
 
 
+def define_changed_tasks() -> None:
+    """Defines --changed_tasks, for the commands that take circuits of the user's own tasks."""
+    flags.DEFINE_bool(
+        "changed_tasks",
+        False,
+        "Run Python files named by --tasks although no circuit of the run was cut with them as they are.",
+    )
+
+
 def define_prompt() -> None:
     """Defines --prompt and --tokens."""
     flags.DEFINE_string("prompt", None, "Text that the model reads.")

@@ -15,6 +15,7 @@ from absl import flags
 from circuits_jax.commands import launching
 from circuits_jax.runs.comparison import compare_circuits
 from circuits_jax.runs.opening import load_workdir
+from circuits_jax.runs.own_tasks import read_named
 from circuits_jax.runs.pages import all_outcomes, run_summary, write_pages
 from circuits_jax.viewer.circuit_page.annotations import read_annotations
 
@@ -23,6 +24,8 @@ def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
     flags.DEFINE_string("annotations", None, "File of notes on nodes, as a page saved it.")
+    flags.DEFINE_list("tasks", [], "Files of your own tasks; those in Python are run only if named here.")
+    launching.define_changed_tasks()
     flags.DEFINE_list("compare", [], "Two or more circuits, tasks or folders, to set side by side.")
 
 
@@ -32,9 +35,10 @@ def main() -> None:
     notes = None if given.annotations is None else read_annotations(Path(given.annotations))
     workdir = launching.workdir()
     if given.compare:
-        print(compare_circuits(given.compare, workdir, notes))
+        print(compare_circuits(given.compare, workdir, notes, given.tasks, given.changed_tasks))
         return
     run = load_workdir(workdir)
+    read_named([run], given.tasks, given.changed_tasks)
     print(write_pages(run, all_outcomes(run), run_summary(run), notes))
 
 

@@ -7,7 +7,7 @@ settings, is not examined again; nor are the others when an audit is stopped and
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -21,15 +21,19 @@ from circuits_jax.circuits.audit.records import (
     VERSION,
     AuditReport,
     circuit_key,
+    earlier_refusals,
     earlier_reports,
+    kept_reports,
 )
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import AuditConfig, PruneConfig, from_dict, to_dict
 from circuits_jax.runs.corpora import reference_windows
+from circuits_jax.runs.own_tasks import read_named
 from circuits_jax.runs.pruning import CIRCUITS, cut_command
 from circuits_jax.storage.errors import CircuitError, ConfigError, TaskError
 from circuits_jax.storage.files import write_aside, write_json
+from circuits_jax.storage.locks import locked
 from circuits_jax.tasks import Pairs, Task, build_pairs, find_task, get_task
 from circuits_jax.training.multihost.processes import is_primary
 from circuits_jax.viewer.audit_page import build_audit_page
@@ -37,7 +41,8 @@ from circuits_jax.viewer.audit_page import build_audit_page
 if TYPE_CHECKING:
     from circuits_jax.runs.run import Run
 
-REPORTS, PAGE = "audit.json", "audit.html"
+T = TypeVar("T")
+REPORTS, PAGE, LOCK = "audit.json", "audit.html", ".audit.lock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,8 +156,16 @@ def audit_circuit(run: "Run", circuit: Circuit, controls: bool) -> AuditReport:
     return AuditReport(circuit.task, reports[circuit.task])
 
 
-def find_subjects(run: "Run", names: Sequence[str], config: AuditConfig) -> list[AuditSubject]:
-    """The circuits in the workdir of the tasks or task files `names`; ["all"]: of every task.
+def find_subjects(
+    run: "Run", names: Sequence[str], config: AuditConfig, changed_tasks: bool = False
+) -> list[AuditSubject]:
+    """The circuits in the workdir of the tasks or task files `names`; "all" among them: of every task.
+
+    Args:
+      run: With circuits.
+      names: Of tasks, as the user gave them; a Python file runs only if it is among them.
+      config: The audit's settings.
+      changed_tasks: Whether such a file runs although no circuit here was cut with it as it is.
 
     Raises:
       ConfigError: for no names.
@@ -164,9 +177,10 @@ def find_subjects(run: "Run", names: Sequence[str], config: AuditConfig) -> list
     there = [folder.name for folder in run.circuit_folders]
     if not there:
         raise CircuitError(f"{run.folder} holds no circuits; cut some: {cut_command(run)}")
+    own = read_named([run], names, changed_tasks)
     subjects = []
-    for given in there if list(names) == ["all"] else names:
-        name = given if given in there else get_task(given).name
+    for given in there if "all" in names else names:
+        name = own[given].name if given in own else given if given in there else get_task(given).name
         if name not in there:
             raise CircuitError(
                 f"{run.folder} holds no circuit of {name}, only of {', '.join(there)}; "
@@ -178,7 +192,7 @@ def find_subjects(run: "Run", names: Sequence[str], config: AuditConfig) -> list
         if "prune" not in circuit.provenance:
             raise CircuitError(f"{folder} does not say how the circuit was pruned; prune again")
         prune = from_dict(PruneConfig, circuit.provenance["prune"], f"{folder / MANIFEST}: prune")
-        task = find_task(name, (given, *prune.tasks))
+        task = find_task(name, prune.tasks)
         subjects.append(AuditSubject(task, circuit, prune, circuit_key(folder, to_dict(config))))
     return subjects
 
@@ -186,17 +200,30 @@ def find_subjects(run: "Run", names: Sequence[str], config: AuditConfig) -> list
 def audit(
     run: "Run", subjects: Sequence[AuditSubject], config: AuditConfig, controls: bool = True
 ) -> tuple[dict[str, Report], dict[str, str]]:
-    """Audits circuits, saving `audit.json` after each and the page at the end.
+    """Audits circuits, saving `audit.json` after each and the page at the end; both keep earlier audits.
 
     Returns:
-      ({task: report}, {task: why it was refused}).
+      ({task: report}, {task: why it was refused}), of `subjects` alone.
+
+    Raises:
+      LockError: if another process audits the run's circuits.
+      UserError: if the workdir cannot be written.
     """
-    path = run.folder / REPORTS
-    earlier = earlier_reports(path, run.folder / CIRCUITS, config)
+    with locked(run.folder, LOCK):
+        return _audit(run, subjects, config, controls)
+
+
+def _audit(
+    run: "Run", subjects: Sequence[AuditSubject], config: AuditConfig, controls: bool
+) -> tuple[dict[str, Report], dict[str, str]]:
+    path, circuits = run.folder / REPORTS, run.folder / CIRCUITS
+    kept, refused = kept_reports(path, circuits), earlier_refusals(path, circuits)
+    earlier = earlier_reports(path, circuits, config)
     if controls:
         earlier = {task: report for task, report in earlier.items() if report["controls"] is not None}
     auditor, stages = RunAuditor(run, config, controls), len(STAGES) + 1
-    details = {"format": FORMAT, "version": VERSION, "settings": to_dict(config)}
+    settings = to_dict(config)
+    details = {"format": FORMAT, "version": VERSION, "settings": settings}
     reports: dict[str, Report] = {}
     refusals: dict[str, str] = {}
     with tqdm(total=stages * len(subjects), desc="audit", disable=not is_primary()) as bar:
@@ -208,17 +235,34 @@ def audit(
                 bar.set_postfix(task=name, stage=stage)
 
             try:
-                reports[name] = earlier[name] if name in earlier else auditor.examine(subject, advance)
+                found = earlier[name] if name in earlier else auditor.examine(subject, advance)
+                reports[name] = found | {"settings": settings}
             except TaskError as error:
                 refusals[name] = str(error)
-            rows = audit_table(reports, refusals)
-            write_json(path, details | {"summary": {}, "rows": rows, "tasks": earlier | reports})
+            together = kept | reports
+            rows = audit_table(_without(together, refusals), _without(refused, together) | refusals)
+            write_json(path, details | {"summary": {}, "rows": rows, "tasks": together})
             bar.update(stages * (place + 1) - bar.n)
-    note = f"Intervals are {config.confidence:.0%} bootstrap intervals over pairs."
-    page = build_audit_page(f"Audit of {run.name}", audit_table(reports, refusals), reports, note)
+    page = build_audit_page(f"Audit of {run.name}", rows, together, _note(together))
     with write_aside(audit_page(run)) as file:
         file.write(page.encode())
     return reports, refusals
+
+
+def _without(these: Mapping[str, T], others: Mapping[str, Any]) -> dict[str, T]:
+    """What is said of tasks of which `others` say nothing."""
+    return {task: each for task, each in these.items() if task not in others}
+
+
+def _note(reports: Mapping[str, Report]) -> str:
+    """What the intervals of the reports are, which may be of audits with different settings."""
+    tasks: dict[float, list[str]] = {}
+    for task, report in reports.items():
+        tasks.setdefault(report["settings"]["confidence"], []).append(task)
+    if len(tasks) < 2:
+        return f"Intervals are {min(tasks, default=0.95):.0%} bootstrap intervals over pairs."
+    each = "; ".join(f"{confidence:.0%} for {', '.join(found)}" for confidence, found in tasks.items())
+    return f"Intervals are bootstrap intervals over pairs: {each}."
 
 
 def audit_page(run: "Run") -> Path:

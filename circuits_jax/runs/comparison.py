@@ -6,6 +6,7 @@ from typing import Any
 
 from circuits_jax.circuits.circuit import MANIFEST, Circuit
 from circuits_jax.runs.opening import load_workdir
+from circuits_jax.runs.own_tasks import read_named
 from circuits_jax.runs.pages import AUDIT, INDEX, Notes, evidence_of, read_circuit
 from circuits_jax.runs.pruning import CIRCUITS
 from circuits_jax.runs.run import Run
@@ -18,16 +19,25 @@ from circuits_jax.viewer.verdicts import read_audits
 COMPARISON = "compare.html"
 
 
-def compare_circuits(names: Sequence[str], home: Path, notes: Notes | None = None) -> Path:
+def compare_circuits(
+    names: Sequence[str],
+    home: Path,
+    notes: Notes | None = None,
+    files: Sequence[str] = (),
+    changed_tasks: bool = False,
+) -> Path:
     """Writes the comparison of two circuits or more into the folder `home`.
 
     Args:
       names: Tasks whose circuits lie in `home`, if it is a workdir, or folders of any run's circuits.
       home: Where the page goes.
       notes: By the names that the circuits have on the page.
+      files: Of the user's own tasks; those in Python run only if they are among them.
+      changed_tasks: Whether they run although no circuit of the runs was cut with them as they are.
 
     Raises:
       CircuitError: for fewer than two names, or one that is no circuit of a run.
+      TaskError: if a circuit's task is not to be found, or its file may not run.
     """
     if len(names) < 2:
         raise CircuitError(f"{', '.join(names)} alone cannot be compared; name two circuits or more")
@@ -37,6 +47,7 @@ def compare_circuits(names: Sequence[str], home: Path, notes: Notes | None = Non
         workdir = _workdir_of(folder)
         if workdir not in runs:
             runs[workdir] = load_workdir(workdir)
+    read_named(list(runs.values()), files, changed_tasks)
     return _write([(runs[_workdir_of(folder)], folder) for folder in folders], home, notes)
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.runs.pruning import CIRCUITS, Outcome, cut_command
-from circuits_jax.storage.errors import CircuitError
+from circuits_jax.storage.errors import CircuitError, TaskError
 from circuits_jax.tasks import Pairs, build_pairs, find_task
 from circuits_jax.training.metrics import read_metrics
 from circuits_jax.training.multihost.processes import is_primary
@@ -122,17 +122,24 @@ def write_pages(
 
 
 def read_outcomes(run: "Run") -> list[Outcome]:
-    """The circuits saved in the workdir, named as their folders, with the held-out pairs they were judged on.
+    """The circuits saved in the workdir, named as their folders, with the held-out pairs they were judged on;
+    of those whose task is not to be found, why.
 
     Raises:
       CircuitError: if there are none, or one is not of this run's model.
+      TaskError: if the task of none of them is to be found.
     """
     if not run.circuit_folders:
         raise CircuitError(f"{run.folder} holds no circuits; cut some: {cut_command(run)}")
     outcomes = []
     for folder in run.circuit_folders:
-        circuit, pairs = read_circuit(run, folder)
-        outcomes.append(Outcome(folder.name, circuit, None, pairs))
+        try:
+            circuit, pairs = read_circuit(run, folder)
+            outcomes.append(Outcome(folder.name, circuit, None, pairs))
+        except TaskError as error:
+            outcomes.append(Outcome(folder.name, None, str(error), None))
+    if all(outcome.circuit is None for outcome in outcomes):
+        raise TaskError("; ".join(str(outcome.refusal) for outcome in outcomes[:3]))
     return outcomes
 
 
@@ -219,6 +226,6 @@ def all_outcomes(run: "Run") -> list[Outcome]:
       CircuitError: if there are no circuits, or one is not of this run's model.
     """
     outcomes = read_outcomes(run)
-    cut = {outcome.task for outcome in outcomes}
+    cut = {outcome.task for outcome in outcomes}  # their own reason, if any, is newer than a record's
     _, refused = read_records(run.folder)
     return outcomes + [Outcome(task, None, why, None) for task, why in refused.items() if task not in cut]

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -19,7 +19,9 @@ from circuits_jax.circuits.pruning.assembly import make_circuit
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.circuits.pruning.sweep import Progress, Splits, sweep, total_steps
 from circuits_jax.config import PruneConfig, to_dict
+from circuits_jax.config.identity import identity
 from circuits_jax.runs.corpora import reference_windows
+from circuits_jax.runs.own_tasks import record
 from circuits_jax.storage.errors import CircuitError, TaskError
 from circuits_jax.tasks import TASKS, Pairs, Task, build_pairs, get_task
 from circuits_jax.training.multihost.processes import is_primary
@@ -91,7 +93,8 @@ def prune_tasks(
         if circuit is None:
             missing[task.name] = splits
     if missing:
-        outcomes |= {each.task: each for each in _search(run, prune, missing, allow_unlearned)}
+        files = {task.name: record(task) for task in tasks}
+        outcomes |= {each.task: each for each in _search(run, prune, missing, files, allow_unlearned)}
     return [outcomes[task.name] for task in tasks]
 
 
@@ -169,12 +172,16 @@ def _check_names(tasks: Sequence[Task]) -> None:
 
 
 def _search(
-    run: "Run", prune: PruneConfig, tasks: Mapping[str, Splits], allow_unlearned: bool
+    run: "Run",
+    prune: PruneConfig,
+    tasks: Mapping[str, Splits],
+    files: Mapping[str, Mapping[str, Any]],
+    allow_unlearned: bool,
 ) -> Iterator[Outcome]:
-    """Prunes for tasks that have no circuit yet."""
+    """Prunes for tasks that have no circuit yet; circuits record what `files` says of their task's file."""
     subject, folder = subject_of(run, prune), run.folder / CIRCUITS
     pruner = Pruner(subject, prune)
-    settings = json.dumps([run.model.hash, _settings(to_dict(prune))])
+    settings = json.dumps([run.model.hash, _identity(to_dict(prune))])
     store = folder / ".rungs" / hashlib.sha256(settings.encode()).hexdigest()[:16]
     steps = len(tasks) * total_steps(prune)
     with tqdm(total=steps, desc="prune", unit="step", mininterval=1, disable=not is_primary()) as bar:
@@ -185,12 +192,14 @@ def _search(
                 continue
             progress(0, "edges and importance")
             circuit = make_circuit(found, subject, prune, *tasks[name])
+            provenance = {**circuit.provenance, **files[name]}
+            circuit = dataclasses.replace(circuit, provenance=provenance)
             circuit.save(folder / name)
             progress.saved(name, len(circuit.nodes), len(circuit.edges))
             yield Outcome(name, circuit, None, tasks[name][1])
 
 
-def _finished(folder: Path, prune: PruneConfig, identity: str, splits: Splits) -> Circuit | None:
+def _finished(folder: Path, prune: PruneConfig, model_hash: str, splits: Splits) -> Circuit | None:
     """The circuit of an earlier call with the same model, settings and pairs, if there is a whole one."""
     if not (folder / MANIFEST).exists():
         return None
@@ -200,17 +209,17 @@ def _finished(folder: Path, prune: PruneConfig, identity: str, splits: Splits) -
         print(f"{error}; making it anew")
         return None
     pairs = [split.digest for split in splits]
-    same = circuit.model_hash == identity and _settings(circuit.provenance.get("prune", {})) == _settings(
+    same = circuit.model_hash == model_hash and _identity(circuit.provenance.get("prune", {})) == _identity(
         to_dict(prune)
     )
     # Circuits of before pairs were recorded say nothing of them.
     return circuit if same and circuit.provenance.get("pairs", pairs) == pairs else None
 
 
-def _settings(prune: Mapping[str, object]) -> dict[str, object]:
+def _identity(prune: Mapping[str, object]) -> dict[str, object]:
     """What decides which circuit is found; an option that is off is as good as absent, as it once was."""
     return {
         key: value
-        for key, value in prune.items()
+        for key, value in identity(PruneConfig, prune).items()
         if key not in _OF_NO_CONSEQUENCE and (value or key not in _OPTIONS)
     }

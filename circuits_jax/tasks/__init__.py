@@ -1,7 +1,7 @@
 """Binary next-token tasks: pairs of prompts, their loss and accuracy."""
 
 from circuits_jax.tasks.builtin.table import TASKS
-from circuits_jax.tasks.files import find_task, get_task, load_task
+from circuits_jax.tasks.files import find_task, get_task, is_file, load_recorded, load_task
 from circuits_jax.tasks.task import Pairs, Task, build_pairs
 from circuits_jax.tasks.template import TaskError, Template, skeleton
 
@@ -14,6 +14,8 @@ __all__ = [
     "build_pairs",
     "find_task",
     "get_task",
+    "is_file",
+    "load_recorded",
     "load_task",
     "skeleton",
 ]

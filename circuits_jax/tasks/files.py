@@ -1,12 +1,16 @@
-"""Tasks of the user's own: a Python file that defines one, or a JSONL file of pairs."""
+"""Tasks of the user's own: a Python file that defines one, or a JSONL file of pairs.
+
+A Python file is a program.  It runs where the user names it, and never because a circuit's folder, which may
+be another person's, says where it lies.
+"""
 
 import dataclasses
 import hashlib
-import importlib.util
 import json
 import pathlib
 import sys
-from collections.abc import Iterable
+import types
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from circuits_jax.data.programs.words import SPLITS
@@ -16,6 +20,8 @@ from circuits_jax.tasks.task import Task
 from circuits_jax.tasks.template import TaskError, Template
 
 _KEYS = ("a", "b", "answer_a", "answer_b")
+_ENDINGS = (".py", ".jsonl")
+_named: list[Task] = []  # tasks of files that were named in this process, the last one last
 
 
 def get_task(name: str) -> Task:
@@ -26,7 +32,7 @@ def get_task(name: str) -> Task:
     """
     if name in TASKS:
         return TASKS[name]
-    if name.endswith((".py", ".jsonl")):
+    if is_file(name):
         return load_task(name)
     raise TaskError(
         f"unknown task {name!r}; choose one of {', '.join(TASKS)}, "
@@ -34,23 +40,41 @@ def get_task(name: str) -> Task:
     )
 
 
-def find_task(name: str, given: Iterable[str]) -> Task:
-    """The task that a circuit called `name` is for: a built-in one, or that of a file among `given`.
+def is_file(name: str) -> bool:
+    """Whether a name on the command line is that of a file of a task, rather than a task's own."""
+    return name.endswith(_ENDINGS)
+
+
+def find_task(name: str, recorded: Iterable[str]) -> Task:
+    """The task that a circuit called `name` is for: built in, of a file that was named to `load_task` since
+    the program began, or of pairs in a JSONL file among `recorded`.
 
     Args:
       name: The task's name, without folder or ending.
-      given: Names and files as on the command line, such as `prune.tasks`.
+      recorded: Names and files that the circuit was cut with, `prune.tasks`.  Python files of them do not
+        run.
 
     Raises:
-      TaskError: if it is neither, or its file cannot be read.
+      TaskError: if it is none of these, or its file cannot be read.
     """
     if name in TASKS:
         return TASKS[name]
-    files = [each for each in given if each.endswith((".py", ".jsonl"))]
+    files = [each for each in recorded if is_file(each)]
+    named = sorted((task for task in _named if task.name == name), key=lambda task: task.file in files)
+    if named and named[-1].file in files:
+        return named[-1]
     for file in files:
-        if _is_file(pathlib.Path(file)) and (task := load_task(file)).name == name:
+        if file.endswith(".jsonl") and _is_file(pathlib.Path(file)) and (task := _read(file)).name == name:
             return task
+    if named:
+        return named[-1]
+    programs = [file for file in files if file.endswith(".py")]
     looked = f" (looked for it in {', '.join(files)})" if files else ""
+    if programs:
+        raise TaskError(
+            f"task {name!r} is not built in, and its file is not there or not named{looked}; Python files "
+            f"run only if you name them: look, then --tasks={programs[-1]}, or load_task({programs[-1]!r})"
+        )
     raise TaskError(
         f"task {name!r} is not built in, and its file is not there{looked}; "
         "prune a task that was read from a file (--tasks=FILE, load_task(FILE)), and keep the file"
@@ -68,14 +92,45 @@ def load_task(path: str | pathlib.Path) -> Task:
     Raises:
       TaskError: for a file that cannot be read or holds no task, naming the line.
     """
+    task = _read(path)
+    _named.append(task)
+    return task
+
+
+def load_recorded(path: str | pathlib.Path, digests: Collection[str]) -> Task:
+    """`load_task` for a file that circuits were cut with: a Python file runs only if it is still the same.
+
+    Args:
+      path: As the user named it.
+      digests: SHA-256 of the files that the circuits were cut with, in hex.
+
+    Raises:
+      TaskError: as `load_task` does; or for a Python file that is none of them.
+    """
+    task = _read(path, digests)
+    _named.append(task)
+    return task
+
+
+def _read(path: str | pathlib.Path, digests: Collection[str] | None = None) -> Task:
     path = pathlib.Path(path)
     if not _is_file(path):
         raise TaskError(f"task file {path} does not exist; give a .py or .jsonl file")
-    if path.suffix == ".py":
-        return dataclasses.replace(_from_python(path), file=str(path))
+    if path.suffix not in _ENDINGS:
+        raise TaskError(f"task file {path} ends in {path.suffix!r}; it must be .py or .jsonl")
+    content = _content(path)
+    digest = hashlib.sha256(content).hexdigest()
     if path.suffix == ".jsonl":
-        return dataclasses.replace(_from_jsonl(path), file=str(path))
-    raise TaskError(f"task file {path} ends in {path.suffix!r}; it must be .py or .jsonl")
+        task = _from_jsonl(path, content)
+    elif digests is None or digest in digests:
+        task = _from_python(path, content)
+    else:
+        known = ", ".join(sorted(each[:12] for each in digests)) or "none"
+        raise TaskError(
+            f"{path} does not run: no circuit here was cut with it (SHA-256 {digest[:12]}; theirs: {known}); "
+            "look at it, and give --changed_tasks if it is to run all the same"
+        )
+    return dataclasses.replace(task, file=str(path), digest=digest)
 
 
 def _is_file(path: pathlib.Path) -> bool:
@@ -95,16 +150,16 @@ def _content(path: pathlib.Path) -> bytes:
     return content
 
 
-def _from_python(path: pathlib.Path) -> Task:
-    """The one Task that the module at `path` defines."""
-    _content(path)
-    spec = importlib.util.spec_from_file_location(f"user_task_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise TaskError(f"task file {path} cannot be imported as Python")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
+def _from_python(path: pathlib.Path, content: bytes) -> Task:
+    """The one Task that the program `content` of the file `path` defines.
+
+    What runs is what was read, and no compiled file that may lie beside it.
+    """
+    module = types.ModuleType(f"user_task_{path.stem}")
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module  # dataclasses look their module up there
     try:
-        spec.loader.exec_module(module)
+        exec(compile(content, str(path), "exec", dont_inherit=True), vars(module))
     except TaskError:
         raise
     except (Exception, SystemExit) as error:  # the user's own code may raise whatever it likes
@@ -115,12 +170,12 @@ def _from_python(path: pathlib.Path) -> Task:
     return next(iter(tasks.values()))
 
 
-def _from_jsonl(path: pathlib.Path) -> Task:
+def _from_jsonl(path: pathlib.Path, content: bytes) -> Task:
     """A task without slots: every line a template of its own."""
     templates: dict[str, list[Template]] = {split: [] for split in SPLITS}
     try:
         # Not splitlines: JSON strings may hold U+2028 and others of its line ends as they are.
-        lines = _content(path).decode("utf-8-sig").split("\n")
+        lines = content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise TaskError(f"task file {path} is not UTF-8: {error}") from error
     for number, line in enumerate(lines, 1):

@@ -43,6 +43,7 @@ class Task:
       python: Whether prompts are Python of the usual length: prompt + continuation must parse, and a prompt
         has MIN_TOKENS to MAX_TOKENS.  Otherwise only the context limits it.
       file: Where `load_task` read it, by which its circuits find it again; "" for others.
+      digest: SHA-256 of that file, in hex; "" for others.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Task:
     words: Mapping[str, Mapping[str, tuple[str, ...]]] = dataclasses.field(default_factory=lambda: WORDS)
     python: bool = True
     file: str = dataclasses.field(default="", compare=False)
+    digest: str = dataclasses.field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not self.name or self.name.startswith(".") or set(self.name) & set("/\\,\n\0"):

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from circuits_jax.circuits.audit.records import circuit_key, read_reports
+from circuits_jax.circuits.audit.records import is_of, read_reports
 
 UNKNOWN = "not audited"
 
@@ -29,7 +29,7 @@ def _of_folders(found: Mapping[str, Any], folders: Iterable[Path]) -> dict[str, 
     audits = {}
     for folder in folders:
         report = found["tasks"].get(folder.name)
-        if report and report["key"] == circuit_key(folder, found["settings"]):
+        if report and is_of(report, folder, report.get("settings", found["settings"])):
             audits[folder.name] = {name: report[name] for name in ("verdict", "controls")}
     return audits
 

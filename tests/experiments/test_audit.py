@@ -15,9 +15,10 @@ from circuits_jax.data.programs.generator import corpus_words, generate_programs
 from circuits_jax.data.programs.words import WORDS
 from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.model.sites import node_sites
-from circuits_jax.runs.auditing import RunAuditor, find_subjects
+from circuits_jax.runs.auditing import RunAuditor, audit, find_subjects
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.storage.errors import ConfigError, TaskError
+from circuits_jax.viewer.verdicts import read_audits
 from tests.experiments.command import TINY, finish, start
 
 TASK = "digits"
@@ -146,6 +147,37 @@ def test_too_few_pairs_are_said_in_the_table(first, place):
     assert (
         row["task"] == TASK and "40 different heldout pairs" in row["refused"] and "\n" not in row["refused"]
     )
+
+
+def test_earlier_audits_stay_in_the_file_and_on_the_page(place, circuit, tmp_path, monkeypatch):
+    """Of other tasks, with other settings, and without controls; not those of circuits that were cut anew."""
+    run, reports = elsewhere(place, tmp_path), {}
+    for task in ("with_as", "var_if", "if_ternary"):
+        prune = to_dict(dataclasses.replace(PRUNE, tasks=(task,)))
+        dataclasses.replace(circuit, task=task, provenance={"prune": prune}).save(
+            tmp_path / "circuits" / task
+        )
+
+    def examine(auditor, subject, advance):
+        if subject.task.name == "if_ternary":
+            raise TaskError("too few")
+        made = json.loads((place / "run" / "audit.json").read_text())["tasks"][TASK]
+        return made | {"key": subject.key, "controls": made["controls"] if auditor._controls else None}
+
+    monkeypatch.setattr(RunAuditor, "examine", examine)
+    for task, pairs, controls in (("with_as", 16, True), ("if_ternary", 17, True), ("var_if", 17, False)):
+        config = AuditConfig(pairs=pairs)
+        reports, refusals = audit(run, find_subjects(run, [task], config), config, controls)
+        assert [*reports, *refusals] == [task]
+    written, page = json.loads((tmp_path / "audit.json").read_text()), (tmp_path / "audit.html").read_text()
+    assert [row["task"] for row in written["rows"]] == ["with_as", "var_if", "if_ternary"]
+    assert [written["tasks"][task]["settings"]["pairs"] for task in ("with_as", "var_if")] == [16, 17]
+    assert all(page.count(task) for task in ("with_as", "var_if", "if_ternary"))
+    folders = [tmp_path / "circuits" / task for task in ("with_as", "var_if")]
+    assert set(read_audits(tmp_path / "audit.json", folders)) == {"with_as", "var_if"}
+    dataclasses.replace(circuit, task="with_as", metrics={"nodes": 1}).save(folders[0])
+    audit(run, find_subjects(run, ["var_if"], config), config, False)
+    assert list(json.loads((tmp_path / "audit.json").read_text())["tasks"]) == ["var_if"]
 
 
 def test_an_unknown_task_and_one_without_circuit_are_refused(first, place):

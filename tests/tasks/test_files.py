@@ -1,10 +1,13 @@
 """Tasks of the user's own, from one small file."""
 
+import hashlib
 import json
+import pathlib
+import py_compile
 
 import pytest
 
-from circuits_jax.tasks import TASKS, TaskError, build_pairs, find_task, get_task, load_task
+from circuits_jax.tasks import TASKS, TaskError, build_pairs, find_task, get_task, load_recorded, load_task
 from tests.tasks.word_tokenizer import WordTokenizer
 
 PYTHON = """
@@ -170,6 +173,43 @@ def test_a_python_file_may_define_dataclasses(tmp_path):
     assert load_task(tmp_path / "mine.py").name == "mine"
 
 
+@pytest.fixture
+def hostile(tmp_path):
+    """A Python file that leaves a trace where it runs, and that trace."""
+    path, trace = tmp_path / "hostile.py", tmp_path / "it ran"
+    path.write_text(PYTHON.replace('"mine"', '"hostile"') + f"open({str(trace)!r}, 'w')\n")
+    return path, trace
+
+
+def test_a_python_file_runs_only_where_it_is_named(hostile):
+    path, trace = hostile
+    for recorded in ((str(path),), ("var_if", str(path)), (str(path.with_suffix(".jsonl")), str(path))):
+        with pytest.raises(TaskError, match=rf"--tasks={path}"):
+            find_task("hostile", recorded)
+    for digests in ((), {"0" * 64}, {hashlib.sha256(b"").hexdigest()}):
+        with pytest.raises(TaskError, match=r"hostile\.py does not run: .*--changed_tasks"):
+            load_recorded(path, digests)
+    assert not trace.exists()
+    task = load_recorded(path, {"0" * 64, hashlib.sha256(path.read_bytes()).hexdigest()})
+    assert trace.exists() and task.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert find_task("hostile", ()) is task
+
+
+def test_what_runs_is_the_file_and_not_a_compiled_one_beside_it(hostile, tmp_path):
+    """Which may have been made of another text, with the same size and time."""
+    path, trace = hostile
+    compiled = py_compile.compile(str(path), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    assert pathlib.Path(compiled).exists()
+    path.write_text(PYTHON.replace('"mine"', '"tame"'))
+    assert load_task(path).name == "tame" and not trace.exists()
+
+
+def test_pairs_are_read_wherever_a_circuit_says_they_are(tmp_path):
+    rows = [_row(1, split="train"), _row(2, split="heldout")]
+    (tmp_path / "prices.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert find_task("prices", (str(tmp_path / "prices.jsonl"),)).name == "prices"
+
+
 def test_jsonl_with_a_byte_order_mark_and_line_ends_within_strings(tmp_path):
     rows = [_row(1, split="train") | {"a": "x\u2028\x85y"}, _row(2, split="heldout")]
     text = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
@@ -178,10 +218,13 @@ def test_jsonl_with_a_byte_order_mark_and_line_ends_within_strings(tmp_path):
     assert template.prompts[0] == "x\u2028\x85y"
 
 
-def test_a_circuits_task_is_found_again_by_its_name(tmp_path):
+def test_a_circuits_task_is_found_again_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("circuits_jax.tasks.files._named", [])
     (tmp_path / "file.py").write_text(PYTHON)
     names = ("var_if", str(tmp_path / "gone.jsonl"), str(tmp_path / "file.py"))
-    assert find_task("mine", names) == load_task(tmp_path / "file.py")
+    with pytest.raises(TaskError, match="Python files run only if you name them"):
+        find_task("mine", names)
+    assert load_task(tmp_path / "file.py") == find_task("mine", ())
     assert find_task("var_if", ()) is TASKS["var_if"]
     with pytest.raises(TaskError, match="'gone' is not built in, and its file is not there .*gone.jsonl"):
         find_task("gone", names)

@@ -10,6 +10,7 @@ from typing import Any
 
 from circuits_jax.circuits.circuit import MANIFEST
 from circuits_jax.config import AuditConfig, to_dict
+from circuits_jax.config.identity import identity
 
 FORMAT, VERSION = "circuits_jax.audit", 1
 
@@ -70,6 +71,15 @@ class AuditReport:
 
 def circuit_key(folder: Path, settings: Mapping[str, Any]) -> str:
     """Hash of the circuit in `folder`, whose manifest names its arrays' hash, and of the audit's settings."""
+    return _key(folder, identity(AuditConfig, settings))
+
+
+def is_of(report: Mapping[str, Any], folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a report, made with `settings` by any release, is of the circuit in `folder` as it is now."""
+    return report.get("key") in (circuit_key(folder, settings), _key(folder, settings))
+
+
+def _key(folder: Path, settings: Mapping[str, Any]) -> str:
     text = json.dumps(settings, sort_keys=True).encode()
     return hashlib.sha256((folder / MANIFEST).read_bytes() + text).hexdigest()
 
@@ -84,22 +94,44 @@ def read_reports(path: Path) -> dict[str, Any]:
     return found if known else {}
 
 
-def earlier_reports(path: Path, circuits: Path, config: AuditConfig) -> dict[str, dict[str, Any]]:
-    """What an earlier audit found, by task, for circuits that are still the same, with the same settings.
+def kept_reports(path: Path, circuits: Path) -> dict[str, dict[str, Any]]:
+    """What earlier audits found, by task, for circuits that are still the same, each with its "settings".
 
     Args:
       path: `audit.json`, there or not.
       circuits: The folder of the run's circuits.
-      config: The settings now.
     """
-    tasks = read_reports(path).get("tasks")
-    reports = tasks if isinstance(tasks, dict) else {}  # an edited file may hold anything
+    found = read_reports(path)
+    tasks, settings = found.get("tasks"), found.get("settings")
+    kept = {}
+    for task, report in tasks.items() if isinstance(tasks, dict) else ():  # an edited file may hold anything
+        own = report.get("settings", settings) if isinstance(report, dict) else None
+        if (
+            isinstance(own, dict)
+            and (circuits / task / MANIFEST).exists()
+            and is_of(report, circuits / task, own)
+        ):
+            kept[task] = report | {"settings": own}
+    return kept
+
+
+def earlier_reports(path: Path, circuits: Path, config: AuditConfig) -> dict[str, dict[str, Any]]:
+    """Those of `kept_reports` that were made with the settings of now, `config`."""
+    wanted = identity(AuditConfig, to_dict(config))
+    kept = kept_reports(path, circuits)
+    return {task: each for task, each in kept.items() if identity(AuditConfig, each["settings"]) == wanted}
+
+
+def earlier_refusals(path: Path, circuits: Path) -> dict[str, str]:
+    """Why earlier audits refused circuits that are still there, by task."""
+    rows = read_reports(path).get("rows")
     return {
-        task: report
-        for task, report in reports.items()
-        if (circuits / task / MANIFEST).exists()
-        and isinstance(report, dict)
-        and report.get("key") == circuit_key(circuits / task, to_dict(config))
+        row["task"]: str(row["refused"])
+        for row in (rows if isinstance(rows, list) else ())
+        if isinstance(row, dict)
+        and isinstance(row.get("task"), str)
+        and "refused" in row
+        and (circuits / row["task"] / MANIFEST).exists()
     }
 
 

@@ -4,11 +4,12 @@ A `.pt` file is an uncompressed zip archive: `<root>/data.pkl` is a pickle that 
 and tensors, `<root>/data/<key>` are the tensors' storages, raw bytes.  `unpickle` interprets the
 pickle and refuses by name whatever is no container and no tensor.  This one path is used whether
 PyTorch is installed or not; only files of before 1.6, which are no archives, are left to PyTorch itself
-(`weights_only`), where it is installed.
+(`weights_only`), where it is installed and safe.
 """
 
 import importlib.util
 import mmap
+import re
 import struct
 import zipfile
 import zlib
@@ -37,6 +38,7 @@ STORAGES = {
     "BoolStorage": np.dtype(np.bool_),
 }
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # a pickled magic number: PyTorch before 1.6
+_SAFE_TORCH = (2, 6)  # the first release whose `weights_only` cannot be made to run code (CVE-2025-32434)
 _ZIP = b"PK\x03\x04"
 _LOCAL_HEADER = 30  # bytes before a member's name and extra field
 # What zipfile raises for archives that are damaged or use what it does not support.
@@ -91,6 +93,12 @@ def _read_legacy(path: Path) -> Any:
         )
     import torch  # not needed by anything else
 
+    version = re.match(r"(\d+)\.(\d+)", torch.__version__)
+    if version is None or tuple(map(int, version.groups())) < _SAFE_TORCH:
+        raise CheckpointError(
+            f"{path} is in PyTorch's format before 1.6, and PyTorch {torch.__version__} may run its content; "
+            f"install PyTorch {'.'.join(map(str, _SAFE_TORCH))} or later, or save it anew with torch.save"
+        )
     try:
         return _as_numpy(torch.load(path, map_location="cpu", weights_only=True), torch)
     except Exception as error:  # of many kinds, for what is damaged and what is refused

@@ -1,9 +1,12 @@
 """`.pt` files: read without running anything, written as PyTorch writes them."""
 
+import importlib.machinery
 import io
 import os
 import pickle
 import pickletools
+import sys
+import types
 import zipfile
 from collections import OrderedDict
 
@@ -252,3 +255,25 @@ def test_failed_writes_leave_the_old_file(tmp_path):
     with pytest.raises(CheckpointError, match="c is complex64"):
         write_torch_file(path, {"c": np.zeros(1, np.complex64)})
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "version,safe", [("1.13.1", False), ("2.5.1+cu121", False), ("2.6.0", True), ("2.10.0", True)]
+)
+def test_files_of_before_archives_are_left_to_a_pytorch_that_runs_nothing(
+    tmp_path, monkeypatch, version, safe
+):
+    asked = []
+    fake = types.ModuleType("torch")
+    fake.__version__, fake.Tensor = version, np.ndarray
+    fake.load = lambda path, **options: asked.append(options) or {}
+    fake.__spec__ = importlib.machinery.ModuleSpec("torch", None)
+    monkeypatch.setitem(sys.modules, "torch", fake)
+    path = tmp_path / "old.pt"
+    path.write_bytes(b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.rest")
+    if safe:
+        assert read_torch_file(path) == {} and asked == [{"map_location": "cpu", "weights_only": True}]
+    else:
+        with pytest.raises(CheckpointError, match=r"install PyTorch 2\.6 or later"):
+            read_torch_file(path)
+        assert not asked

@@ -1,0 +1,48 @@
+"""Which settings a hash or a comparison covers, so that an option added later changes nothing that was there.
+
+Version 1: the fields of before, as they are, and of later ones those that are not at their defaults.  What a
+later version covers otherwise has to begin with its number, so that no two versions agree by chance.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from circuits_jax.config.conversion import to_dict
+
+# The fields that every hash of version 1 has covered.  Never added to: that would change all hashes.
+_VERSION_1 = {
+    "ModelConfig": (
+        "n_layer d_model n_ctx vocab_size d_head n_head d_mlp norm activation residual_activation position "
+        "d_pos bias norm_bias tied_unembed attention_sink bigram logits_bias activation_fraction "
+        "activation_locations dtype"
+    ),
+    "PruneConfig": (
+        "tasks steps batch_pairs train_pairs heldout_pairs k_coef learning_rate weight_decay b2 init_mean "
+        "init_std temperature target slack ablation mean_batches seed batching cuts trials seeds edge_steps "
+        "importance_pairs importance_nodes"
+    ),
+    "AuditConfig": (
+        "pairs draws natural natural_context resamples confidence seeds sufficient necessary flips_inside "
+        "flips_outside control_share margin seed"
+    ),
+}
+
+
+def identity(section: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What says which settings these are: two tables mean the same settings if their identities are equal.
+
+    Args:
+      section: Of `circuits_jax.config`: ModelConfig, PruneConfig or AuditConfig.
+      values: A table of it, as `to_dict` gives it or a file of any release has it.
+
+    Returns:
+      The fields of version 1, then others that are not at their defaults, by name.
+    """
+    first = next(_VERSION_1[kind.__name__] for kind in section.__mro__ if kind.__name__ in _VERSION_1).split()
+    defaults = to_dict(section())
+    later = {
+        name: value
+        for name, value in sorted(values.items())
+        if name not in first and not (name in defaults and value == defaults[name])
+    }
+    return {name: values.get(name, defaults.get(name)) for name in first} | later

@@ -1,0 +1,47 @@
+"""Tasks of the user's own whose circuits lie in a run: which files they were cut with, and which may run."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from circuits_jax.circuits.circuit import MANIFEST
+from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.files import read_json
+from circuits_jax.tasks import Task, is_file, load_recorded, load_task
+
+if TYPE_CHECKING:
+    from circuits_jax.runs.run import Run
+
+RECORD = "task_file"  # in a circuit's provenance
+
+
+def record(task: Task) -> dict[str, Any]:
+    """What a circuit records of the file that its task was read from."""
+    return {RECORD: {"name": task.file, "sha256": task.digest}} if task.digest else {}
+
+
+def read_named(runs: Sequence["Run"], names: Sequence[str], changed: bool) -> dict[str, Task]:
+    """The tasks of the files among `names`, as the user gave them, by file.
+
+    Args:
+      runs: Whose circuits say with which files they were cut.
+      names: Tasks and files.
+      changed: Whether Python files run that no circuit of the runs was cut with.
+
+    Raises:
+      TaskError: for a Python file that is none of those; or one that cannot be read.
+    """
+    digests = {digest for run in runs for digest in _recorded(run)}
+    return {
+        name: load_task(name) if changed else load_recorded(name, digests) for name in names if is_file(name)
+    }
+
+
+def _recorded(run: "Run") -> set[str]:
+    """Digests of the files that the run's circuits were cut with; a damaged circuit says nothing."""
+    found = set()
+    for folder in run.circuit_folders:
+        try:
+            found.add(read_json(folder / MANIFEST)["provenance"][RECORD]["sha256"])
+        except (CheckpointError, KeyError, TypeError):
+            continue
+    return {digest for digest in found if isinstance(digest, str)}
