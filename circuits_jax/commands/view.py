@@ -17,6 +17,7 @@ from circuits_jax.runs.comparison import compare_circuits
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.runs.own_tasks import read_named
 from circuits_jax.runs.pages import all_outcomes, run_summary, write_pages
+from circuits_jax.tasks import remember
 from circuits_jax.viewer.circuit_page.annotations import read_annotations
 
 
@@ -38,7 +39,8 @@ def main() -> None:
         print(compare_circuits(given.compare, workdir, notes, given.tasks, given.changed_tasks))
         return
     run = load_workdir(workdir)
-    read_named([run], given.tasks, given.changed_tasks)
+    for task in read_named([run], given.tasks, given.changed_tasks).values():
+        remember(task)
     print(write_pages(run, all_outcomes(run), run_summary(run), notes))
 
 

@@ -192,7 +192,7 @@ def find_subjects(
         if "prune" not in circuit.provenance:
             raise CircuitError(f"{folder} does not say how the circuit was pruned; prune again")
         prune = from_dict(PruneConfig, circuit.provenance["prune"], f"{folder / MANIFEST}: prune")
-        task = find_task(name, prune.tasks)
+        task = find_task(name, prune.tasks, own.values())
         subjects.append(AuditSubject(task, circuit, prune, circuit_key(folder, to_dict(config))))
     return subjects
 

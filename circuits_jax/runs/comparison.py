@@ -11,6 +11,7 @@ from circuits_jax.runs.pages import AUDIT, INDEX, Notes, evidence_of, read_circu
 from circuits_jax.runs.pruning import CIRCUITS
 from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CircuitError
+from circuits_jax.tasks import remember
 from circuits_jax.viewer.assembly import PageSettings, build_report, write_report
 from circuits_jax.viewer.circuit_page.evidence import Evidence
 from circuits_jax.viewer.circuit_page.vocabulary import embed_vocabulary
@@ -47,7 +48,8 @@ def compare_circuits(
         workdir = _workdir_of(folder)
         if workdir not in runs:
             runs[workdir] = load_workdir(workdir)
-    read_named(list(runs.values()), files, changed_tasks)
+    for task in read_named(list(runs.values()), files, changed_tasks).values():
+        remember(task)
     return _write([(runs[_workdir_of(folder)], folder) for folder in folders], home, notes)
 
 

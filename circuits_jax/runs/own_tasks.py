@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from circuits_jax.circuits.circuit import MANIFEST
 from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.storage.files import read_json
-from circuits_jax.tasks import Task, is_file, load_recorded, load_task
+from circuits_jax.tasks import Task, is_file, load_recorded
 
 if TYPE_CHECKING:
     from circuits_jax.runs.run import Run
@@ -31,9 +31,7 @@ def read_named(runs: Sequence["Run"], names: Sequence[str], changed: bool) -> di
       TaskError: for a Python file that is none of those; or one that cannot be read.
     """
     digests = {digest for run in runs for digest in _recorded(run)}
-    return {
-        name: load_task(name) if changed else load_recorded(name, digests) for name in names if is_file(name)
-    }
+    return {name: load_recorded(name, None if changed else digests) for name in names if is_file(name)}
 
 
 def _recorded(run: "Run") -> set[str]:

@@ -45,14 +45,15 @@ def is_file(name: str) -> bool:
     return name.endswith(_ENDINGS)
 
 
-def find_task(name: str, recorded: Iterable[str]) -> Task:
-    """The task that a circuit called `name` is for: built in, of a file that was named to `load_task` since
-    the program began, or of pairs in a JSONL file among `recorded`.
+def find_task(name: str, recorded: Iterable[str], named: Iterable[Task] = ()) -> Task:
+    """The task that a circuit called `name` is for: built in, of a file that the user named, or of pairs in a
+    JSONL file among `recorded`.
 
     Args:
       name: The task's name, without folder or ending.
       recorded: Names and files that the circuit was cut with, `prune.tasks`.  Python files of them do not
         run.
+      named: Tasks of files that the user named, besides those of `load_task` and `remember` in this process.
 
     Raises:
       TaskError: if it is none of these, or its file cannot be read.
@@ -60,14 +61,15 @@ def find_task(name: str, recorded: Iterable[str]) -> Task:
     if name in TASKS:
         return TASKS[name]
     files = [each for each in recorded if is_file(each)]
-    named = sorted((task for task in _named if task.name == name), key=lambda task: task.file in files)
-    if named and named[-1].file in files:
-        return named[-1]
+    known = [task for task in (*_named, *named) if task.name == name]
+    known.sort(key=lambda task: task.file in files)
+    if known and known[-1].file in files:
+        return known[-1]
     for file in files:
         if file.endswith(".jsonl") and _is_file(pathlib.Path(file)) and (task := _read(file)).name == name:
             return task
-    if named:
-        return named[-1]
+    if known:
+        return known[-1]
     programs = [file for file in files if file.endswith(".py")]
     looked = f" (looked for it in {', '.join(files)})" if files else ""
     if programs:
@@ -93,23 +95,26 @@ def load_task(path: str | pathlib.Path) -> Task:
       TaskError: for a file that cannot be read or holds no task, naming the line.
     """
     task = _read(path)
-    _named.append(task)
+    remember(task)
     return task
 
 
-def load_recorded(path: str | pathlib.Path, digests: Collection[str]) -> Task:
+def remember(task: Task) -> None:
+    """Lets `find_task` know a task whose file the user named."""
+    _named.append(task)
+
+
+def load_recorded(path: str | pathlib.Path, digests: Collection[str] | None) -> Task:
     """`load_task` for a file that circuits were cut with: a Python file runs only if it is still the same.
 
     Args:
       path: As the user named it.
-      digests: SHA-256 of the files that the circuits were cut with, in hex.
+      digests: SHA-256 of the files that the circuits were cut with, in hex; None: it runs whatever it is.
 
     Raises:
       TaskError: as `load_task` does; or for a Python file that is none of them.
     """
-    task = _read(path, digests)
-    _named.append(task)
-    return task
+    return _read(path, digests)
 
 
 def _read(path: str | pathlib.Path, digests: Collection[str] | None = None) -> Task:

@@ -192,7 +192,9 @@ def test_a_python_file_runs_only_where_it_is_named(hostile):
     assert not trace.exists()
     task = load_recorded(path, {"0" * 64, hashlib.sha256(path.read_bytes()).hexdigest()})
     assert trace.exists() and task.digest == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert find_task("hostile", ()) is task
+    assert find_task("hostile", (), [task]) is task
+    with pytest.raises(TaskError, match="'hostile' is not built in"):
+        find_task("hostile", ())
 
 
 def test_what_runs_is_the_file_and_not_a_compiled_one_beside_it(hostile, tmp_path):
