@@ -4,8 +4,10 @@
     python -m circuits_jax import_model --workdir=runs/yolo1 --viz=viz_data.pt --viz_task=single_double_quote
 
 `--source` is a folder, a file, hf:owner/name[@revision], or a URL; `--tokenizer` a folder with encoder.json
-and vocab.bpe, if they do not lie beside the weights.  `--viz` takes in a published circuit of that model, for
-view, audit, intervene and export; what it removes is held at means over the workdir's corpus.
+and vocab.bpe, if they do not lie beside the weights.  `--viz` takes in a published circuit of that model (a
+file, hf:owner/name[@revision]/path/to/file or a URL) for view, audit, intervene and export.  What it removes
+is held at the means published with it (mean_baseline_pretrain.pt in its folder or one above it, or the file
+that `--means` names), else at means over the workdir's corpus.
 """
 
 from pathlib import Path
@@ -23,7 +25,8 @@ def define_flags() -> None:
     flags.DEFINE_string("source", None, "The checkpoint.")
     flags.DEFINE_string("tokenizer", None, "Folder of the tokenizer's files.")
     flags.DEFINE_bool("strict", True, "Refuse unknown settings and surplus tensors.")
-    flags.DEFINE_string("viz", None, "A published circuit, viz_data.pt.")
+    flags.DEFINE_string("viz", None, "A published circuit, viz_data.pt: a file, or where to fetch it.")
+    flags.DEFINE_string("means", None, "File of what the circuit's removed nodes are held at.")
     flags.DEFINE_string("viz_task", None, "The task that it was cut for, which the file does not say.")
 
 
@@ -40,5 +43,6 @@ def main() -> None:
         import_model(given.source, workdir, given.tokenizer, given.strict)
         print(f"{workdir} is ready: python -m circuits_jax prune --workdir={workdir}")
     if given.viz:
-        folder = import_circuit(Path(given.viz), given.viz_task, workdir, given.strict)
+        means = None if given.means is None else Path(given.means)
+        folder = import_circuit(given.viz, given.viz_task, workdir, given.strict, means)
         print(f"{folder} is ready: python -m circuits_jax view {workdir}")

@@ -1,18 +1,23 @@
 """Where a checkpoint comes from: a local path, the Hugging Face hub, or any URL that fsspec reads."""
 
 import contextlib
-import importlib
-import tempfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 
+from circuits_jax.released.download import (
+    download_folder,
+    fetch,
+    fetching_errors,
+    open_url,
+    reason,
+    target_name,
+)
 from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.storage.files import read_json
 from circuits_jax.storage.paths import exists
 
 _HUB = "hf:"
-_LONGEST_REASON = 300
+_LEVELS = 4  # folders in which what belongs to a file is looked for: its own, and those above it
 _BESIDE = ("beeg_config.json", "config.json", "encoder.json", "vocab.bpe", "tokenizer.model")
 
 
@@ -32,10 +37,40 @@ def fetched(path: str | Path, weights: Sequence[str]) -> Iterator[Path]:
     if name.startswith(_HUB):
         yield _from_hub(name.removeprefix(_HUB), weights)
     elif "://" in name:
-        with tempfile.TemporaryDirectory() as folder:
-            yield _from_url(name, weights, Path(folder))
+        with download_folder(name) as folder:
+            yield _from_url(name, weights, folder)
     elif not exists(Path(path)):
         raise CheckpointError(f"{path} does not exist; give a folder, a file, hf:owner/name or a URL")
+    else:
+        yield Path(path)
+
+
+@contextlib.contextmanager
+def fetched_file(path: str | Path, beside: str) -> Iterator[Path]:
+    """Yields the local file that `path` names.
+
+    Args:
+      path: A local path, `hf:owner/name[@revision]/path/to/file`, or the URL of a file.
+      beside: Name of a file that is fetched too where it lies in the same folder, or one of three above it.
+
+    Raises:
+      CheckpointError: if there is nothing there, or it cannot be fetched.
+    """
+    name = str(path)
+    if name.startswith(_HUB):
+        yield _file_from_hub(name.removeprefix(_HUB), beside)
+    elif "://" in name:
+        with download_folder(name) as folder:
+            files, source = open_url(name)
+            local = folder / target_name(source)
+            if not fetch(files, source, local, name):
+                raise CheckpointError(f"{name} is not there; give the address of a file")
+            for above in _folders_above(source):
+                if fetch(files, f"{above}/{beside}", folder / beside, name):
+                    break
+            yield local
+    elif not exists(Path(path)):
+        raise CheckpointError(f"{path} does not exist; give a file, hf:owner/name/path/to/file or a URL")
     else:
         yield Path(path)
 
@@ -57,6 +92,12 @@ def shard_names(index: Path) -> list[str]:
 
 def _from_hub(name: str, weights: Sequence[str]) -> Path:
     """The folder in huggingface_hub's cache that holds `owner/name[@revision]`."""
+    repository, _, revision = name.partition("@")
+    return _snapshot(name, repository, revision, [*weights, "*.safetensors", *_BESIDE])
+
+
+def _snapshot(name: str, repository: str, revision: str, patterns: Sequence[str]) -> Path:
+    """The folder in huggingface_hub's cache with the files of a repository that match the patterns."""
     try:
         import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -64,62 +105,49 @@ def _from_hub(name: str, weights: Sequence[str]) -> Path:
         raise CheckpointError(
             f"{_HUB}{name} needs huggingface_hub; pip install huggingface_hub, or give a local folder"
         ) from error
-    repository, _, revision = name.partition("@")
     try:
         folder = huggingface_hub.snapshot_download(
-            repository, revision=revision or None, allow_patterns=[*weights, "*.safetensors", *_BESIDE]
+            repository, revision=revision or None, allow_patterns=list(patterns)
         )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise CheckpointError(f"{_HUB}{name} cannot be fetched: {_reason(error)}") from error
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, *fetching_errors()) as error:
+        again = "; what came is kept, give the same command again" if "timed out" in reason(error) else ""
+        raise CheckpointError(f"{_HUB}{name} cannot be fetched: {reason(error)}{again}") from error
     return Path(folder)
 
 
 def _from_url(url: str, weights: Sequence[str], folder: Path) -> Path:
     """Copies a remote checkpoint into `folder`; returns its weights file there."""
-    try:
-        import fsspec
-    except ImportError as error:
-        raise CheckpointError(f"{url} needs fsspec; pip install 'fsspec[http,gcs]'") from error
-    try:
-        files, root = fsspec.core.url_to_fs(url)
-        names: Sequence[str] = weights
-        if root.endswith((".pt", ".safetensors")):
-            root, _, name = root.rpartition("/")
-            names = (name,)
-        found = next((name for name in names if _copy(files, root, name, folder)), None)
-        if found is None:
-            raise CheckpointError(f"{url} holds no weights; expected one of {', '.join(names)}")
-        shards = shard_names(folder / found) if found.endswith(".index.json") else []
-        missing = [shard for shard in shards if not _copy(files, root, shard, folder)]
-        if missing:
-            raise CheckpointError(f"{url} lacks the shard {missing[0]}")
-        for name in _BESIDE:
-            _copy(files, root, name, folder)
-    except CheckpointError:
-        raise
-    except _fetching_errors() as error:
-        raise CheckpointError(f"{url} cannot be fetched: {_reason(error)}") from error
+    files, root = open_url(url)
+    names: Sequence[str] = weights
+    if root.endswith((".pt", ".safetensors")):
+        root, _, name = root.rpartition("/")
+        names = (name,)
+    found = next((name for name in names if fetch(files, f"{root}/{name}", folder / name, url)), None)
+    if found is None:
+        raise CheckpointError(f"{url} holds no weights; expected one of {', '.join(names)}")
+    shards = shard_names(folder / found) if found.endswith(".index.json") else []
+    missing = [shard for shard in shards if not fetch(files, f"{root}/{shard}", folder / shard, url)]
+    if missing:
+        raise CheckpointError(f"{url} lacks the shard {missing[0]}")
+    for name in _BESIDE:
+        fetch(files, f"{root}/{name}", folder / name, url)
     return folder / found
 
 
-def _fetching_errors() -> tuple[type[Exception], ...]:
-    """What fetching may raise, with what the installed libraries behind fsspec raise that is no OSError."""
-    errors: list[type[Exception]] = [ImportError, OSError, ValueError]
-    for library, name in (("aiohttp", "ClientError"), ("gcsfs.retry", "HttpError")):
-        with contextlib.suppress(ImportError):
-            errors.append(getattr(importlib.import_module(library), name))
-    return tuple(errors)
+def _folders_above(source: str) -> Iterator[str]:
+    """The folders in which a remote file lies, the innermost first, as far as its host or bucket."""
+    parts = source.split("/")
+    outermost = 3 if "://" in source else 1
+    for length in range(len(parts) - 1, max(outermost, len(parts) - _LEVELS) - 1, -1):
+        yield "/".join(parts[:length])
 
 
-def _reason(error: Exception) -> str:
-    """What an error says, which may be several lines or nothing, in one."""
-    return " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
-
-
-def _copy(files: Any, root: str, name: str, folder: Path) -> bool:
-    """Copies one file if it is there."""
-    try:  # not `exists`, which takes a network that fails for a file that is not there
-        files.get_file(f"{root}/{name}", str(folder / name))
-    except FileNotFoundError:
-        return False
-    return True
+def _file_from_hub(name: str, beside: str) -> Path:
+    """The file `owner/name[@revision]/path` in huggingface_hub's cache, with what is to be beside it."""
+    parts = name.split("/", 2)
+    if len(parts) < 3 or not parts[2]:
+        raise CheckpointError(f"{_HUB}{name} names no file; write {_HUB}owner/name[@revision]/path/to/file")
+    repository, _, revision = "/".join(parts[:2]).partition("@")
+    above = list(PurePosixPath(parts[2]).parents)[:_LEVELS]
+    wanted = [parts[2], *(str(folder / beside) for folder in above)]
+    return _snapshot(name, repository, revision, wanted) / parts[2]

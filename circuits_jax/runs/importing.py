@@ -8,6 +8,8 @@ import numpy as np
 from circuits_jax import released
 from circuits_jax.circuits.circuit import Circuit, Entry
 from circuits_jax.circuits.graph import unembedding_entries
+from circuits_jax.released.remote import fetched_file
+from circuits_jax.released.viz.means import PUBLISHED
 from circuits_jax.runs.by_hand import corpus_means
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.runs.pruning import CIRCUITS, task_splits
@@ -26,12 +28,12 @@ def import_model(source: str, workdir: Path, tokenizer: str | None = None, stric
 
 
 def import_circuit(
-    path: Path, task: str, workdir: Path, strict: bool = True, means: Path | None = None
+    source: str | Path, task: str, workdir: Path, strict: bool = True, means: Path | None = None
 ) -> Path:
-    """Writes the published circuit `path` among the circuits of `workdir`; returns its folder.
+    """Writes a published circuit among the circuits of `workdir`; returns its folder.
 
     Args:
-      path: The circuit's `viz_data.pt`.
+      source: The circuit's `viz_data.pt`: a file, hf:owner/name[@revision]/path/to/file, or a URL.
       task: What it was cut for.
       workdir: Of the model.
       strict: As `load` has it.
@@ -47,7 +49,8 @@ def import_circuit(
     if folder.exists():
         raise CircuitError(f"{folder} is there already; delete it, or name another --workdir")
     run = load_workdir(workdir)
-    circuit = released.import_viz(path, task, run.model, means, strict).circuit
+    with fetched_file(source, PUBLISHED) as path:
+        circuit = released.import_viz(path, task, run.model, means, strict).circuit
     if circuit.ablation != "mean":
         found = corpus_means(run)
         means_there = {site: np.asarray(found[site]) for site in circuit.means}
