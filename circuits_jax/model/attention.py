@@ -3,6 +3,10 @@
 import jax
 import jax.numpy as jnp
 
+from circuits_jax.config import ModelConfig
+
+MOST_BYTES = 2**30  # of the attention weights of one layer, where rows are taken in parts
+
 
 def attention_weights(
     q: jax.Array, k: jax.Array, sink: jax.Array | None = None, start: jax.Array | int = 0
@@ -30,6 +34,12 @@ def attention_weights(
     sink_weight = jnp.exp(sink - top)
     total = weights.sum(-1, keepdims=True) + sink_weight
     return weights / total, (sink_weight / total)[..., 0]
+
+
+def rows_at_once(config: ModelConfig, rows: int, length: int) -> int:
+    """The most of `rows` sequences, a divisor, whose attention weights of a layer take at most MOST_BYTES."""
+    fitting = MOST_BYTES // (4 * config.heads * length**2)
+    return max(part for part in range(1, rows + 1) if rows % part == 0 and (part <= fitting or part == 1))
 
 
 def split_heads(x: jax.Array, heads: int) -> jax.Array:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from circuits_jax.circuits.ablation.means import in_parts
 from circuits_jax.model import sites
 from circuits_jax.model.model import Model
 from circuits_jax.model.parameters import TOKEN_EMBEDDING, get
@@ -98,7 +99,8 @@ def silent_units(run: Run, windows: int) -> dict[str, str]:
         _, records = network.apply(params, tokens, record=wanted)
         return {site: (x != 0).any((0, 1)) for site, x in records.items()}
 
-    fired = jax.device_get(fires(run.model.device_params, jnp.asarray(tokens)))
+    found = [fires(run.model.device_params, part) for part in in_parts(run.model.config, [tokens])]
+    fired = jax.device_get(jax.tree.map(lambda *parts: jnp.any(jnp.stack(parts), axis=0), *found))
     counts = [f"{site} {int((~fired[site]).sum())} of {fired[site].size}" for site in wanted]
     return {f"never nonzero on {tokens.size:,} tokens": ", ".join(counts)}
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from circuits_jax.circuits.ablation.means import Means, mean_over_batches
+from circuits_jax.circuits.ablation.means import Means, in_parts, mean_over_batches
 from circuits_jax.config import ModelConfig
 from circuits_jax.model import sites
 from circuits_jax.model.abs_topk import abs_top_k
@@ -88,4 +88,5 @@ def entry_means(model: Model, batches: Iterable[np.ndarray]) -> dict[str, jax.Ar
         network.apply(params, tokens, tap=tap)
         return seen
 
-    return mean_over_batches(means_of(model.device_params, jnp.asarray(batch)) for batch in batches)
+    parts = in_parts(model.config, batches)
+    return mean_over_batches(means_of(model.device_params, jnp.asarray(part)) for part in parts)

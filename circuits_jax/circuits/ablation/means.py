@@ -1,7 +1,7 @@
 """What removed nodes are held at: mean activations over the corpus, or zero (docs/method.md, "Ablation")."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 from circuits_jax.config import ABLATIONS, ModelConfig
 from circuits_jax.config.checks import check_choice
 from circuits_jax.model import sites
+from circuits_jax.model.attention import rows_at_once
 from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Params
 
@@ -60,7 +61,15 @@ def mean_activations(
         _, records = network.apply(params, tokens, record=wanted)
         return {site: x.astype(jnp.float32).mean(axis=(0, 1)) for site, x in records.items()}
 
-    return mean_over_batches(means_of(model.device_params, jnp.asarray(batch)) for batch in batches)
+    parts = in_parts(model.config, batches)
+    return mean_over_batches(means_of(model.device_params, jnp.asarray(part)) for part in parts)
+
+
+def in_parts(config: ModelConfig, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """`batches`, each int [B, T], in equal parts of as many rows as fit into memory at once."""
+    for batch in batches:
+        rows, length = np.shape(batch)
+        yield from np.split(np.asarray(batch), rows // rows_at_once(config, rows, length))
 
 
 def mean_over_batches(means: Iterable[dict[str, jax.Array]]) -> dict[str, jax.Array]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.config import ModelConfig
+from circuits_jax.model.attention import rows_at_once
 from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.storage.errors import CircuitError
@@ -48,6 +49,7 @@ def prompt_rows(pairs: Pairs, config: ModelConfig, eot: int) -> np.ndarray:
 def record_nodes(nodes: Sequence[Node], model: Model, rows: np.ndarray, batch: int) -> np.ndarray:
     """Activations of `nodes` in the full model on `rows` int32 [R, n_ctx]: float32 [R, n_ctx, nodes]."""
     record = _recorder(nodes, model.network)
+    batch = rows_at_once(model.config, batch, rows.shape[-1])
     padded = np.pad(rows, ((0, -len(rows) % batch), (0, 0)))
     starts = range(0, len(padded), batch)
     parts = [np.asarray(record(model.device_params, padded[start : start + batch])) for start in starts]
