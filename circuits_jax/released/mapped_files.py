@@ -50,8 +50,11 @@ def map_file(path: Path) -> mmap.mmap:
             file.seek(0)
             refuse_pointer(file.read(64), path)
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except CheckpointError:
+        raise
+    except (OSError, ValueError) as error:  # the latter for a name with a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path} cannot be read: {reason}") from error
 
 
 def forget_pages(array: np.ndarray) -> None:

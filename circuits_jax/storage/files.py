@@ -45,8 +45,9 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # the latter for a name with a null byte
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path} cannot be read: {reason}") from error
     if not content:
         raise CheckpointError(f"{path} is empty (0 bytes); download or export it again")
     refuse_pointer(content, path)

@@ -10,6 +10,7 @@ from circuits_jax.config import Config, from_dict, to_dict
 from circuits_jax.storage.errors import ConfigError, UserError
 from circuits_jax.storage.files import write_json
 from circuits_jax.storage.locks import locked
+from circuits_jax.storage.paths import exists
 from circuits_jax.training.multihost.processes import is_primary
 
 # The parts of a configuration that decide what the trained parameters are.
@@ -72,13 +73,15 @@ def load_config(workdir: Path) -> Config:
       ConfigError: if there is none, or it cannot be read.
     """
     path = workdir / "config.json"
-    if not path.exists():
+    if not exists(path):
         raise ConfigError(
             f"{workdir} holds no run (no config.json); train one: python -m circuits_jax pretrain"
         )
     try:
         return from_dict(Config, json.loads(path.read_bytes()), str(path))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid JSON ({error}); delete it to start the run anew") from error
 
 

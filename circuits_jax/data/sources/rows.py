@@ -66,6 +66,8 @@ def read_parquet(path: str, column: str) -> Iterator[Any]:
 @contextlib.contextmanager
 def _readable(path: str, what: str, *kinds: type[Exception]) -> Iterator[None]:
     """Turns what reading `path`, which is to be a `what`, raises, `kinds` among it, into one line."""
+    if "\0" in path:
+        raise ConfigError(f"{path!r} can be no file's name")
     try:
         with open(path, "rb") as file:
             refuse_pointer(file.read(64), path, ConfigError)
