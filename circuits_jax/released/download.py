@@ -164,10 +164,7 @@ def _state(files: Any, source: str) -> dict[str, Any] | None:
     except FileNotFoundError as error:
         # Of a web server fsspec says so whatever went wrong.
         cause = error.__cause__
-        missing = (
-            cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) == 404
-        )
-        if missing:
+        if cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) == 404:
             return None
         raise cause from None
     if info.get("type") == "directory":
