@@ -48,7 +48,7 @@ def as_workdir(
     """
     workdir = Path(workdir)
     if (workdir / "config.json").exists() or (workdir / "checkpoints").exists():
-        raise CheckpointError(f"{workdir} holds a run already; choose another folder, or delete that one")
+        raise CheckpointError(f"{workdir} holds a run already; choose another folder")
     found = load_any(source, strict)
     words = _tokenizer(found, source, tokenizer)
     ours = found.raw_config.get("format") == FORMAT

@@ -47,7 +47,7 @@ def import_circuit(
     task = get_task(task).name
     folder = workdir / CIRCUITS / task
     if folder.exists():
-        raise CircuitError(f"{folder} is there already; delete it, or name another --workdir")
+        raise CircuitError(f"{folder} is there already; move it away, or name another --workdir")
     run = load_workdir(workdir)
     with fetched_file(source, PUBLISHED) as path:
         circuit = released.import_viz(path, task, run.model, means, strict).circuit

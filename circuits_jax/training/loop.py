@@ -73,7 +73,8 @@ class Trainer:
 
         Raises:
           TrainingError: if the loss is not finite; the step is named and earlier checkpoints stay.
-          CheckpointError: if the newest checkpoint cannot be read, or one cannot be written.
+          CheckpointError: if no checkpoint can be read, the newest is of another model, or one cannot be
+            written.
           Stopped: when the run was asked to stop (`storage.stopping`); its state is saved.
         """
         with stopping.watched(), contextlib.ExitStack() as holding, contextlib.closing(self._checkpoints):
@@ -100,7 +101,7 @@ class Trainer:
     def _start(self) -> TrainState:
         if self._checkpoints.latest is None:
             return first_state(self.program, self.layout)
-        return self._checkpoints.restore(like=self.layout.shapes)
+        return self._checkpoints.restore(self.layout.shapes, lambda: first_state(self.program, self.layout))
 
     def _compile(self, state: TrainState) -> None:
         """Compiles all before the first exchange between processes, which late ones would miss."""

@@ -8,9 +8,8 @@ from circuits_jax.config import Config
 from circuits_jax.data.local_copy import local_folder
 from circuits_jax.data.tokenizers.bpe import load_tokenizer
 from circuits_jax.model.model import Model
-from circuits_jax.sparsity.optimizer import make_optimizer
+from circuits_jax.model.transformer import init_params
 from circuits_jax.training.checkpoints import Checkpoints
-from circuits_jax.training.state import make_init
 from circuits_jax.training.workdir import load_config
 
 
@@ -27,9 +26,9 @@ def read_run(workdir: Path) -> tuple[Config, Model]:
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     like = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device),
-        jax.eval_shape(make_init(config, make_optimizer(config))),
+        jax.eval_shape(lambda: init_params(config.model, jax.random.key(0))),
     )
-    state = checkpoints.restore(like)
+    params = checkpoints.restore_params(like)  # without the optimizer's two moments: a third of the memory
     checkpoints.close()
     tokenizer = load_tokenizer(local_folder(workdir) / "tokenizer.model")
-    return config, Model(config.model, jax.device_get(state.params), tokenizer, str(workdir))
+    return config, Model(config.model, jax.device_get(params), tokenizer, str(workdir))

@@ -36,7 +36,7 @@ def check(workdir: Path, config: Config) -> None:
         if differences:
             raise ConfigError(
                 f"{workdir} holds a run of another configuration ({'; '.join(differences[:3])}); "
-                "choose another --workdir, or delete that one"
+                "choose another --workdir, or give the settings of that run"
             )
 
 
@@ -82,7 +82,9 @@ def load_config(workdir: Path) -> Config:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid JSON ({error}); delete it to start the run anew") from error
+        raise ConfigError(
+            f"{path} is not valid JSON ({error}); move it away, and the run's own command writes it anew"
+        ) from error
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:

@@ -4,8 +4,10 @@ import shutil
 import subprocess
 import sys
 
+import flax.struct
 import jax
 import numpy as np
+import optax
 import pytest
 from jax.sharding import SingleDeviceSharding
 
@@ -144,18 +146,14 @@ def data_files(step_folder):
     return sorted(path for path in step_folder.rglob("*") if path.is_file() and path.stat().st_size)
 
 
-def refused(workdir, states, restart):
-    with pytest.raises(CheckpointError) as caught:
-        restore(workdir, states[4])
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in (str(folder(workdir, 8)), "delete that folder", restart):
-        assert word in message
-    return message
+def damage(workdir, step):
+    """What a full disk leaves of a checkpoint's values."""
+    for path in (folder(workdir, step) / "state" / "ocdbt.process_0" / "d").iterdir():
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
 @pytest.mark.parametrize("share", [0, 0.5])
-def test_files_cut_short_are_an_error_or_do_not_matter(saved, states, tmp_path, share):
+def test_files_cut_short_are_passed_over_or_do_not_matter(saved, states, tmp_path, share, capsys):
     """No file may be cut without either being noticed or leaving every value right."""
     noticed = set()
     for number, path in enumerate(data_files(folder(saved, 8))):
@@ -163,29 +161,83 @@ def test_files_cut_short_are_an_error_or_do_not_matter(saved, states, tmp_path, 
         shutil.copytree(saved, workdir)
         target = workdir / path.relative_to(saved)
         target.write_bytes(target.read_bytes()[: int(share * target.stat().st_size)])
-        try:
-            state = restore(workdir, states[4])
-        except CheckpointError as error:
+        state, said = restore(workdir, states[4]), capsys.readouterr().out
+        if said:
             noticed.add(path.name)
-            assert str(folder(workdir, 8)) in str(error) and "delete that folder" in str(error)
-            assert "\n" not in str(error)
+            assert f"checkpoint {folder(workdir, 8)} is damaged" in said and said.count("\n") == 1
+            assert "checkpoint 4 is taken" in said and "delete" not in said
+            assert_equal(state, states[4])
         else:
             assert_equal(state, states[8])
+        assert folder(workdir, 8).is_dir()  # a reader changes nothing
     assert noticed
 
 
-def test_a_checkpoint_without_its_values_is_refused_and_the_older_one_serves(copy, states):
+def test_a_run_puts_a_damaged_checkpoint_aside_and_saves_that_step_again(copy, states, capsys):
     shutil.rmtree(folder(copy, 8) / "state")
-    refused(copy, states, "goes on from step 4")
-    shutil.rmtree(folder(copy, 8))
-    state = restore(copy, states[12])
-    assert_equal(state, states[4])
+    checkpoints = Checkpoints(copy, keep=2)
+    assert_equal(checkpoints.restore(states[12]), states[4])
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and "damaged" in said and str(copy / "damaged" / "8") in said
+    assert (copy / "damaged" / "8").is_dir() and checkpoints.latest == 4
+    checkpoints.save(8, states[12])
+    checkpoints.close()
+    assert_equal(restore(copy, states[4]), states[12])
+    assert names(copy) == ["4", "8"]
 
 
-def test_the_only_checkpoint_damaged_means_a_new_start(copy, states):
-    shutil.rmtree(folder(copy, 4))
-    shutil.rmtree(folder(copy, 8) / "state")
-    refused(copy, states, "starts again")
+def test_a_run_whose_every_checkpoint_is_damaged_is_refused_and_nothing_is_lost(copy, states):
+    for step in (4, 8):
+        damage(copy, step)
+    checkpoints = Checkpoints(copy, keep=2)
+    with pytest.raises(
+        CheckpointError, match=rf"no checkpoint in {copy}.*can be read \(8: .*; 4: "
+    ) as caught:
+        checkpoints.restore(states[4])
+    checkpoints.close()
+    assert "delete" not in str(caught.value) and "\n" not in str(caught.value)
+    assert names(copy) == ["4", "8"]
+
+
+def test_parameters_are_read_without_the_rest_of_the_state(copy, states):
+    """Whose files may be damaged, then, and which costs no memory."""
+    checkpoints = Checkpoints(copy)
+    params = checkpoints.restore_params(states[4].params)
+    assert_equal(params, states[8].params)
+    with pytest.raises(CheckpointError, match="of another configuration"):
+        checkpoints.restore_params({"wte": states[4].params["wte"]})
+    checkpoints.close()
+
+
+@flax.struct.dataclass
+class Later:
+    """A state of a release to come: one part more, and a longer chain in the optimizer."""
+
+    step: jax.Array
+    params: dict
+    opt_state: tuple
+    rng: jax.Array
+    average: dict
+
+
+def test_a_checkpoint_of_before_is_gone_on_from_and_what_is_new_begins_anew(saved, states, capsys):
+    state = states[12]
+    chain = (optax.EmptyState(), optax.TraceState(state.params), *state.opt_state)
+    later = Later(state.step, state.params, chain, state.rng, state.params)
+    checkpoints = Checkpoints(saved)
+    found = checkpoints.restore(later, lambda: later)
+    old = states[8]
+    assert_equal(found.params, old.params)
+    assert_equal(found.opt_state[2:], old.opt_state)
+    assert_equal((found.step, found.rng), (old.step, old.rng))
+    assert_equal((found.opt_state[1].trace, found.average), (state.params, state.params))
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and "of an earlier release" in said
+    with pytest.raises(CheckpointError, match="opt_state.1.trace.* is not there"):
+        checkpoints.restore(later)
+    short = Later(state.step, state.params, (), state.rng, {})  # and one that dropped parts
+    assert_equal(checkpoints.restore(short), Later(old.step, old.params, (), old.rng, {}))
+    checkpoints.close()
 
 
 @pytest.mark.parametrize(
@@ -201,8 +253,9 @@ def test_the_only_checkpoint_damaged_means_a_new_start(copy, states):
     ids=str,
 )
 def test_a_checkpoint_of_another_model_is_refused(saved, values):
-    with pytest.raises(CheckpointError, match=rf"{folder(saved, 8)}.*another\s+configuration"):
+    with pytest.raises(CheckpointError, match=rf"{folder(saved, 8)}.*another\s+configuration") as caught:
         restore(saved, make_state(replace(CONFIG, "model", **values)))
+    assert "delete" not in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_the_best_ones_are_kept_beside_the_newest(states, tmp_path):

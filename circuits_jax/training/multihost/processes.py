@@ -126,6 +126,11 @@ def fetch(tree: Any) -> Any:
     return multihost_utils.process_allgather(tree, tiled=True)
 
 
+def all_agree(here: bool) -> bool:
+    """Whether something is so on every process."""
+    return here if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array(here)).all())
+
+
 def agree(settings: Mapping[str, Any]) -> None:
     """Checks that all processes have the same settings (JSON values, nested by sections).
 
