@@ -33,7 +33,7 @@ def main() -> None:
     if given.planted:
         target, folder = plant_target(given.lists), launching.workdir()
     else:
-        run = load(launching.model_name())
+        run = load(launching.model_name(), store=launching.store())
         folder = run.workdir or launching.workdir()
         target = attack_circuit(run, Path(given.circuit or folder / CIRCUITS / TASK), given.lists)
     rows, summary, picture = attack(target, elements, folder)

@@ -25,7 +25,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """The command."""
-    config, run = launching.read_config().audit, load_workdir(launching.workdir())
+    config, run = launching.read_config().audit, load_workdir(launching.workdir(), launching.store())
     subjects = find_subjects(run, flags.FLAGS.tasks, config, flags.FLAGS.changed_tasks)
     reports, refusals = audit(run, subjects, config, flags.FLAGS.controls)
     launching.report(audit_table(reports, refusals), None, {"page": str(audit_page(run))})

@@ -24,7 +24,7 @@ def define_flags() -> None:
 def main() -> None:
     """The command."""
     given = flags.FLAGS
-    run = load(launching.model_name())
+    run = load(launching.model_name(), store=launching.store())
     if given.token is not None:
         shown, token = inspect_token(run, given.token, given.channels, given.others)
     rows, summary = inspect_model(run, given.windows)

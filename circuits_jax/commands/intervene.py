@@ -35,7 +35,7 @@ def define_flags() -> None:
 def main() -> None:
     """The command."""
     given = flags.FLAGS
-    run = load(launching.model_name())
+    run = load(launching.model_name(), store=launching.store())
     edits = by_hand.read_edits({"set": given.set, "ablate": given.ablate}, run.model.config)
     circuit = None if given.circuit is None else by_hand.read_circuit_of(run.model, Path(given.circuit))
     if not edits and circuit is None:

@@ -18,9 +18,10 @@ from circuits_jax.configs.finding import config_file
 from circuits_jax.runs.cpu_devices import choose
 from circuits_jax.runs.opening import may_be_workdir
 from circuits_jax.runs.tables import save_table, show_table
+from circuits_jax.storage import notices
+from circuits_jax.storage.cores import usable_cores
 from circuits_jax.storage.errors import ConfigError, UserError
 from circuits_jax.storage.paths import as_path
-from circuits_jax.training.devices import usable_cores
 from circuits_jax.training.multihost.processes import together
 
 # glibc's M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD and M_ARENA_MAX: one heap that only grows.
@@ -36,8 +37,14 @@ _CPU_DEVICES = flags.DEFINE_string(
 
 
 def define_workdir() -> None:
-    """Defines --workdir."""
+    """Defines --workdir and --store."""
     flags.DEFINE_string("workdir", "runs/quickstart", "Folder that holds everything of one run.")
+    flags.DEFINE_string(
+        "store",
+        None,
+        "Folder that runs share their corpora in, as data.store has it; for a run that is there, where its "
+        "corpus lies by now.",
+    )
 
 
 def define_config() -> None:
@@ -102,6 +109,12 @@ def workdir() -> Path:
     return as_path(name)
 
 
+def store() -> str | None:
+    """What --store, or else --config.data.store names."""
+    given = flags.FLAGS
+    return given.store or (given.config.data.get("store") if "config" in given else None)
+
+
 def model_name() -> str:
     """What --model, or else --workdir names."""
     return flags.FLAGS.model or str(workdir())
@@ -117,6 +130,8 @@ def read_config() -> Config:
         values = flags.FLAGS.config.to_dict()
     except OSError as error:  # raised when the flag is read, with a trace in the message
         raise ConfigError("the file that --config names cannot be read; name one that exists") from error
+    if "store" in flags.FLAGS and flags.FLAGS.store and isinstance(values.get("data"), dict):
+        values["data"]["store"] = flags.FLAGS.store
     return from_dict(Config, values)
 
 
@@ -148,7 +163,10 @@ def start(main: Callable[[], None], trains: bool = False) -> None:
         try:
             _set_up_cpu(trains)
             with _processes():
-                main()
+                try:
+                    main()
+                finally:
+                    notices.tell()
         except UserError as error:
             fail(str(error))
 

@@ -29,7 +29,7 @@ def define_flags() -> None:
 def main() -> None:
     """The command."""
     prune = _with_flags(launching.read_config().prune)
-    run = load_workdir(launching.workdir())
+    run = load_workdir(launching.workdir(), launching.store())
     rows = pruning_table(prune_tasks(run, tasks_of(prune.tasks), prune))
     launching.report(rows, run.folder / "prune.json")
 

@@ -28,7 +28,9 @@ def define_flags() -> None:
 
 def main() -> None:
     """The command."""
-    given, config = flags.FLAGS, launching.read_config().steer
-    rows, page = steer(launching.workdir(), config, given.nodes, given.circuit, given.sites)
+    given, config = flags.FLAGS, launching.read_config()
+    rows, page = steer(
+        launching.workdir(), config.steer, given.nodes, given.circuit, given.sites, elsewhere=config
+    )
     launching.report(rows, None)
     print(page)

@@ -38,7 +38,7 @@ def main() -> None:
     if given.compare:
         print(compare_circuits(given.compare, workdir, notes, given.tasks, given.changed_tasks))
         return
-    run = load_workdir(workdir)
+    run = load_workdir(workdir, launching.store())
     for task in read_named([run], given.tasks, given.changed_tasks).values():
         remember(task)
     print(write_pages(run, all_outcomes(run), run_summary(run), notes))

@@ -8,7 +8,7 @@ when its dataclass is made; the error names the field, the value and the choices
 from circuits_jax.config.audit import AuditConfig
 from circuits_jax.config.bridge import ENCODERS, BridgeConfig
 from circuits_jax.config.conversion import from_dict, to_dict
-from circuits_jax.config.data import SOURCES, DataConfig
+from circuits_jax.config.data import SOURCES, STANDARD_SHARE, DataConfig
 from circuits_jax.config.mesh import REMATS, MeshConfig
 from circuits_jax.config.model import (
     ACTIVATIONS,
@@ -49,6 +49,7 @@ __all__ = [
     "REMATS",
     "RESIDUAL_ACTIVATIONS",
     "SOURCES",
+    "STANDARD_SHARE",
     "SparsityConfig",
     "SteerConfig",
     "TOPK_LOCATIONS",

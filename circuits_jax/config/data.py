@@ -10,6 +10,7 @@ from circuits_jax.config.checks import (
 from circuits_jax.storage.errors import ConfigError
 
 SOURCES = ("python", "tfds", "jsonl", "parquet")
+STANDARD_SHARE = 0.25  # of generated programs beside the standard library, unless it is set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +28,16 @@ class DataConfig:
       exclude: Folder names that are left out wherever they occur in trees of source.
       deduplicate: Whether a document equal to an earlier one is left out.
       validation_fraction: Share of documents (by content hash) held out for validation.
-      generated_share: Share of training windows taken from small generated programs.
+      generated_share: Share of training windows taken from small generated programs; None for a quarter
+        beside the interpreter's own standard library, and none beside a corpus of the user's (`source` or
+        `roots` given).
       symbols: Strings that are always one token of their own.
       tokenizer_characters: Size of the sample of the training split that the tokenizer is trained on.
       seed: Seed of the shuffle.
+      store: A folder in which runs share their corpora, each in a folder of its hash; None keeps a run's in
+        its workdir.
+      hash: Of the corpus.  A run writes down its own; given for a new run, that corpus is taken from `store`
+        and no source is read.
     """
 
     source: str = "python"
@@ -40,10 +47,12 @@ class DataConfig:
     exclude: tuple[str, ...] = ("site-packages", "dist-packages", "test", "tests", "idle_test")
     deduplicate: bool = False
     validation_fraction: float = 0.05
-    generated_share: float = 0.0
+    generated_share: float | None = 0.0
     symbols: tuple[str, ...] = ('"""', "'''", '"', "'")
     tokenizer_characters: int = 2**26
     seed: int = 0
+    store: str | None = None
+    hash: str | None = None
 
     def __post_init__(self) -> None:
         check_seed("data.seed", self.seed)
@@ -53,8 +62,18 @@ class DataConfig:
             raise ConfigError(
                 f"data.validation_fraction is {self.validation_fraction}; it must lie between 0 and 1"
             )
-        if not 0 <= self.generated_share < 0.5:
+        if self.generated_share is not None and not 0 <= self.generated_share < 0.5:
             raise ConfigError(
                 f"data.generated_share is {self.generated_share}; it must lie in [0, 0.5): "
                 "real code stays the larger part"
             )
+        if self.hash is not None and (len(self.hash) != 16 or not set(self.hash) <= set("0123456789abcdef")):
+            raise ConfigError(
+                f"data.hash is {self.hash!r}; it must be the 16 letters and digits that a corpus' folder is "
+                "called by"
+            )
+
+    @property
+    def is_standard_library(self) -> bool:
+        """Whether the corpus is the running interpreter's own library, and none of the user's."""
+        return self.source == "python" and not self.roots

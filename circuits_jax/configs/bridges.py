@@ -34,7 +34,7 @@ from circuits_jax.storage.errors import ConfigError
 
 LARGE = "8x1024"
 # The standard library with its tests, twice as much code as without.
-CORPUS = DataConfig(exclude=("site-packages", "dist-packages"), generated_share=0.25, seed=3)
+CORPUS = DataConfig(exclude=("site-packages", "dist-packages"), generated_share=None, seed=3)
 
 
 def get_config(variant: str = "") -> ConfigDict:

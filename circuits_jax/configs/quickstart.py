@@ -14,7 +14,7 @@ from circuits_jax.configs.config_dict import to_config_dict
 def get_config() -> ConfigDict:
     """The configuration, for --config=FILE."""
     config = Config(
-        data=DataConfig(generated_share=0.25),
+        data=DataConfig(generated_share=None),
         train=TrainConfig(
             steps=4000,
             batch_size=8,

@@ -46,7 +46,7 @@ def make_batches(
     mine = slice(None) if rows is None else np.asarray(rows)
 
     def gather(indices: np.ndarray) -> np.ndarray:
-        return np.asarray(windows.tokens[indices[mine]])
+        return windows.rows(indices[mine])
 
     return grain.MapDataset.range(len(windows)).shuffle(seed=seed).repeat().batch(batch_size).map(gather)
 

@@ -1,53 +1,56 @@
-"""From a DataConfig to a tokenizer and windows of tokens, reusing what an earlier call left behind."""
+"""From a DataConfig to a tokenizer and windows of tokens that the run owns."""
 
-import dataclasses
-import hashlib
-import itertools
+import importlib.metadata
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from tqdm import tqdm
+from typing import Any, overload
 
 from circuits_jax.config import DataConfig
-from circuits_jax.data import sources
-from circuits_jax.data import windows as packed
+from circuits_jax.data import earlier, sources, store
+from circuits_jax.data.packing import Texts, pack, shuffled
+from circuits_jax.data.programs.generator import build_generated, corpus_words
+from circuits_jax.data.sources import left_out
 from circuits_jax.data.sources.documents import Documents
+from circuits_jax.data.store import Corpus
 from circuits_jax.data.tokenizers import tinypython
 from circuits_jax.data.tokenizers.bpe import CHARACTERS, load_tokenizer, train_sentencepiece
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.files import write_aside
 
-# Texts of one threaded call to the tokenizer.
-GROUP = 64
 # Lies in a workdir whose tokenizer came with a model (`released.as_workdir`, `train.start_from`).
 IMPORTED = "imported.json"
+DATA = "data"  # the folder of a workdir that holds its corpus
+# What is needed to make a corpus and not afterwards; a run that is killed finds it when it is started again.
+SCRATCH = ".new"
 
 
-@dataclasses.dataclass(frozen=True)
-class Corpus:
-    """Everything training needs of the data.
+class StoredTexts(Sequence[str]):
+    """The texts of a split of a builder, in its order, which is fixed; each is read when it is asked for."""
 
-    Attributes:
-      tokenizer: Trained on the training split.
-      train: Windows of the training split, with any generated programs mixed in.
-      validation: Windows of the validation split, real code only.
-      files: Files of both splits.
-      skipped: Files left out because they could not be read or are not UTF-8.
-      bytes: Bytes of both splits.
-      tokens: Tokens of both splits, end-of-text included, generated programs not.
-    """
+    def __init__(self, builder: Any, split: str):
+        self._source = builder.as_data_source(split)
 
-    tokenizer: Tokenizer
-    train: packed.Windows
-    validation: packed.Windows
-    files: int
-    skipped: int
-    bytes: int
-    tokens: int
+    def __len__(self) -> int:
+        return len(self._source)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return self._source[index % len(self)]["text"].decode()
+
+
+# (documents, settings, folder to write to) -> generated programs.
+Generate = Callable[[Documents, DataConfig, Path], Sequence[str]]
 
 
 def prepare(
@@ -55,156 +58,198 @@ def prepare(
     vocab_size: int,
     n_ctx: int,
     workdir: Path,
-    generated_texts: Sequence[str] | None = None,
+    generate: Generate | None = None,
 ) -> Corpus:
-    """Reads the corpus, trains the tokenizer, packs the windows; a second call finds all of it ready.
+    """Reads the sources, trains the tokenizer, packs the windows; a second call finds all of it ready.
 
     Args:
-      config: What to read.
+      config: What to read, and with `store` where the corpus is kept.
       vocab_size: Pieces of a tokenizer trained now.
       n_ctx: Tokens of a window, less one.
-      workdir: Gets `tokenizer.model` and `data/`.
-      generated_texts: Programs that make up `config.generated_share` of the training windows.
+      workdir: Gets the tokenizer's files and, unless `config.store` names another folder, the corpus in
+        `data/`.
+      generate: Makes the programs of which `config.generated_share` of the training windows are; by default
+        `generate_programs_like`.
 
     Raises:
       ConfigError: for a corpus, vocabulary or window that cannot be used, or a workdir of another corpus.
+      CorpusError: for a corpus that was made before and is damaged.
     """
     workdir = Path(workdir)
-    if config.generated_share and not generated_texts:
+    place = workdir / DATA if config.store is None else Path(config.store)
+    scratch = workdir / DATA / SCRATCH
+    folder = earlier.adopt(config, n_ctx, workdir / DATA, scratch, place) if _is_claimed(workdir) else None
+    if folder is None:
+        made_of = _made_of(config, vocab_size, n_ctx, workdir)
+        folder = store.look_up(made_of, place)
+    if folder is None:
+        maker = _Maker(config, vocab_size, n_ctx, workdir)
+        folder = maker.make(place, made_of, generate or generate_programs_like)
+    corpus = store.read(folder)
+    give_tokenizer(folder, corpus, workdir)
+    return corpus
+
+
+def generate_programs_like(documents: Documents, config: DataConfig, folder: Path) -> Sequence[str]:
+    """Programs with the words of the training split, as many as make up `config.generated_share`."""
+    real, share = documents.info.metadata["bytes"], config.generated_share or 0
+    words = corpus_words(read_texts(documents, "train"))
+    builder = build_generated(words, int(real * share / (1 - share)), config.seed, folder)
+    return StoredTexts(builder, "train")
+
+
+def give_tokenizer(folder: Path, corpus: Corpus, workdir: Path) -> None:
+    """Sees to it that a workdir has the tokenizer of its corpus.
+
+    Raises:
+      ConfigError: if it has another one.
+    """
+    path = workdir / "tokenizer.model"
+    if not path.exists() and not tinypython.lies_in(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+        store.copy_tokenizer(folder, workdir)
+        record = _read_json(folder / store.MANIFEST).get("trained_on")
+        if record is not None:
+            _write_record(workdir, corpus.tokenizer, record)
+    elif load_tokenizer(path).hash != corpus.tokenizer.hash:
         raise ConfigError(
-            f"data.generated_share is {config.generated_share}, but there are no generated programs; "
-            "set it to 0"
+            f"the tokenizer {path} is not that of the run's corpus {folder}; put back the one that lies "
+            "there, or use another workdir"
         )
-    builder = sources.build(config, workdir / "data")
-    tokenizer = _tokenizer(builder, config, vocab_size, workdir)
-    generated = (generated_texts or ()) if config.generated_share else ()
-    packing = _Packing(builder, tokenizer, config, n_ctx, workdir / "data" / "windows")
-    train, validation = packing.windows("train", generated), packing.windows("validation")
-    metadata = builder.info.metadata
-    return Corpus(
-        tokenizer=tokenizer,
-        train=train,
-        validation=validation,
-        files=metadata["files"],
-        skipped=metadata["skipped"],
-        bytes=metadata["bytes"],
-        tokens=train.counts["tokens"] + validation.counts["tokens"],
-    )
 
 
 def read_texts(builder: Documents, split: str) -> Iterator[str]:
     """The texts of a split, in the builder's order, which is fixed."""
-    source = builder.as_data_source(split)
-    return (source[index]["text"].decode() for index in range(len(source)))
+    return iter(StoredTexts(builder, split))
 
 
-def _tokenizer(builder: Documents, config: DataConfig, vocab_size: int, workdir: Path) -> Tokenizer:
-    """Loads the workdir's tokenizer, which the user may have put there, or trains it.
+class _Maker:
+    """Makes the corpus of a run."""
 
-    A tokenizer that came with an imported model may have fewer tokens than the model.
-    """
-    path, record = workdir / "tokenizer.model", workdir / "data" / "tokenizer.json"
-    made_of = {
-        "corpus": builder.info.metadata["content"],
+    def __init__(self, config: DataConfig, vocab_size: int, n_ctx: int, workdir: Path):
+        self._config, self._vocab_size, self._n_ctx, self._workdir = config, vocab_size, n_ctx, workdir
+        self._scratch = workdir / DATA / SCRATCH
+
+    def make(self, place: Path, made_of: dict[str, Any], generate: Generate) -> Path:
+        """The folder of the new corpus in `place`."""
+        config = self._config
+        documents = sources.build(config, self._scratch)
+        about = documents.info.metadata
+        left_out.tell(documents.builder_config.what, about["left_out"], about["files"], about["bytes"])
+        tokenizer = self._tokenizer(documents)
+        windows = self._scratch / "windows"
+        shutil.rmtree(windows, ignore_errors=True)
+        windows.mkdir(parents=True)
+        generated = None
+        if config.generated_share:
+            programs = generate(documents, config, self._scratch)
+            size = sum(len(program.encode()) for program in programs)
+            generated = Texts("generated", self._in_order(programs), size)
+        counts = {}
+        for split, added in (
+            ("validation", None),
+            ("train", generated),
+        ):  # the one that may be too small first
+            texts, size = StoredTexts(documents, split), about["split_bytes"][split]
+            counts[split] = {"files": len(texts), "bytes": size} | pack(
+                windows / store.windows_file(split),
+                tokenizer,
+                Texts(split, self._in_order(texts), size),
+                self._n_ctx,
+                added,
+                config.generated_share or 0,
+            )
+        facts = {key: about[key] for key in ("files", "skipped", "bytes", "content", "left_out")}
+        facts |= {"made_of": made_of, "trained_on": _read_json(_record(self._workdir)).get("made_of")}
+        folder = store.keep(windows, place, tokenizer, counts, facts)
+        shutil.rmtree(self._scratch)
+        return folder
+
+    def _in_order(self, texts: Sequence[str]) -> Iterator[str]:
+        return (texts[int(place)] for place in shuffled(len(texts), self._config.seed))
+
+    def _tokenizer(self, documents: Documents) -> Tokenizer:
+        """Loads the workdir's tokenizer, which the user may have put there, or trains it.
+
+        A tokenizer that came with an imported model may have fewer tokens than the model.
+        """
+        config, vocab_size, workdir = self._config, self._vocab_size, self._workdir
+        path = workdir / "tokenizer.model"
+        trained_on = _trained_on(documents.info.metadata["content"], config, vocab_size)
+        brought = tinypython.lies_in(workdir) or (path.exists() and (workdir / IMPORTED).exists())
+        if not path.exists() and not brought:
+            texts = read_texts(documents, "train")
+            tokenizer = train_sentencepiece(texts, vocab_size, config.symbols, config.tokenizer_characters)
+            _write_record(workdir, tokenizer, trained_on)
+            tokenizer.save(path)
+            return tokenizer
+        loaded = load_tokenizer(path)
+        if loaded.vocab_size > vocab_size or (loaded.vocab_size < vocab_size and not brought):
+            raise ConfigError(
+                f"the tokenizer {path} has {loaded.vocab_size} pieces, but model.vocab_size is {vocab_size}; "
+                "change model.vocab_size or use another workdir"
+            )
+        found = _read_json(_record(workdir))
+        earlier = {"characters": CHARACTERS} | (found.get("made_of") or {})
+        if found.get("tokenizer") == loaded.hash and earlier != trained_on:
+            raise ConfigError(
+                f"the tokenizer {path} was trained on another corpus or with other data.symbols; "
+                "use another workdir, or the corpus and symbols of this one"
+            )
+        return loaded
+
+
+def _made_of(config: DataConfig, vocab_size: int, n_ctx: int, workdir: Path) -> dict[str, Any]:
+    """What decides a corpus, as JSON values: another one may not be taken for it."""
+    return {
+        "source": sources.find(config).name,
+        "vocab_size": vocab_size,
+        "n_ctx": n_ctx,
+        "symbols": list(config.symbols),
+        "characters": config.tokenizer_characters,
+        "seed": config.seed,
+        "generated_share": config.generated_share or 0,
+        "tokenizer": _brought_hash(workdir),
+        "versions": {
+            "python": ".".join(
+                map(str, sys.version_info[:2])
+            ),  # its names are left out of generated programs
+            **{name: importlib.metadata.version(name) for name in ("circuits_jax", "sentencepiece")},
+        },
+    }
+
+
+def _is_claimed(workdir: Path) -> bool:
+    """Whether a run holds the workdir: what lies there is its own, and not of a run that never began."""
+    return (workdir / "config.json").exists()
+
+
+def _brought_hash(workdir: Path) -> str | None:
+    """The hash of a tokenizer that the workdir has and that was not trained for its corpus."""
+    path = workdir / "tokenizer.model"
+    if not path.exists() and not tinypython.lies_in(workdir):
+        return None
+    found = load_tokenizer(path).hash
+    return None if _read_json(_record(workdir)).get("tokenizer") == found else found
+
+
+def _trained_on(content: str, config: DataConfig, vocab_size: int) -> dict[str, Any]:
+    return {
+        "corpus": content,
         "vocab_size": vocab_size,
         "symbols": list(config.symbols),
         "characters": config.tokenizer_characters,
     }
-    brought = tinypython.lies_in(workdir) or (path.exists() and (workdir / IMPORTED).exists())
-    if not path.exists() and not brought:
-        tokenizer = train_sentencepiece(
-            read_texts(builder, "train"), vocab_size, config.symbols, config.tokenizer_characters
-        )
-        with write_aside(record) as file:
-            file.write(json.dumps({"tokenizer": tokenizer.hash, "made_of": made_of}).encode())
-        tokenizer.save(path)
-        return tokenizer
-    tokenizer = load_tokenizer(path)
-    if tokenizer.vocab_size > vocab_size or (tokenizer.vocab_size < vocab_size and not brought):
-        raise ConfigError(
-            f"the tokenizer {path} has {tokenizer.vocab_size} pieces, but model.vocab_size is {vocab_size}; "
-            "change model.vocab_size or use another workdir"
-        )
-    found = _read_json(record)
-    earlier = {"characters": CHARACTERS} | found.get("made_of", {})
-    if found.get("tokenizer") == tokenizer.hash and earlier != made_of:
-        raise ConfigError(
-            f"the tokenizer {path} was trained on another corpus or with other data.symbols; "
-            "use another workdir, or the corpus and symbols of this one"
-        )
-    return tokenizer
 
 
-@dataclasses.dataclass(frozen=True)
-class _Packing:
-    """How the windows of one corpus are made, and where they lie."""
-
-    builder: Documents
-    tokenizer: Tokenizer
-    config: DataConfig
-    n_ctx: int
-    folder: Path
-
-    def windows(self, split: str, generated_texts: Sequence[str] = ()) -> packed.Windows:
-        """Maps the windows of a split, encoding and packing them first if they are not there."""
-        builder, tokenizer, config, n_ctx = self.builder, self.tokenizer, self.config, self.n_ctx
-        identity = {
-            "format": 1,
-            "corpus": builder.info.metadata["content"],
-            "tokenizer": tokenizer.hash,
-            "n_ctx": n_ctx,
-            "seed": config.seed,
-            "generated": [hashlib.sha256(text.encode()).hexdigest() for text in generated_texts],
-            "share": config.generated_share if generated_texts else 0,
-        }
-        path = self.folder / packed.windows_name(split, identity)
-        if found := packed.load_windows(path):
-            return found
-        source = builder.as_data_source(split)
-        size = sum(len(example["text"]) for example in source)
-        texts = (source[index]["text"].decode() for index in _order(len(source), config.seed))
-        tokens, windows = _pack(tokenizer, texts, size, split, n_ctx)
-        counts = {
-            "files": len(source),
-            "bytes": size,
-            "tokens": tokens,
-            "generated": 0,
-            "generated_distinct": 0,
-        }
-        if generated_texts:
-            size = sum(len(text.encode()) for text in generated_texts)
-            texts = (generated_texts[index] for index in _order(len(generated_texts), config.seed))
-            _, generated = _pack(tokenizer, texts, size, "generated", n_ctx)
-            real, windows = len(windows), packed.mix(windows, generated, config.generated_share)
-            added = len(windows) - real
-            counts |= {"generated": added, "generated_distinct": min(added, len(generated))}
-        packed.save_windows(path, packed.Windows(windows, counts))
-        return packed.load_windows(path) or packed.Windows(windows, counts)
+def _record(workdir: Path) -> Path:
+    """The file that says which tokenizer was trained in a workdir, and on what."""
+    return workdir / DATA / "tokenizer.json"
 
 
-def _pack(
-    tokenizer: Tokenizer, texts: Iterable[str], size: int, split: str, n_ctx: int
-) -> tuple[int, np.ndarray]:
-    """Encodes texts, `size` bytes in all, with a progress bar, and packs them.
-
-    Returns:
-      The number of tokens, end-of-text included, and the windows, int32 [N, n_ctx + 1].
-    """
-    documents: list[np.ndarray] = []
-    texts = iter(texts)
-    with tqdm(total=size, unit="B", unit_scale=True, desc=f"tokenizing {split}") as progress:
-        while group := list(itertools.islice(texts, GROUP)):
-            documents += [np.asarray(ids, np.int32) for ids in tokenizer.encode_batch(group)]
-            progress.update(sum(len(text.encode()) for text in group))
-    tokens = sum(len(document) + 1 for document in documents if len(document))
-    windows = packed.pack(documents, tokenizer.eot, n_ctx)
-    packed.check_windows(windows, split, n_ctx, tokens)
-    return tokens, windows
-
-
-def _order(count: int, seed: int) -> list[int]:
-    """A permutation of range(count) that is the same with every version of numpy."""
-    return sorted(range(count), key=lambda index: hashlib.sha256(f"{seed}/{index}".encode()).digest())
+def _write_record(workdir: Path, tokenizer: Tokenizer, trained_on: dict[str, Any]) -> None:
+    with write_aside(_record(workdir)) as file:
+        file.write(json.dumps({"tokenizer": tokenizer.hash, "made_of": trained_on}).encode())
 
 
 def _read_json(path: Path) -> dict[str, Any]:

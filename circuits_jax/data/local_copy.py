@@ -1,10 +1,12 @@
-"""The folder of this machine that a run's data lies in: its workdir, unless that is in a bucket."""
+"""Folders of this machine that stand for those of a bucket: a run's data is mapped, and so must be local."""
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 from circuits_jax.data.corpus import IMPORTED
+from circuits_jax.data.store import MANIFEST
 from circuits_jax.data.tokenizers.tinypython import ENCODER, MERGES
 from circuits_jax.storage.files import write_aside
 from circuits_jax.storage.paths import is_remote
@@ -13,23 +15,57 @@ TOKENIZER_FILES = ("tokenizer.model", ENCODER, MERGES, IMPORTED)
 
 
 def local_folder(workdir: Path) -> Path:
-    """`workdir`, or a folder of the user's cache that stands for one in a bucket, with its tokenizer's files.
-
-    The corpus must be local because it is memory-mapped; a machine that lacks it rebuilds it.
-    """
-    if not is_remote(workdir):
-        return workdir
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "circuits_jax" / hashlib.sha256(str(workdir).encode()).hexdigest()[:16]
-    folder.mkdir(parents=True, exist_ok=True)
-    _copy_missing(workdir, folder)
+    """`workdir`, or the folder that stands for one in a bucket, with its tokenizer's files."""
+    folder = stand_in(workdir)
+    if is_remote(workdir):
+        folder.mkdir(parents=True, exist_ok=True)
+        _copy_missing(workdir, folder)
     return folder
+
+
+def stand_in(folder: Path) -> Path:
+    """`folder`, or the folder of the user's cache that stands for one in a bucket."""
+    if not is_remote(folder):
+        return folder
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "circuits_jax" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
 
 
 def keep_tokenizer(folder: Path, workdir: Path) -> None:
     """Copies the tokenizer's files from `local_folder(workdir)` to the bucket, if they are not there yet."""
     if is_remote(workdir):
         _copy_missing(folder, workdir)
+
+
+def fetch_corpus(place: Path, name: str, here: Path) -> Path | None:
+    """The corpus `name` of `place` as a local folder; None if `place` has none.
+
+    Args:
+      place: A folder of corpora, on disk or in a bucket.
+      name: The corpus' hash.
+      here: The local folder that stands for `place`; `place` itself if that is on disk.
+    """
+    folder = here / name
+    if (folder / MANIFEST).exists():
+        return folder
+    if not is_remote(place) or not (place / name / MANIFEST).exists():
+        return None
+    aside = folder.with_name(f".{name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    (place / name).download(aside)  # type: ignore[attr-defined]  # a bucket's path has it
+    os.replace(aside, folder)
+    return folder
+
+
+def publish_corpus(folder: Path, place: Path) -> None:
+    """Copies a corpus' folder to the bucket that `place` is in, if it is in one and has it not."""
+    if is_remote(place) and not (place / folder.name / MANIFEST).exists():
+        there = place / folder.name
+        for path in sorted(
+            folder.iterdir(), key=lambda path: path.name == MANIFEST
+        ):  # which says it is whole
+            (there / path.name).put(path)  # type: ignore[attr-defined]  # a bucket's path has it
 
 
 def _copy_missing(source: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from circuits_jax.model import oddities
 from circuits_jax.model.model import Model
 from circuits_jax.released.load import WEIGHTS, load
 from circuits_jax.released.remote import fetched
@@ -24,6 +25,7 @@ def load_any(source: str | Path, strict: bool = True) -> Model:
     with fetched(source, WEIGHTS) as local:
         folder = local if local.is_dir() else local.parent
         model = load_sparse(folder) if _is_sparse(folder) else load(local, strict)
+    oddities.tell(str(source), model.config, model.params)
     return dataclasses.replace(model, source=str(source))
 
 

@@ -30,7 +30,7 @@ from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import AuditConfig, PruneConfig, from_dict, to_dict
 from circuits_jax.runs.corpora import reference_windows
 from circuits_jax.runs.own_tasks import read_named
-from circuits_jax.runs.pruning import CIRCUITS, cut_command
+from circuits_jax.runs.pruning import CIRCUITS, check_unchanged, cut_command
 from circuits_jax.storage.errors import CircuitError, ConfigError, TaskError
 from circuits_jax.storage.files import write_aside, write_json
 from circuits_jax.storage.locks import locked
@@ -88,17 +88,16 @@ class RunAuditor:
         """
         prune, circuit = subject.prune, subject.circuit
         train = self._pairs(subject, "train", prune.train_pairs, prune.seed)
-        if circuit.provenance.get("pairs", [train.digest])[0] != train.digest:
-            raise TaskError(
-                f"the pairs of {subject.task.name} are not those that its circuit was cut on (the task, or "
-                "its file, has changed since); prune again"
-            )
+        check_unchanged(circuit, "train", train)
+        judged = self._pairs(subject, "heldout", prune.heldout_pairs, prune.seed)
+        check_unchanged(circuit, "heldout", judged)
         # Drawn anew: pruning may have chosen among circuits by the held-out pairs it saw.
         heldout = self._pairs(subject, "heldout", self.config.pairs, prune.seed + 1 + self.config.seed)
         report = self._auditor(prune).audit(circuit, train, heldout, self._natural(heldout), advance)
         advance("controls")
         report["controls"] = self._run_controls(subject, (train, heldout)) if self._controls else None
         report |= {"pairs": len(heldout.last), "ablation": circuit.ablation, "key": subject.key}
+        report["corpus"] = self.run.corpus.hash
         verdict = verdict_of(report, circuit.ablation, self.config)
         return report | {"verdict": dataclasses.asdict(verdict)}
 

@@ -21,11 +21,21 @@ from circuits_jax.config import Config, to_dict
 from circuits_jax.data.bigram import bigram_logits
 from circuits_jax.data.corpus import Corpus
 from circuits_jax.data.local_copy import local_folder
+from circuits_jax.data.windows import Windows
 from circuits_jax.model.model import Model
+from circuits_jax.model.oddities import refuse_silenced
 from circuits_jax.model.parameters import BIGRAM
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.model.transformer import init_params
-from circuits_jax.runs.corpora import prepare_corpus
+from circuits_jax.runs.companions import DENSE, START, open_companion, remember_companion, settle_companion
+from circuits_jax.runs.companions import SPARSE as TRAINED
+from circuits_jax.runs.corpora import (
+    corpus_to_train,
+    remember_store,
+    settle,
+    share_corpus,
+    with_corpus,
+)
 from circuits_jax.runs.opening import load_model
 from circuits_jax.runs.pages import Page
 from circuits_jax.runs.starts import bring_tokenizer, check_fits, tell
@@ -33,10 +43,11 @@ from circuits_jax.runs.tables import Row, save_table
 from circuits_jax.storage.errors import BridgeError
 from circuits_jax.storage.paths import as_path
 from circuits_jax.training.checkpoints import newest
+from circuits_jax.training.device_memory import TRAINING, memory_told
 from circuits_jax.training.layout import make_layout
 from circuits_jax.training.loop import Trainer
 from circuits_jax.training.multihost import processes
-from circuits_jax.training.workdir import check, claim, load_config, owned
+from circuits_jax.training.workdir import check, claimed, load_config, owned
 from circuits_jax.viewer.bridge_page import SPARSE as SPARSE_WORKDIR
 from circuits_jax.viewer.bridge_page import write_bridge_page
 
@@ -61,12 +72,18 @@ class BridgedModels:
 def train_bridges(config: Config, workdir: str | Path, tensorboard: bool = False) -> tuple[Joined, Corpus]:
     """Prepares the corpus and trains to the last step, resuming what is there; saves bridges and model."""
     workdir = as_path(workdir)
-    dense, sparse = read_models(config)
+    dense, sparse = read_models(config, workdir)
+    for setting, model in ((DENSE, dense), (TRAINED, sparse)):
+        config = settle_companion(config, workdir, setting, model)
+    config = settle_companion(config, workdir, START)
     config = config if sparse is None else dataclasses.replace(config, model=sparse.config)
     make_bridge(dense.config, config.model, config.bridge)  # refuses what cannot be bridged
     start = _read_start(config, dense, workdir)
     processes.agree(to_dict(config))
     make_layout(bridging(config, dense, sparse), config)  # refuses what does not fit, before anything is made
+    config = settle(config, workdir)
+    if sparse is None and not (workdir / "config.json").exists():
+        refuse_silenced(config.model)
     check(workdir, config)
     with owned(workdir):
         return _train(config, workdir, (dense, sparse, start), tensorboard)
@@ -78,17 +95,24 @@ def _train(
     """Trains with the dense model, a sparse one if it is trained already, and what one starts from if not."""
     dense, sparse, start = models
     bridge = make_bridge(dense.config, config.model, config.bridge)
-    with processes.primary_first("corpus"):
-        bring_tokenizer(_with_tokenizer(dense, sparse), local_folder(workdir), config.model.vocab_size)
-        corpus = prepare_corpus(config, workdir)
-    claim(workdir, config)
-    first = FirstParameters(config, corpus, bridge, dense, sparse, start)
-    program = bridging(config, dense, sparse, first.find)
-    params = processes.fetch(Trainer(program, config, corpus, workdir, tensorboard).run().params)
+    chosen = _with_tokenizer(dense, sparse)
+    corpus = corpus_to_train(
+        config, workdir, lambda folder: bring_tokenizer(chosen, folder, config.model.vocab_size)
+    )
+    config = with_corpus(config, corpus)
+    with claimed(workdir, config), memory_told(TRAINING):
+        remember_store(config, workdir)
+        for setting, model in ((DENSE, dense), (TRAINED, sparse), (START, start)):
+            if model is not None:
+                remember_companion(workdir, setting, model)
+        first = FirstParameters(config, corpus, bridge, dense, sparse, start)
+        program = bridging(config, dense, sparse, first.find)
+        params = processes.fetch(Trainer(program, config, corpus, workdir, tensorboard).run().params)
     if sparse is None:
         place = workdir / SPARSE_WORKDIR
         trained = Model(config.model, params[SPARSE], corpus.tokenizer, str(place))
         save_model(place, config, trained.params, local_folder(workdir))
+        share_corpus(config, workdir, place)
     joined = Joined(bridge, dense, trained if sparse is None else sparse, params[BRIDGES])
     if processes.is_primary():
         hashes = hashes_of(joined, corpus.tokenizer)
@@ -96,24 +120,35 @@ def _train(
     return joined, corpus
 
 
-def read_models(config: Config) -> tuple[Model, Model | None]:
+def read_models(config: Config, workdir: Path, elsewhere: Config | None = None) -> tuple[Model, Model | None]:
     """The dense model of a configuration, and the sparse one if that is trained already.
+
+    Args:
+      config: Names them.
+      workdir: Of the bridges, where they may have written down more places.
+      elsewhere: Names, in its `bridge`, where they lie by now.
 
     Raises:
       BridgeError: if no dense model is named, or the two have different tokenizers.
+      CheckpointError: if one cannot be found.
     """
+    now = config.bridge if elsewhere is None else elsewhere.bridge
     if config.bridge.dense is None:
         raise BridgeError("no dense model is named; give --config.bridge.dense=WORKDIR, or a checkpoint")
-    dense = load_model(config.bridge.dense)
+    dense = open_companion(workdir, DENSE, (now.dense, config.bridge.dense))
     if config.bridge.sparse is None:
         return dense, None
-    sparse = load_model(config.bridge.sparse)
+    sparse = open_companion(workdir, TRAINED, (now.sparse, config.bridge.sparse))
     _check_tokenizers(dense, sparse)
     return dense, sparse
 
 
-def read_bridges(workdir: str | Path) -> BridgedModels:
+def read_bridges(workdir: str | Path, elsewhere: Config | None = None) -> BridgedModels:
     """The bridges in `workdir` with their models.
+
+    Args:
+      workdir: Their folder.
+      elsewhere: Names, in `bridge` and `data.store`, where models and corpus lie by now, if they have moved.
 
     Raises:
       BridgeError: if there are none, or the models are no longer those that they were trained with.
@@ -124,7 +159,11 @@ def read_bridges(workdir: str | Path) -> BridgedModels:
         raise BridgeError(
             f"{workdir} holds a run without bridges; train some: python -m circuits_jax bridges"
         )
-    dense, sparse = read_models(config)
+    if elsewhere is not None and elsewhere.data.store is not None:
+        config = dataclasses.replace(
+            config, data=dataclasses.replace(config.data, store=elsewhere.data.store)
+        )
+    dense, sparse = read_models(config, workdir, elsewhere)
     place = workdir / SPARSE_WORKDIR if sparse is None else Path(sparse.source)
     sparse = load_model(str(place)) if sparse is None else sparse
     tokenizer = _with_tokenizer(sparse, dense).tokenizer
@@ -220,18 +259,18 @@ def _fitted(corpus: Corpus, config: Config) -> list[np.ndarray]:
     """Training batches, at random, that closed-form bridges and means are of."""
     count = config.bridge.ridge_batches * config.train.batch_size
     rows = np.random.RandomState(config.data.seed).permutation(len(corpus.train))[:count]
-    return _batches(corpus.train.tokens, np.resize(rows, count), config)
+    return _batches(corpus.train, np.resize(rows, count), config)
 
 
 def _held(corpus: Corpus, config: Config) -> list[np.ndarray]:
     """The validation batches of training, which are spread over the whole split."""
-    windows, size = corpus.validation.tokens, config.train.batch_size
+    windows, size = corpus.validation, config.train.batch_size
     count = max(1, min(config.train.eval_batches, len(windows) // size))
     return _batches(windows, np.linspace(0, len(windows) - 1, count * size).astype(int), config)
 
 
-def _batches(windows: np.ndarray, rows: np.ndarray, config: Config) -> list[np.ndarray]:
-    return list(np.asarray(windows)[rows].reshape(-1, config.train.batch_size, windows.shape[-1]))
+def _batches(windows: Windows, rows: np.ndarray, config: Config) -> list[np.ndarray]:
+    return list(windows.rows(rows).reshape(-1, config.train.batch_size, windows.n_ctx + 1))
 
 
 def evaluate(

@@ -1,27 +1,193 @@
-"""The corpus of a run: prepared once, and the windows of it that means and texts are taken from."""
+"""The corpus of a run: made once, found again by its hash; and the windows that means are taken over."""
 
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from circuits_jax.config import Config, PruneConfig
-from circuits_jax.data import sources
-from circuits_jax.data.corpus import Corpus, prepare, read_texts
-from circuits_jax.data.local_copy import keep_tokenizer, local_folder
-from circuits_jax.data.programs.generator import build_generated, corpus_words
-from circuits_jax.storage.errors import UserError
+from circuits_jax.config import STANDARD_SHARE, Config, PruneConfig
+from circuits_jax.data import store
+from circuits_jax.data.corpus import DATA, Corpus, give_tokenizer, prepare
+from circuits_jax.data.local_copy import (
+    fetch_corpus,
+    keep_tokenizer,
+    local_folder,
+    publish_corpus,
+    stand_in,
+)
+from circuits_jax.data.sources import content_of
+from circuits_jax.storage import places
+from circuits_jax.storage.errors import ConfigError, CorpusError, UserError
+from circuits_jax.storage.files import write_json
+from circuits_jax.storage.paths import as_path
+from circuits_jax.training.multihost import processes
+from circuits_jax.training.workdir import SOURCE, load_config
+
+STORE = "data.store"
 
 
-def prepare_corpus(config: Config, workdir: Path) -> Corpus:
-    """The corpus of a run, with generated programs mixed in at the configured share.
+def settle(config: Config, workdir: Path) -> Config:
+    """`config` with what it leaves open about its corpus: as the run in `workdir` has it, if there is one.
+
+    A run that has its corpus needs no sources.  Where the same documents lie elsewhere by now, and `config`
+    says where, it is the same run.
 
     Raises:
-      UserError: for a corpus that cannot be used, or where it cannot be written.
+      ConfigError: if the run there cannot be read, or the sources that `config` names elsewhere cannot be.
     """
-    folder = local_folder(workdir)
+    data = config.data
+    if not (workdir / "config.json").exists():
+        if data.generated_share is None:
+            share = STANDARD_SHARE if data.is_standard_library else 0.0
+            data = dataclasses.replace(data, generated_share=share)
+        return dataclasses.replace(config, data=data)
+    there = load_config(workdir).data
+    if data.generated_share is None:
+        data = dataclasses.replace(data, generated_share=there.generated_share)
+    if there.hash is not None and data.hash is None:
+        before = {name: getattr(there, name) for name in SOURCE}
+        if any(getattr(data, name) != value for name, value in before.items()):
+            folder = _find(there.hash, config, workdir)
+            if folder is None or content_of(data) != store.read(folder).content:
+                return dataclasses.replace(config, data=data)  # another corpus: `workdir.check` says so
+        data = dataclasses.replace(data, hash=there.hash, **before)
+    if data.store is None:
+        data = dataclasses.replace(data, store=there.store)
+    return dataclasses.replace(config, data=data)
+
+
+def corpus_to_train(config: Config, workdir: Path, bring: Callable[[Path], None]) -> Corpus:
+    """The corpus of a run that is about to train, the same on every process; process 0 makes it.
+
+    Args:
+      config: As `settle` gives it.
+      workdir: Of the run.
+      bring: Puts a tokenizer that the run does not train itself into the workdir's local folder.
+
+    Raises:
+      UserError: for a corpus that cannot be used, where it cannot be written, or where a process cannot see
+        what process 0 made.
+    """
+    corpus = None
+    with processes.primary_first("corpus"):
+        if processes.is_primary():
+            with _writable(workdir):
+                bring(local_folder(workdir))
+            corpus = _own(config, workdir) if config.data.hash else _make(config, workdir)
+    name = processes.from_primary(corpus.hash if corpus is not None else "")
+    if corpus is None:
+        known = dataclasses.replace(config, data=dataclasses.replace(config.data, hash=name))
+        corpus = _own(known, workdir)
+    return corpus
+
+
+def with_corpus(config: Config, corpus: Corpus) -> Config:
+    """`config` with the hash of its corpus."""
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, hash=corpus.hash))
+
+
+def open_corpus(config: Config, workdir: Path) -> Corpus:
+    """The corpus of a run that is there, found by its hash.
+
+    A run that has none, being older than that or imported, gets it now from its sources.
+
+    Raises:
+      UserError: for a corpus that is missing or damaged, or sources that are missing or have changed.
+    """
+    if config.data.hash is not None:
+        return _own(config, workdir)
     try:
-        corpus = _corpus(config, folder)
+        corpus = _make(settle(config, workdir), workdir)
+    except ConfigError as error:
+        raise CorpusError(
+            f"the run {workdir} has no corpus of its own (it is imported, or of an earlier release), and its "
+            f"sources cannot be read: {error}"
+        ) from error
+    with contextlib.suppress(OSError):  # then it is looked for again
+        _write_hash(workdir, corpus.hash)
+    return corpus
+
+
+def share_corpus(config: Config, workdir: Path, other: Path) -> None:
+    """Gives another run the corpus of the one in `workdir`: as its own, or the way to a shared one."""
+    if not processes.is_primary():
+        return
+    remember_store(config, other)
+    if config.data.store is None and (folder := _find(str(config.data.hash), config, workdir)) is not None:
+        here = stand_in(other) / DATA
+        store.link(folder, here)
+        publish_corpus(here / folder.name, other / DATA)
+
+
+def remember_store(config: Config, workdir: Path) -> None:
+    """Writes down where a shared corpus lies, for when workdir or corpus have moved."""
+    if config.data.store is not None and processes.is_primary():
+        places.remember(workdir, STORE, as_path(config.data.store))
+
+
+def reference_windows(corpus: Corpus, config: Config, prune: PruneConfig) -> np.ndarray:
+    """Training windows that mean activations are taken over, int32 [mean_batches, batch_size, n_ctx]."""
+    size = config.train.batch_size
+    order = np.random.RandomState(prune.seed).permutation(len(corpus.train))[: prune.mean_batches * size]
+    tokens = corpus.train.rows(np.resize(order, prune.mean_batches * size))[:, :-1]
+    return tokens.reshape(prune.mean_batches, size, -1)
+
+
+def _own(config: Config, workdir: Path) -> Corpus:
+    """The corpus that `config.data.hash` names."""
+    name = str(config.data.hash)
+    folder = _find(name, config, workdir)
+    if folder is None:
+        looked = ", ".join(str(place) for place in dict(_places(config, workdir)))
+        raise CorpusError(
+            f"the corpus {name} of the run {workdir} lies in none of {looked}; copy its folder {name} into "
+            f"{workdir / DATA}, or name the folder that it lies in: --store=FOLDER"
+        )
+    corpus = store.read(folder)
+    with _writable(workdir):
+        give_tokenizer(folder, corpus, local_folder(workdir))
+    return corpus
+
+
+def _find(name: str, config: Config, workdir: Path) -> Path | None:
+    for place, here in _places(config, workdir):
+        if (folder := fetch_corpus(place, name, here)) is not None:
+            return folder
+    return None
+
+
+def _places(config: Config, workdir: Path) -> Iterator[tuple[Path, Path]]:
+    """(folder that may hold the run's corpus, local folder that stands for it), the likeliest first."""
+    seen = [workdir / DATA]
+    yield seen[0], stand_in(workdir) / DATA
+    given = [] if config.data.store is None else [as_path(config.data.store)]
+    for place in (*given, *places.remembered(workdir, STORE)):
+        if place not in seen:
+            seen.append(place)
+            yield place, stand_in(place)
+
+
+def _make(config: Config, workdir: Path) -> Corpus:
+    """A corpus made of the sources, kept where the run keeps it."""
+    folder, data = local_folder(workdir), config.data
+    place = workdir / DATA if data.store is None else as_path(data.store)
+    here = folder / DATA if data.store is None else stand_in(place)
+    with _writable(folder):
+        local = dataclasses.replace(data, store=str(here))
+        corpus = prepare(local, config.model.vocab_size, config.model.n_ctx, folder)
         keep_tokenizer(folder, workdir)
+        publish_corpus(here / corpus.hash, place)
+    return corpus
+
+
+@contextlib.contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Tells in a line that what a corpus needs cannot be written."""
+    try:
+        yield
     except (OSError, RuntimeError) as error:
         # array_record tells of a full disk by a RuntimeError; any other is a defect.
         if isinstance(error, RuntimeError) and "write() failed" not in str(error):
@@ -30,22 +196,11 @@ def prepare_corpus(config: Config, workdir: Path) -> Corpus:
             f"the corpus cannot be written to {folder} ({error}); make room, or make the folder "
             "writable, and give the same command again"
         ) from error
-    return corpus
 
 
-def reference_windows(corpus: Corpus, config: Config, prune: PruneConfig) -> np.ndarray:
-    """Training windows that mean activations are taken over, int32 [mean_batches, batch_size, n_ctx]."""
-    size = config.train.batch_size
-    order = np.random.RandomState(prune.seed).permutation(len(corpus.train))[: prune.mean_batches * size]
-    tokens = corpus.train.tokens[np.resize(order, prune.mean_batches * size), :-1]
-    return np.asarray(tokens).reshape(prune.mean_batches, size, -1)
-
-
-def _corpus(config: Config, folder: Path) -> Corpus:
-    data, generated = config.data, None
-    if data.generated_share:
-        real = sources.build(data, folder / "data")
-        size = int(real.info.metadata["bytes"] * data.generated_share / (1 - data.generated_share))
-        words = corpus_words(read_texts(real, "train"))
-        generated = list(read_texts(build_generated(words, size, data.seed, folder / "data"), "train"))
-    return prepare(data, config.model.vocab_size, config.model.n_ctx, folder, generated)
+def _write_hash(workdir: Path, name: str) -> None:
+    """Adds a corpus' hash to the configuration in a workdir."""
+    path = workdir / "config.json"
+    values = json.loads(path.read_bytes())
+    values["data"]["hash"] = name
+    write_json(path, values)

@@ -14,8 +14,9 @@ from jax.extend.backend import clear_backends
 from circuits_jax.config import Config
 from circuits_jax.config.mesh import MeshConfig
 from circuits_jax.runs.device_check import step_seconds
+from circuits_jax.storage.cores import usable_cores
 from circuits_jax.storage.errors import ConfigError
-from circuits_jax.training.devices import has_checkpoints, record_devices, recorded_devices, usable_cores
+from circuits_jax.training.devices import has_checkpoints, record_devices, recorded_devices
 from circuits_jax.training.mesh.meshes import axis_sizes
 from circuits_jax.training.workdir import load_config
 

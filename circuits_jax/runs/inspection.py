@@ -91,7 +91,7 @@ def silent_units(run: Run, windows: int) -> dict[str, str]:
     """Activation-dead units: never nonzero on tokens of the validation corpus, for a run of ours."""
     if run.config is None:
         return {}
-    tokens = run.corpus.validation.tokens[:windows, :-1]
+    tokens = run.corpus.validation.rows(slice(windows))[:, :-1]
     wanted, network = sites.unit_sites(run.model.config), run.model.network
 
     @jax.jit

@@ -1,10 +1,12 @@
 """Opens a trained model, wherever it lies: a workdir of ours, a released checkpoint, the sparse format."""
 
+import dataclasses
 from pathlib import Path
 
 from circuits_jax import released
 from circuits_jax.data.local_copy import local_folder
 from circuits_jax.data.tokenizers.bpe import load_tokenizer
+from circuits_jax.model import oddities
 from circuits_jax.model.model import Model
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.runs.run import Run
@@ -14,7 +16,7 @@ from circuits_jax.training.checkpoints import newest
 from circuits_jax.training.run import read_run
 
 
-def load(source: str | Path, strict: bool = True) -> Run:
+def load(source: str | Path, strict: bool = True, store: str | Path | None = None) -> Run:
     """Opens a trained model; the one door for every kind of source.
 
     Args:
@@ -24,6 +26,7 @@ def load(source: str | Path, strict: bool = True) -> Run:
           or a URL of one;
         * a folder in the sparse format of `released.save_sparse`.
       strict: For released checkpoints: whether unknown settings and surplus tensors are errors.
+      store: For a workdir: the folder that its corpus lies in, if that was shared and has moved.
 
     Returns:
       A Run.  One that did not come from a workdir of ours has no workdir and no corpus.
@@ -34,8 +37,7 @@ def load(source: str | Path, strict: bool = True) -> Run:
     name = str(source)
     folder = as_path(source) if may_be_workdir(name) else Path(name)
     if may_be_workdir(name) and exists(folder / "checkpoints"):
-        config, model = read_run(folder)
-        return Run(model, folder, config)
+        return _open(folder, store)
     if ":" not in name and not exists(folder):
         raise CheckpointError(
             f"there is no model {name}; name a workdir (train one: python -m circuits_jax pretrain) or a "
@@ -46,17 +48,19 @@ def load(source: str | Path, strict: bool = True) -> Run:
     return Run(released.load_any(source, strict))
 
 
-def load_workdir(workdir: str | Path) -> Run:
+def load_workdir(workdir: str | Path, store: str | Path | None = None) -> Run:
     """The run in `workdir`, which must be a workdir of ours.
+
+    Args:
+      workdir: Its folder.
+      store: As `load` has it.
 
     Raises:
       UserError: if it holds no run, or one without a checkpoint.
     """
     if not str(workdir):
         raise ConfigError("the workdir is empty; name a folder, or . for this one")
-    folder = as_path(workdir)
-    config, model = read_run(folder)
-    return Run(model, folder, config)
+    return _open(as_path(workdir), store)
 
 
 def load_tokenizer_and_model(workdir: Path) -> tuple[Tokenizer, Model | None]:
@@ -84,3 +88,11 @@ def load_model(source: str | Path) -> Model:
 def may_be_workdir(name: str) -> bool:
     """Whether `name` can be that of a folder, local or in a bucket, rather than of a model elsewhere."""
     return "://" not in name or name.startswith(tuple(BUCKETS))
+
+
+def _open(folder: Path, store: str | Path | None) -> Run:
+    config, model = read_run(folder)
+    oddities.tell(model.name, model.config, model.params)
+    if store is not None:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, store=str(store)))
+    return Run(model, folder, config)

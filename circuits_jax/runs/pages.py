@@ -15,7 +15,8 @@ from urllib.parse import quote
 from tqdm import tqdm
 
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
-from circuits_jax.runs.pruning import CIRCUITS, Outcome, cut_command
+from circuits_jax.runs.pruning import CIRCUITS, Outcome, check_unchanged, cut_command
+from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CircuitError, TaskError
 from circuits_jax.tasks import Pairs, build_pairs, find_task
 from circuits_jax.training.metrics import read_metrics
@@ -127,7 +128,8 @@ def read_outcomes(run: "Run") -> list[Outcome]:
 
     Raises:
       CircuitError: if there are none, or one is not of this run's model.
-      TaskError: if the task of none of them is to be found.
+      TaskError: if none is left whose task is to be found and unchanged; otherwise those are left out, which
+        is told.
     """
     if not run.circuit_folders:
         raise CircuitError(f"{run.folder} holds no circuits; cut some: {cut_command(run)}")
@@ -138,6 +140,7 @@ def read_outcomes(run: "Run") -> list[Outcome]:
             outcomes.append(Outcome(folder.name, circuit, None, pairs))
         except TaskError as error:
             outcomes.append(Outcome(folder.name, None, str(error), None))
+            notices.at_the_end(f"left out {folder.name}: {error}")
     if all(outcome.circuit is None for outcome in outcomes):
         raise TaskError("; ".join(str(outcome.refusal) for outcome in outcomes[:3]))
     return outcomes
@@ -159,14 +162,19 @@ def heldout_pairs(run: "Run", circuit: Circuit, where: str) -> Pairs:
 
     Raises:
       CircuitError: if the circuit does not say how it was pruned.
-      TaskError: if its task is no longer to be found.
+      TaskError: if its task is no longer to be found, or has changed since.
     """
     prune = circuit.provenance.get("prune")
     if not isinstance(prune, Mapping) or not {"heldout_pairs", "seed"} <= set(prune):
         raise CircuitError(f"{where} does not say how the circuit was pruned; prune again")
     task = find_task(circuit.task, prune.get("tasks", ()))
-    count, n_ctx = prune["heldout_pairs"], run.model.config.n_ctx
-    return build_pairs(task, run.tokenizer, "heldout", count, prune["seed"], n_ctx)
+    drawn = {}
+    for split in ("train", "heldout"):
+        if (count := prune.get(f"{split}_pairs")) is not None:
+            n_ctx = run.model.config.n_ctx
+            drawn[split] = build_pairs(task, run.tokenizer, split, count, prune["seed"], n_ctx)
+            check_unchanged(circuit, split, drawn[split])
+    return drawn["heldout"]
 
 
 def read_records(workdir: Path) -> tuple[dict[str, Any], dict[str, str]]:

@@ -120,6 +120,23 @@ def task_splits(run: "Run", task: Task, prune: PruneConfig) -> Splits:
     return train, heldout
 
 
+def check_unchanged(circuit: Circuit, split: str, pairs: Pairs) -> None:
+    """Raises TaskError unless a circuit was cut or judged on these very pairs, as far as it says.
+
+    Args:
+      circuit: As saved.
+      split: "train", which it was cut on, or "heldout", which it was judged on.
+      pairs: Of its task as that is now, as many as then and by the same seed.
+    """
+    recorded = dict(zip(("train", "heldout"), circuit.provenance.get("pairs") or (), strict=False))
+    if recorded.get(split, pairs.digest) != pairs.digest:
+        what, done = {"train": ("pairs", "cut"), "heldout": ("held-out pairs", "judged")}[split]
+        raise TaskError(
+            f"the {what} of {circuit.task} are not those that its circuit was {done} on (the task, or its "
+            "file, has changed since); prune again"
+        )
+
+
 def pruning_table(outcomes: Sequence[Outcome]) -> list[dict[str, str | float]]:
     """One row a task: the full model and the circuit, on held-out pairs."""
     rows = []
@@ -192,7 +209,7 @@ def _search(
                 continue
             progress(0, "edges and importance")
             circuit = make_circuit(found, subject, prune, *tasks[name])
-            provenance = {**circuit.provenance, **files[name]}
+            provenance = {**circuit.provenance, **files[name], "corpus": run.corpus.hash}
             circuit = dataclasses.replace(circuit, provenance=provenance)
             circuit.save(folder / name)
             progress.saved(name, len(circuit.nodes), len(circuit.edges))

@@ -14,7 +14,7 @@ from circuits_jax.model.model import Model
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.runs import auditing, pages, pruning, scoring
 from circuits_jax.runs.auditing import AuditReport
-from circuits_jax.runs.corpora import prepare_corpus
+from circuits_jax.runs.corpora import open_corpus
 from circuits_jax.runs.pages import Page
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.tasks import Task
@@ -93,7 +93,7 @@ class Run:
                 f"{self.model.name} has no corpus, over which means are taken; make a workdir of it: "
                 f"python -m circuits_jax import_model --source={self.model.name} --workdir=DIR"
             )
-        return prepare_corpus(self.config, self.workdir)
+        return open_corpus(self.config, self.workdir)
 
     @property
     def circuits(self) -> list[Circuit]:

@@ -15,11 +15,11 @@ from circuits_jax.bridges.steering.directions import read_node
 from circuits_jax.bridges.steering.experiment import CONTROLS, OURS, Steering
 from circuits_jax.circuits.ablation.pairs import pair_batch
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, Node, load_circuit
-from circuits_jax.config import SteerConfig, to_dict
+from circuits_jax.config import Config, SteerConfig, to_dict
 from circuits_jax.data.corpus import Corpus
 from circuits_jax.model.sites import select
 from circuits_jax.runs.bridging import BridgedModels, read_bridges
-from circuits_jax.runs.corpora import prepare_corpus
+from circuits_jax.runs.corpora import open_corpus
 from circuits_jax.runs.pages import Page
 from circuits_jax.runs.pruning import CIRCUITS
 from circuits_jax.runs.tables import Row, save_table
@@ -54,9 +54,9 @@ def steer_task(
         train = _pairs(run, task, "train", config.choose_pairs, config.seed)
         nodes, found = steering.find(pair_batch(train, _n_ctx(run)), allowed)
     prompts = pair_batch(heldout, _n_ctx(run))
-    windows = corpus.validation.tokens  # texts from all over them: neighbours are of one file
+    windows = corpus.validation  # texts from all over them: neighbours are of one file
     rows = np.linspace(0, len(windows) - 1, min(config.texts, len(windows))).astype(int)
-    texts = np.asarray(windows)[rows, : prompts.tokens.shape[-1]]
+    texts = windows.rows(rows)[:, : prompts.tokens.shape[-1]]
     report = steering.run(nodes, prompts, texts) | {"candidates": found}
     examples = [
         {"a": texts_[0], "b": texts_[1], "answer_a": answer[0], "answer_b": answer[1], **figures}
@@ -167,6 +167,7 @@ def steer(
     names: Sequence[str] | None = None,
     circuit: str | None = None,
     patterns: Sequence[str] = ("*",),
+    elsewhere: Config | None = None,
 ) -> tuple[list[Row], Page]:
     """`steer_tasks` of what lies in `workdir`.
 
@@ -174,6 +175,7 @@ def steer(
       names: Nodes to steer by; None chooses them.
       circuit: Folder of the circuit that they are of; None for any node of the sparse model.
       patterns: Sites that nodes are chosen at.
+      elsewhere: As `read_bridges` has it.
 
     Raises:
       UserError: if anything named is not there or does not fit, or nothing can be steered.
@@ -181,7 +183,7 @@ def steer(
     workdir = as_path(workdir)
     for task in config.tasks:  # before anything is read
         get_task(task)
-    run = read_bridges(workdir)
+    run = read_bridges(workdir, elsewhere)
     named = None if circuit is None else _checked(run, load_circuit(Path(circuit)))
     nodes = read_nodes(names, run, named)
     places = set(select(run.joined.bridge.sparse, patterns))
@@ -189,4 +191,4 @@ def steer(
     def allowed(node: Node) -> bool:
         return node.site in places and (named is None or node in named.nodes)
 
-    return steer_tasks(run, prepare_corpus(run.config, workdir), config, workdir, nodes, allowed)
+    return steer_tasks(run, open_corpus(run.config, workdir), config, workdir, nodes, allowed)

@@ -8,22 +8,25 @@ import jax
 from circuits_jax.config import Config, to_dict
 from circuits_jax.data.bigram import bigram_logits
 from circuits_jax.data.corpus import Corpus
-from circuits_jax.data.local_copy import local_folder
 from circuits_jax.model.model import Model
+from circuits_jax.model.oddities import refuse_silenced
 from circuits_jax.model.parameters import BIGRAM
-from circuits_jax.runs.corpora import prepare_corpus
+from circuits_jax.runs.companions import START, remember_companion, settle_companion
+from circuits_jax.runs.corpora import corpus_to_train, remember_store, settle, with_corpus
 from circuits_jax.runs.opening import load_model
 from circuits_jax.runs.run import Run
 from circuits_jax.runs.starts import bring_tokenizer, check_fits, tell
+from circuits_jax.storage import notices
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.paths import as_path
 from circuits_jax.training.checkpoints import newest
+from circuits_jax.training.device_memory import TRAINING, memory_told
 from circuits_jax.training.layout import make_layout
 from circuits_jax.training.loop import Trainer
 from circuits_jax.training.multihost import processes
 from circuits_jax.training.pretraining import pretraining
 from circuits_jax.training.state import TrainState
-from circuits_jax.training.workdir import check, claim, owned
+from circuits_jax.training.workdir import check, claimed, load_config, owned
 
 
 def train(config: Config, workdir: str | Path, tensorboard: bool = False) -> Run:
@@ -46,24 +49,35 @@ def train(config: Config, workdir: str | Path, tensorboard: bool = False) -> Run
     folder = as_path(workdir)
     state, corpus = pretrain(config, folder, tensorboard)
     model = Model(config.model, processes.fetch(state.params), corpus.tokenizer, str(folder))
-    return Run(model, folder, config, prepared=corpus)
+    notices.tell()
+    return Run(model, folder, load_config(folder), prepared=corpus)
 
 
 def pretrain(config: Config, workdir: Path, tensorboard: bool = False) -> tuple[TrainState, Corpus]:
     """`train`, giving the state as it lies on the devices, and the corpus."""
     processes.agree(to_dict(config))
     make_layout(pretraining(config), config)  # refuses what does not fit the devices, before anything is made
+    config = settle_companion(settle(config, workdir), workdir, START)
+    if not (workdir / "config.json").exists():
+        refuse_silenced(config.model)
     check(workdir, config)
     with owned(workdir):
         start = _start(config, workdir)
-        with processes.primary_first("corpus"):
+
+        def bring(folder: Path) -> None:
             if start is not None:
-                bring_tokenizer(start, local_folder(workdir), config.model.vocab_size)
-            corpus = prepare_corpus(config, workdir)
-        processes.agree({"corpus": dict(corpus.train.counts), "tokenizer": corpus.tokenizer.hash})
-        claim(workdir, config)  # only now: settings that the corpus refuses must not hold the folder
-        program = pretraining(config, lambda: _first_parameters(config, corpus, start))
-        return Trainer(program, config, corpus, workdir, tensorboard).run(), corpus
+                bring_tokenizer(start, folder, config.model.vocab_size)
+
+        corpus = corpus_to_train(config, workdir, bring)
+        config = with_corpus(config, corpus)
+        processes.agree({"corpus": corpus.hash})
+        # Only now: settings that the corpus refuses must not hold the folder.
+        with claimed(workdir, config), memory_told(TRAINING):
+            remember_store(config, workdir)
+            if start is not None:
+                remember_companion(workdir, START, start)
+            program = pretraining(config, lambda: _first_parameters(config, corpus, start))
+            return Trainer(program, config, corpus, workdir, tensorboard).run(), corpus
 
 
 def _start(config: Config, workdir: Path) -> Model | None:

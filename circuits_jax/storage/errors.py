@@ -28,6 +28,14 @@ class BridgeError(UserError):
     """Two models that no bridge can join, a bridge of other models, or an edit that cannot be made."""
 
 
+class CorpusError(UserError):
+    """A run's corpus that is missing, damaged or out of reach."""
+
+
+class MemoryLackError(UserError):
+    """A device, or the machine, without the memory that was asked for."""
+
+
 class TrainingError(UserError):
     """A run that cannot go on, such as one whose loss is no longer finite."""
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from circuits_jax.config import Config
 from circuits_jax.data.batches import make_batches, make_iterator
 from circuits_jax.data.corpus import Corpus
+from circuits_jax.data.windows import Windows
 from circuits_jax.model.transformer import Params
 from circuits_jax.storage import stopping
 from circuits_jax.storage.errors import TrainingError
@@ -65,7 +66,7 @@ class Trainer:
         self._measure = jax.jit(program.measure, out_shardings=layout.whole)
         self._mine = meshes.local_rows(layout.mesh, config.train.batch_size)
         self._batches = make_batches(corpus.train, config.train.batch_size, config.data.seed, self._mine)
-        self._validation = self._fixed_batches(corpus.validation.tokens)
+        self._validation = self._fixed_batches(corpus.validation)
         self._checkpoints = Checkpoints(workdir, config.train.keep_checkpoints, config.train.keep_best)
 
     def run(self) -> TrainState:
@@ -165,7 +166,7 @@ class Trainer:
         """This process' rows of a batch as the global batch."""
         return meshes.put_rows(rows, self._mine, self.config.train.batch_size, self.layout.rows)
 
-    def _fixed_batches(self, windows: np.ndarray) -> list[np.ndarray]:
+    def _fixed_batches(self, windows: Windows) -> list[np.ndarray]:
         """This process' rows of the validation batches: the same each time, spread over the whole split.
 
         The first windows alone would be the first few files, which may be tables of data.
@@ -173,7 +174,7 @@ class Trainer:
         size = self.config.train.batch_size
         count = max(1, min(self.config.train.eval_batches, len(windows) // size))
         wanted = np.linspace(0, len(windows) - 1, count * size).astype(int)  # a tiny split repeats itself
-        return list(np.asarray(windows)[wanted].reshape(count, size, -1)[:, self._mine])
+        return list(windows.rows(wanted).reshape(count, size, -1)[:, self._mine])
 
     def _check(self, step: int, metrics: Metrics) -> None:
         loss = float(metrics["loss"])

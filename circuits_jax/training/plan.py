@@ -45,6 +45,8 @@ def plan(layout: Layout, config: Config) -> dict[str, Any]:
         "accumulate": config.mesh.accumulate,
         "tokens_per_step": train.batch_size * config.model.n_ctx,
         "steps": train.steps,
+        "corpus": config.data.hash,
+        "generated_share": config.data.generated_share or 0.0,
     }
 
 
@@ -66,6 +68,12 @@ def describe(figures: dict[str, Any]) -> str:
             f"batch        {f['batch']} windows, {f['batch_per_device']} a device{parts}; "
             f"{f['tokens_per_step']:,} tokens a step, "
             f"{f['steps'] * f['tokens_per_step']:,} in {f['steps']:,} steps",
+            f"corpus       {f['corpus'] or 'no hash'}: "
+            + (
+                f"{f['generated_share']:.0%} of its training windows are generated programs"
+                if f["generated_share"]
+                else "as it is, no generated programs"
+            ),
         ]
     )
 

@@ -7,14 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from circuits_jax.config import Config, from_dict, to_dict
-from circuits_jax.storage.errors import ConfigError, UserError
+from circuits_jax.storage.errors import ConfigError, MemoryLackError, UserError
 from circuits_jax.storage.files import write_json
 from circuits_jax.storage.locks import locked
 from circuits_jax.storage.paths import exists
+from circuits_jax.training.checkpoints import newest
 from circuits_jax.training.multihost.processes import is_primary
 
 # The parts of a configuration that decide what the trained parameters are.
 TRAINING_SECTIONS = ("model", "data", "sparsity", "optimizer", "train", "bridge")
+# Of the section `data`: where documents come from.  A run that has its corpus is not bound to them.
+SOURCE = ("source", "roots", "name", "text", "exclude")
+# Of the section `data`: where the corpus lies, and what it is called.
+_PLACE = ("store", "hash")
 # Of the section `train`: how often a run logs, evaluates and saves.  A run may go on with other ones.
 RHYTHM = ("log_every", "eval_every", "eval_batches", "checkpoint_every", "keep_checkpoints", "keep_best")
 
@@ -66,6 +71,23 @@ def owned(workdir: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def claimed(workdir: Path, config: Config) -> Iterator[None]:
+    """`claim`, for the block; one that lacks memory before its first checkpoint gives a new workdir back.
+
+    Raises:
+      UserError, ConfigError: as `check` does.
+    """
+    before = (workdir / "config.json").exists()
+    claim(workdir, config)
+    try:
+        yield
+    except MemoryLackError:
+        if is_primary() and not before and newest(workdir) is None:
+            (workdir / "config.json").unlink(missing_ok=True)
+        raise
+
+
 def load_config(workdir: Path) -> Config:
     """The configuration of the run in `workdir`.
 
@@ -88,9 +110,13 @@ def load_config(workdir: Path) -> Config:
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    names = (there["data"]["hash"], here["data"]["hash"])
+    free = {"train": RHYTHM, "data": _PLACE if None in names else ("store",)}
+    if None not in names and names[0] == names[1]:
+        free["data"] += SOURCE
     return [
         f"{section}.{key} is {there[section].get(key)!r} there, {value!r} here"
         for section in TRAINING_SECTIONS
         for key, value in here[section].items()
-        if not (section == "train" and key in RHYTHM) and there[section].get(key) != value
+        if key not in free.get(section, ()) and there[section].get(key) != value
     ]

@@ -51,7 +51,7 @@ def test_the_windows_hold_the_files_of_their_split(
 ) -> None:
     builder = build(config, workdir / "data")
     for split, windows in (("train", corpus.train), ("validation", corpus.validation)):
-        assert windows.tokens.shape == (len(windows), N_CTX + 1) and windows.tokens.dtype == np.int32
+        assert windows.tokens.shape == (len(windows), N_CTX + 1) and windows.tokens.dtype == np.uint16
         *whole, last = decoded(corpus, windows.tokens)
         texts = set(read_texts(builder, split))
         assert len(whole) >= len(texts) - 1 and set(whole) <= texts
@@ -72,7 +72,7 @@ def test_a_second_call_reuses_everything(
 ) -> None:
     before = files(workdir)
     monkeypatch.setattr(corpus_module, "train_sentencepiece", None)
-    monkeypatch.setattr(corpus_module, "_pack", None)
+    monkeypatch.setattr(corpus_module, "pack", None)
     again = prepare(config, VOCAB, N_CTX, workdir)
     assert files(workdir) == before
     assert np.array_equal(again.train.tokens, corpus.train.tokens)
@@ -96,7 +96,7 @@ def test_generated_programs_make_up_their_share_of_training_only(
 ) -> None:
     config = dataclasses.replace(config, generated_share=0.25)
     texts = [program(number) for number in range(100, 130)]
-    mixed = prepare(config, VOCAB, N_CTX, tmp_path, texts)
+    mixed = prepare(config, VOCAB, N_CTX, tmp_path, lambda *_: texts)
     assert mixed.tokenizer.hash == corpus.tokenizer.hash and mixed.tokens == corpus.tokens
     assert np.array_equal(mixed.validation.tokens, corpus.validation.tokens)
     real = len(corpus.train)
@@ -106,12 +106,14 @@ def test_generated_programs_make_up_their_share_of_training_only(
     assert whole and set(whole) <= set(texts)
     counts = Counter(map(bytes, mixed.train.tokens[real:]))
     assert mixed.train.counts["generated_distinct"] >= len(counts)
-    other = prepare(config, VOCAB, N_CTX, tmp_path, texts[::-1])
+    other = prepare(config, VOCAB, N_CTX, tmp_path / "other", lambda *_: texts[::-1])
     assert not np.array_equal(other.train.tokens, mixed.train.tokens)
 
 
-def test_a_share_without_programs_is_refused(config: DataConfig, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no generated programs"):
+def test_a_share_of_programs_that_the_corpus_has_no_words_for_is_refused(
+    config: DataConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="need 50 different names from the corpus"):
         prepare(dataclasses.replace(config, generated_share=0.25), VOCAB, N_CTX, tmp_path)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from circuits_jax import released
 from circuits_jax.circuits.circuit import MANIFEST, TENSORS, load_circuit
-from circuits_jax.config import DataConfig
+from circuits_jax.data.sources import left_out
 from circuits_jax.data.sources.python_trees import read_source
 from circuits_jax.data.sources.rows import read_jsonl, read_parquet
 from circuits_jax.data.tokenizers.bpe import load_tokenizer
@@ -57,4 +57,4 @@ def test_a_checkpoint(tmp_path, name):
 
 def test_source_code_that_is_not_here_is_skipped(tmp_path):
     (tmp_path / "a.py").write_text(POINTER)
-    assert read_source(str(tmp_path / "a.py")) is None and DataConfig()
+    assert read_source(str(tmp_path / "a.py")) == left_out.LeftOut(left_out.POINTER, len(POINTER))

@@ -47,7 +47,7 @@ def find_natural(
     Args:
       pairs: Name the two answers.
       tokenizer: Of pairs and windows.
-      windows: int32 [M, n_ctx + 1], cut from one row of text.
+      windows: int [M, n_ctx + 1], cut from one row of text.
       limit: Most positions.
       context: Tokens that a position has before it in its window, at least.
       seed: Of the draw.
@@ -72,7 +72,9 @@ def find_natural(
     chosen = np.random.RandomState(seed).permutation(len(found))[:limit]
     row, at = found[np.sort(chosen)].T
     second = windows[row, at + 1] == answers[1]
-    return Natural(answers, np.asarray(windows[row, :-1]), at.astype(np.int32), second, len(found), condition)
+    return Natural(
+        answers, np.asarray(windows[row, :-1], np.int32), at.astype(np.int32), second, len(found), condition
+    )
 
 
 def _contested(windows: np.ndarray, answers: np.ndarray) -> np.ndarray:

@@ -14,13 +14,12 @@ import keyword
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import tensorflow_datasets as tfds
 
 from circuits_jax.data.programs.grammar import ENGLISH, Writer
 from circuits_jax.data.programs.words import HELDOUT_WORDS
-from circuits_jax.data.sources.documents import Quiet, prepare_quietly
+from circuits_jax.data.sources.ordered import OrderedBuilder, Spool, prepare_quietly
 from circuits_jax.storage.errors import ConfigError
 
 MIN_WORDS = 50
@@ -107,33 +106,27 @@ class GeneratedConfig(tfds.core.BuilderConfig):
     seed: int = 0
 
 
-class GeneratedSource(Quiet, tfds.core.GeneratorBasedBuilder):
+class GeneratedSource(OrderedBuilder):
     """Generated programs, one example each, in the split `train`.
 
-    Features as `Documents`: `text`, `path` (a running number), `sha256`.
+    Features as `Documents`: `text`, `path`, `sha256`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    url_infos = None  # as in Documents: nothing is downloaded
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
-            builder=self,
-            description="Small generated Python programs.",
-            features=tfds.features.FeaturesDict(
-                {name: tfds.features.Text() for name in ("text", "path", "sha256")}
-            ),
+            builder=self, description="Small generated Python programs.", features=self._features()
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        return {"train": self._generate_examples()}
+    def _split_names(self) -> tuple[str, ...]:
+        return ("train",)
 
-    def _generate_examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _documents(self, spools: dict[str, Spool]) -> None:
         corpus: GeneratedConfig = self.builder_config
         programs = generate_programs(corpus.words, corpus.seed, count_bytes=corpus.count_bytes)
         for number, text in enumerate(programs):
-            digest = hashlib.sha256(text.encode()).hexdigest()
-            yield str(number), {"text": text, "path": f"generated/{number}.py", "sha256": digest}
+            spools["train"].add(str(number), text.encode())
 
 
 def build_generated(words: Sequence[str], count_bytes: int, seed: int, data_dir: Path) -> GeneratedSource:

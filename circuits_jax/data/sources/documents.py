@@ -9,14 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from circuits_jax.config import DataConfig
+from circuits_jax.data.sources.left_out import (
+    DEAD_LINK,
+    DUPLICATE,
+    NO_TEXT,
+    NOT_A_FILE,
+    NOT_UTF8,
+    POINTER,
+    UNREADABLE,
+    LeftOut,
+    Tally,
+)
+from circuits_jax.data.sources.ordered import OrderedBuilder, Spool, prepare_quietly
 from circuits_jax.storage.errors import ConfigError
 
 SPLITS = ("train", "validation")
-# (name, UTF-8) of each document, the same ones in the same order at each call; None for one that cannot be
-# read.
-Read = Callable[[], Iterator[tuple[str, bytes | None]]]
+# (name, UTF-8) of each document, or why there is none, always in the same order.
+Read = Callable[[], Iterator[tuple[str, bytes | LeftOut]]]
+# Reasons for which something that was to be a document is none.
+LOST_DOCUMENTS = (NOT_UTF8, UNREADABLE, NOT_A_FILE, DEAD_LINK, POINTER, NO_TEXT)
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -48,86 +62,52 @@ def documents_config(identity: list[Any], read: Read, what: str, config: DataCon
     )
 
 
-class Quiet:
-    """Of a builder that does not announce itself on stdout: nothing is downloaded."""
-
-    def _log_download_done(self) -> None:
-        pass
-
-    def _log_download_bytes(self) -> None:
-        pass
-
-    def _create_builder_config(self, builder_config: Any, *args: Any, **options: Any) -> Any:
-        """The given configuration; tfds warns of any that no list of the class names."""
-        del args, options
-        return builder_config
-
-
-class Documents(Quiet, tfds.core.GeneratorBasedBuilder):
+class Documents(OrderedBuilder):
     """One example for each document.
 
     Features: `text` (exactly the document's UTF-8), `path` (its name), `sha256`. Splits `train` and
-      `validation`, by
-    content hash: equal documents are never in both. `info.metadata`: `files` and `bytes` kept, `skipped`
-    documents that could not be read or decoded, `duplicates` left out, and `content`, a hash of all names,
-    contents and splits, which is the same wherever the documents lie.
+    `validation`, by content hash: equal documents are never in both. `info.metadata`: `files` and `bytes`
+    kept, `split_bytes` of each split, `skipped` documents that could not be read or decoded, `duplicates`
+    left out, `left_out` (`Tally.report`), and `content`, a hash of all names, contents and splits, which is
+    the same wherever the documents lie.
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    # Nothing is downloaded. The inherited search for a list of URLs needs the package importlib_resources,
-    # which tensorflow-datasets 4.9.10 does not install.
-    url_infos = None
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
             description="Documents of a corpus.",
-            features=tfds.features.FeaturesDict(
-                {name: tfds.features.Text() for name in ("text", "path", "sha256")}
-            ),
+            features=self._features(),
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+    def _split_names(self) -> tuple[str, ...]:
+        return SPLITS
+
+    def _documents(self, spools: dict[str, Spool]) -> None:
         corpus: DocumentsConfig = self.builder_config
-        counts, content = dict.fromkeys((*SPLITS, "skipped", "duplicates", "bytes"), 0), hashlib.sha256()
+        tally, content, sizes = Tally(), hashlib.sha256(), dict.fromkeys(SPLITS, 0)
         places = (1.0, 0.0)  # the least and the greatest of a document
-        for name, digest, data in self._kept(counts):
-            places = min(places[0], place_of(digest)), max(places[1], place_of(digest))
-            split = split_of(digest, corpus.validation_fraction)
-            content.update(f"{name}\n{digest}\n{split}\n".encode())
-            counts[split] += 1
-            counts["bytes"] += len(data)
-        self._check_splits(counts, places)
+        # Little is read in a moment, and then nothing need be said.
+        with tqdm(desc="reading", unit="B", unit_scale=True, delay=2) as bar:
+            for name, digest, data in _kept(corpus, tally):
+                places = min(places[0], place_of(digest)), max(places[1], place_of(digest))
+                split = split_of(digest, corpus.validation_fraction)
+                content.update(_line(name, digest, split))
+                spools[split].add(name, data)
+                sizes[split] += len(data)
+                bar.update(len(data))
+        self._check_splits({split: len(spool) for split, spool in spools.items()}, places)
         self.info.metadata.update(
-            files=sum(counts.pop(split) for split in SPLITS), content=content.hexdigest(), **counts
+            files=sum(map(len, spools.values())),
+            content=content.hexdigest(),
+            skipped=tally.count(*LOST_DOCUMENTS),
+            duplicates=tally.count(DUPLICATE),
+            bytes=sum(sizes.values()),
+            split_bytes=sizes,
+            left_out=tally.report(),
         )
-        return {split: self._generate_examples(split) for split in SPLITS}
-
-    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        content = hashlib.sha256()
-        for name, digest, data in self._kept({"skipped": 0, "duplicates": 0}):
-            belongs = split_of(digest, self.builder_config.validation_fraction)
-            content.update(f"{name}\n{digest}\n{belongs}\n".encode())
-            if belongs == split:
-                yield name, {"text": data, "path": name, "sha256": digest}
-        if content.hexdigest() != self.info.metadata["content"]:
-            raise ConfigError(f"{self.builder_config.what} changed while the corpus was read; start again")
-
-    def _kept(self, counts: dict[str, int]) -> Iterator[tuple[str, str, bytes]]:
-        """(name, SHA-256 in hex, UTF-8) of each document that is part of the corpus; counts the others."""
-        seen: set[bytes] = set()
-        for name, data in self.builder_config.read():
-            if data is None:
-                counts["skipped"] += 1
-                continue
-            digest = hashlib.sha256(data)
-            if self.builder_config.deduplicate:
-                if digest.digest() in seen:
-                    counts["duplicates"] += 1
-                    continue
-                seen.add(digest.digest())
-            yield name, digest.hexdigest(), data
 
     def _check_splits(self, counts: dict[str, int], places: tuple[float, float]) -> None:
         corpus, kept = self.builder_config, sum(counts[split] for split in SPLITS)
@@ -161,12 +141,6 @@ def build(config: DocumentsConfig, data_dir: Path) -> Documents:
     return builder
 
 
-def prepare_quietly(builder: tfds.core.DatasetBuilder) -> None:
-    """Builds a corpus without the progress bars of tfds, which are for downloads."""
-    tfds.disable_progress_bar()
-    builder.download_and_prepare(file_format="array_record")
-
-
 def split_of(digest: str, validation_fraction: float) -> str:
     """The split of a document with this hex digest; it keeps its split whatever else the corpus holds."""
     return "validation" if int(digest[:16], 16) < validation_fraction * 2**64 else "train"
@@ -183,12 +157,40 @@ def _between(least: float, greatest: float) -> float:
     return next((number for number in short if least < number <= greatest), greatest)
 
 
-def as_utf8(value: Any) -> bytes | None:
-    """A text as UTF-8; None for what is no text."""
+def as_utf8(value: Any) -> bytes | LeftOut:
+    """A text as UTF-8, or why there is none."""
     try:
         if isinstance(value, bytes):
             value.decode()
             return value
-        return value.encode() if isinstance(value, str) else None
+        return value.encode() if isinstance(value, str) else LeftOut(NO_TEXT)
     except UnicodeError:  # lone surrogates, which JSON can hold, or other encodings
-        return None
+        return LeftOut(NOT_UTF8, len(value))
+
+
+def content_of(corpus: DocumentsConfig) -> str:
+    """What `Documents.info.metadata["content"]` is once the corpus is built: reads it and writes nothing."""
+    content = hashlib.sha256()
+    for name, digest, _ in _kept(corpus, Tally()):
+        content.update(_line(name, digest, split_of(digest, corpus.validation_fraction)))
+    return content.hexdigest()
+
+
+def _line(name: str, digest: str, split: str) -> bytes:
+    return f"{name}\n{digest}\n{split}\n".encode()
+
+
+def _kept(corpus: DocumentsConfig, tally: Tally) -> Iterator[tuple[str, str, bytes]]:
+    """(name, SHA-256 in hex, UTF-8) of each document that is part of the corpus; counts the others."""
+    seen: set[bytes] = set()
+    for name, data in corpus.read():
+        if isinstance(data, LeftOut):
+            tally.add(name, data)
+            continue
+        digest = hashlib.sha256(data)
+        if corpus.deduplicate:
+            if digest.digest() in seen:
+                tally.add(name, LeftOut(DUPLICATE, len(data)))
+                continue
+            seen.add(digest.digest())
+        yield name, digest.hexdigest(), data

@@ -10,6 +10,16 @@ from pathlib import Path
 from circuits_jax.config import DataConfig
 from circuits_jax.data.sources import documents
 from circuits_jax.data.sources.documents import DocumentsConfig
+from circuits_jax.data.sources.left_out import (
+    DEAD_LINK,
+    EXCLUDED,
+    LINKED_FOLDER,
+    NOT_A_FILE,
+    NOT_UTF8,
+    POINTER,
+    UNREADABLE,
+    LeftOut,
+)
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.lfs import is_pointer
 
@@ -47,8 +57,9 @@ def source_config(config: DataConfig) -> DocumentsConfig:
     identity = [roots, sorted(config.exclude), config.validation_fraction, config.deduplicate]
     identity += [[file.name, file.size, file.mtime] for file in files]
 
-    def read() -> Iterator[tuple[str, bytes | None]]:
-        return ((file.name, read_source(file.path)) for file in files)
+    def read() -> Iterator[tuple[str, bytes | LeftOut]]:
+        yield from ((file.name, read_source(file.path)) for file in files)
+        yield from _folders_left_out(roots, config.exclude)
 
     return documents.documents_config(
         identity, read, f"the {len(files)} Python files under data.roots {', '.join(roots)}", config
@@ -71,21 +82,50 @@ def list_files(roots: Sequence[str], exclude: Sequence[str]) -> Iterator[SourceF
                 yield _source_file(path, f"{number}/{os.path.relpath(path, root)}")
 
 
-def read_source(path: str) -> bytes | None:
-    """The bytes of a file of UTF-8, as they are, or None if it cannot be opened or decoded, or is not here
-    (a Git LFS pointer)."""
+def read_source(path: str) -> bytes | LeftOut:
+    """The bytes of a file of UTF-8, as they are, or why there are none."""
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block
-            return None
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):  # listed as one that cannot be entered
+            return LeftOut(UNREADABLE)
+        if not stat.S_ISREG(status.st_mode):  # a pipe would block
+            return LeftOut(NOT_A_FILE)
         data = Path(path).read_bytes()
+    except OSError:
+        return LeftOut(DEAD_LINK if os.path.islink(path) and not os.path.exists(path) else UNREADABLE)
+    try:
         data.decode()
-    except (OSError, UnicodeDecodeError):
-        return None
-    return None if is_pointer(data) else data
+    except UnicodeDecodeError:
+        return LeftOut(NOT_UTF8, len(data))
+    return LeftOut(POINTER, len(data)) if is_pointer(data) else data
+
+
+def _folders_left_out(roots: Sequence[str], exclude: Sequence[str]) -> Iterator[tuple[str, LeftOut]]:
+    """Folders below `roots` that were not looked into, but for links to what is under the roots anyway."""
+    inside = [os.path.join(os.path.realpath(root), "") for root in roots]
+    for number, root in enumerate(roots):
+        for folder, folders, _ in os.walk(root):
+            for name in sorted(folders):
+                path = os.path.join(folder, name)
+                shown = _printable(f"{number}/{os.path.relpath(path, root)}")
+                if name in exclude:
+                    yield shown, LeftOut(EXCLUDED)
+                elif os.path.islink(path) and not _lies_in(path, inside):
+                    yield shown, LeftOut(LINKED_FOLDER)
+            folders[:] = [name for name in folders if name not in exclude]
+
+
+def _lies_in(path: str, folders: Sequence[str]) -> bool:
+    """Whether `path` leads into one of `folders`, whose names end with a separator."""
+    return os.path.join(os.path.realpath(path), "").startswith(tuple(folders))
+
+
+def _printable(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()  # names may hold bytes that are no text
 
 
 def _source_file(path: str, name: str) -> SourceFile:
-    printable = name.encode("utf-8", "backslashreplace").decode()  # names may hold bytes that are no text
+    printable = _printable(name)
     try:
         status = os.stat(path)
     except OSError:

@@ -12,6 +12,7 @@ from typing import Any
 from circuits_jax.config import DataConfig
 from circuits_jax.data.sources import documents
 from circuits_jax.data.sources.documents import DocumentsConfig, as_utf8
+from circuits_jax.data.sources.left_out import LeftOut
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.lfs import refuse_pointer
 
@@ -82,7 +83,7 @@ def rows_config(config: DataConfig, read: Callable[[str, str], Iterator[Any]]) -
     paths = _matching(config.roots, config.source)
     stats = [os.stat(path) for path in paths]
 
-    def rows() -> Iterator[tuple[str, bytes | None]]:
+    def rows() -> Iterator[tuple[str, bytes | LeftOut]]:
         for number, path in enumerate(paths):
             for row, value in enumerate(read(path, config.text)):
                 yield f"{number}/{os.path.basename(path)}/{row}", as_utf8(value)

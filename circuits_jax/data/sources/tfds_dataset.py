@@ -7,6 +7,7 @@ import tensorflow_datasets as tfds
 from circuits_jax.config import DataConfig
 from circuits_jax.data.sources import documents
 from circuits_jax.data.sources.documents import DocumentsConfig, as_utf8
+from circuits_jax.data.sources.left_out import LeftOut
 from circuits_jax.storage.errors import ConfigError
 
 
@@ -19,7 +20,7 @@ def tfds_config(config: DataConfig) -> DocumentsConfig:
             f"the dataset {config.name} has no feature {config.text!r}, which data.text names; it has {names}"
         )
 
-    def examples() -> Iterator[tuple[str, bytes | None]]:
+    def examples() -> Iterator[tuple[str, bytes | LeftOut]]:
         for split in sorted(builder.info.splits):
             source = builder.as_data_source(split)
             for index in range(len(source)):

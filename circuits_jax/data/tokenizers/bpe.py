@@ -15,6 +15,7 @@ import sentencepiece
 from circuits_jax.data.tokenizers import tinypython
 from circuits_jax.data.tokenizers.model_file import read_model
 from circuits_jax.model.tokenizer import Tokenizer
+from circuits_jax.storage.cores import usable_cores
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.files import write_aside
 from circuits_jax.storage.lfs import refuse_pointer
@@ -23,7 +24,6 @@ EOT = "<|endoftext|>"
 SPACE = "\u2581"  # what SentencePiece writes for a space, and so cannot itself stand in a text
 CHUNK = 4096  # characters of one training sentence
 CHARACTERS = 2**26  # more text does not change the merges of a small vocabulary
-THREADS = 2
 
 
 class SentencePieceTokenizer:
@@ -54,7 +54,7 @@ class SentencePieceTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`[encode(text) for text in texts]`, on several threads."""
-        encoded = self._processor.encode(list(texts), num_threads=THREADS)
+        encoded = self._processor.encode(list(texts), num_threads=usable_cores())
         return [self.encode(text) if SPACE in text else ids for text, ids in zip(texts, encoded, strict=True)]
 
     def decode(self, ids: Sequence[int]) -> str:

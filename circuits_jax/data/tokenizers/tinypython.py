@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from circuits_jax.storage.cores import usable_cores
 from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.storage.files import read_bytes, read_json, write_aside
 
@@ -18,7 +19,6 @@ MERGES = "vocab.bpe"
 EOT_TEXT = "<|endoftext|>"
 EOT = 2047
 _START_TEXT = "<|startoftext|>"  # may be listed, and is no token of the encoding
-THREADS = 2
 # The released encoding's split pattern.
 PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
@@ -56,7 +56,7 @@ class TinyPython:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`[encode(text) for text in texts]`, on several threads."""
-        return self._encoding.encode_ordinary_batch(list(texts), num_threads=THREADS)
+        return self._encoding.encode_ordinary_batch(list(texts), num_threads=usable_cores())
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of `ids`, without end-of-text and unused ids; bytes that are no UTF-8 become U+FFFD.

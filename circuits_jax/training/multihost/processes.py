@@ -172,6 +172,11 @@ def primary_first(what: str) -> Iterator[None]:
         wait_for_all(what)
 
 
+def from_primary(text: str) -> str:
+    """What process 0 says, on every process."""
+    return text if jax.process_count() == 1 else _gather_bytes(text.encode())[0].decode()
+
+
 def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings as one, names joined by dots."""
     if not isinstance(settings, Mapping):

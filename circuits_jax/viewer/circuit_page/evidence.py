@@ -68,7 +68,7 @@ def gather_evidence(
       circuit: Names the nodes.
       model: The model that it was cut from; its tokenizer gives the tokens' display text.
       pairs: Task pairs; the first few are shown.
-      windows: int32 [M, n_ctx + 1] of corpus text.
+      windows: int [M, n_ctx + 1] of corpus text.
       options: How much to show.
 
     Returns:
