@@ -7,6 +7,7 @@ import pytest
 from circuits_jax.circuits import graph
 from circuits_jax.circuits.ablation.means import Subject, reference_activations
 from circuits_jax.circuits.ablation.pairs import PairBatch
+from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import ModelConfig, PruneConfig
 from circuits_jax.model.model import Model
@@ -95,3 +96,16 @@ def test_devices_that_do_not_divide_the_pairs_find_the_same():
     config = dataclasses.replace(pruner().config, steps=40)
     pruned = Pruner(subject("quotes"), config, jax.devices()[:3]).prune(planted.train, planted.heldout)
     assert set(graph.nodes_of(planted.config, pruned.masks)) == set(planted.nodes)
+
+
+@pytest.mark.slow
+def test_with_nodes_at_the_final_residual_stream_the_one_that_is_read_is_kept():
+    """The planted circuit writes one channel that the answers are read from: its end is one node more."""
+    planted = network("quotes")
+    means = reference_activations(planted.model, planted.corpus, "mean", final=True)
+    config = dataclasses.replace(pruner().config, final_resid=True)
+    pruned = Pruner(Subject(planted.model, means), config, one_device()).prune(planted.train, planted.heldout)
+    assert pruned.met_target
+    written = [node.index for node in planted.nodes if node.site == "1.attn.resid_delta"]
+    ends = {Node("final_resid", index) for index in written}
+    assert set(graph.nodes_of(planted.config, pruned.masks)) == {*planted.nodes, *ends}
