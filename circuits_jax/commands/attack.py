@@ -15,6 +15,7 @@ from circuits_jax.commands import launching
 from circuits_jax.runs.attacking import TASK, attack, attack_circuit, read_elements
 from circuits_jax.runs.opening import load
 from circuits_jax.runs.pruning import CIRCUITS
+from circuits_jax.storage.files import check_writable
 
 
 def define_flags() -> None:
@@ -36,6 +37,7 @@ def main() -> None:
         run = load(launching.model_name(), store=launching.store())
         folder = run.workdir or launching.workdir()
         target = attack_circuit(run, Path(given.circuit or folder / CIRCUITS / TASK), given.lists)
+    check_writable(folder)
     rows, summary, picture = attack(target, elements, folder)
     launching.report(rows, None, summary)
     print(picture)

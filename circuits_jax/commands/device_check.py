@@ -10,6 +10,7 @@ from absl import flags
 
 from circuits_jax.commands import launching
 from circuits_jax.runs.device_check import check_devices, described_plan
+from circuits_jax.storage.files import check_writable
 
 
 def define_flags() -> None:
@@ -23,6 +24,7 @@ def define_flags() -> None:
 def main() -> None:
     """The command."""
     config = launching.read_config()
+    check_writable(launching.workdir())
     print(described_plan(config))
     row = check_devices(config, flags.FLAGS.steps)
     launching.report([row], launching.workdir() / "device_check.json")

@@ -19,6 +19,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("channels", 16, "Channels of it to show, the largest first.", lower_bound=1)
     flags.DEFINE_integer("others", 8, "Tokens to show of each channel, the largest first.", lower_bound=1)
     flags.DEFINE_integer("windows", 64, "Validation windows on which units may fire.", lower_bound=1)
+    launching.define_out()
 
 
 def main() -> None:

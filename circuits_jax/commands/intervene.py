@@ -30,6 +30,7 @@ def define_flags() -> None:
     flags.DEFINE_string("positions", "last", "Where to show logits: all, last, or a list: 0,3,-1.")
     flags.DEFINE_string("at", "all", "Where --set and --ablate act: all, last, or a list.")
     flags.DEFINE_integer("top", 5, "Most probable tokens to show, before and after.", lower_bound=1)
+    launching.define_out()
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import logging as std_logging
 import os
 import sys
@@ -25,6 +26,7 @@ from circuits_jax.storage.paths import as_path
 from circuits_jax.training.multihost.processes import together
 
 # glibc's M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD and M_ARENA_MAX: one heap that only grows.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
 _MALLOC_OPTIONS = {-4: 0, -1: 2**31 - 1, -2: 2**28, -8: 1}
 
 _CPU_DEVICES = flags.DEFINE_string(
@@ -169,6 +171,10 @@ def start(main: Callable[[], None], trains: bool = False) -> None:
                     notices.tell()
         except UserError as error:
             fail(str(error))
+        except OSError as error:
+            if error.errno not in _OF_THE_DISK or not error.filename:
+                raise
+            fail(f"{error.filename} cannot be written: {error.strerror}; what was finished is kept")
 
     app.run(guarded, flags_parser=parse)
 
@@ -189,10 +195,29 @@ def report(
     path: Path | None,
     summary: Mapping[str, Any] | None = None,
 ) -> None:
-    """Prints `summary` and a table of `rows`, and writes the same figures to `path` if one is given."""
-    if path is not None:
-        save_table(rows, path, summary)
+    """Prints `summary` and a table of `rows`, and writes the same figures to `path`, or to --out's file.
+
+    Figures that cannot be written are printed all the same, and a line says so.
+    """
     print(show_table(rows, summary))
+    given = flags.FLAGS.out if "out" in flags.FLAGS else None
+    path = path if given is None else as_path(given)
+    if path is None:
+        return
+    try:
+        save_table(rows, path, summary)
+    except OSError as error:
+        if given is not None:
+            raise
+        way_out = "; --out=FILE keeps them elsewhere" if "out" in flags.FLAGS else ""
+        print(
+            f"note: the figures are not kept in {path} ({error.strerror or error}){way_out}", file=sys.stderr
+        )
+
+
+def define_out(what: str = "File for the figures, as JSON; by default in the workdir.") -> None:
+    """Defines --out, for the commands that only look at a model, which may be another person's."""
+    flags.DEFINE_string("out", None, what)
 
 
 def fail(message: str) -> NoReturn:

@@ -9,6 +9,7 @@ from absl import flags
 
 from circuits_jax.commands import launching
 from circuits_jax.runs.planted import benchmark, summarize
+from circuits_jax.storage.files import check_writable
 
 
 def define_flags() -> None:
@@ -20,5 +21,6 @@ def define_flags() -> None:
 
 def main() -> None:
     """The command."""
+    check_writable(launching.workdir())
     rows = benchmark(launching.read_config().prune, flags.FLAGS.seeds)
     launching.report(rows, launching.workdir() / "planted.json", summarize(rows))

@@ -15,6 +15,7 @@ from absl import flags
 
 from circuits_jax.commands import launching
 from circuits_jax.runs.steering import steer
+from circuits_jax.storage.files import check_writable
 
 
 def define_flags() -> None:
@@ -29,6 +30,7 @@ def define_flags() -> None:
 def main() -> None:
     """The command."""
     given, config = flags.FLAGS, launching.read_config()
+    check_writable(launching.workdir())
     rows, page = steer(
         launching.workdir(), config.steer, given.nodes, given.circuit, given.sites, elsewhere=config
     )

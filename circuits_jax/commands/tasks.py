@@ -23,6 +23,7 @@ def define_flags() -> None:
     flags.DEFINE_string("workdir", None, "Folder of a run; without one no model is asked.")
     flags.DEFINE_list("tasks", ["all"], "Task names or files; all twenty by default.")
     flags.DEFINE_integer("pairs", 128, "Held-out pairs a task is judged on.", lower_bound=1)
+    launching.define_out()
 
 
 def main() -> None:

@@ -5,7 +5,8 @@
     python -m circuits_jax view runs/quickstart --compare=lambda_func,runs/other/circuits/lambda_func
 
 The index is `<workdir>/report.html`, a circuit's page `<workdir>/circuits/<task>/page.html`, and a
-comparison, of tasks of this run or folders of circuits of other runs, `<workdir>/compare.html`.
+comparison, of tasks of this run or folders of circuits of other runs, `<workdir>/compare.html`.  --out=DIR
+names another folder than the workdir, which may be a colleague's.
 """
 
 from pathlib import Path
@@ -17,6 +18,7 @@ from circuits_jax.runs.comparison import compare_circuits
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.runs.own_tasks import read_named
 from circuits_jax.runs.pages import all_outcomes, run_summary, write_pages
+from circuits_jax.storage.paths import as_path
 from circuits_jax.tasks import remember
 from circuits_jax.viewer.circuit_page.annotations import read_annotations
 
@@ -27,6 +29,7 @@ def define_flags() -> None:
     flags.DEFINE_string("annotations", None, "File of notes on nodes, as a page saved it.")
     flags.DEFINE_list("tasks", [], "Files of your own tasks; those in Python are run only if named here.")
     launching.define_changed_tasks()
+    launching.define_out("Folder for the pages and their index; by default the workdir.")
     flags.DEFINE_list("compare", [], "Two or more circuits, tasks or folders, to set side by side.")
 
 
@@ -35,13 +38,14 @@ def main() -> None:
     given = flags.FLAGS
     notes = None if given.annotations is None else read_annotations(Path(given.annotations))
     workdir = launching.workdir()
+    out = None if given.out is None else as_path(given.out)
     if given.compare:
-        print(compare_circuits(given.compare, workdir, notes, given.tasks, given.changed_tasks))
+        print(compare_circuits(given.compare, workdir, notes, given.tasks, given.changed_tasks, out))
         return
     run = load_workdir(workdir, launching.store())
     for task in read_named([run], given.tasks, given.changed_tasks).values():
         remember(task)
-    print(write_pages(run, all_outcomes(run), run_summary(run), notes))
+    print(write_pages(run, all_outcomes(run), run_summary(run), notes, out))
 
 
 def name_workdir(arguments: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from circuits_jax.runs.pages import AUDIT, INDEX, Notes, evidence_of, read_circu
 from circuits_jax.runs.pruning import CIRCUITS
 from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CircuitError
+from circuits_jax.storage.files import check_writable
 from circuits_jax.tasks import remember
 from circuits_jax.viewer.assembly import PageSettings, build_report, write_report
 from circuits_jax.viewer.circuit_page.evidence import Evidence
@@ -26,15 +27,17 @@ def compare_circuits(
     notes: Notes | None = None,
     files: Sequence[str] = (),
     changed_tasks: bool = False,
+    out: Path | None = None,
 ) -> Path:
     """Writes the comparison of two circuits or more into the folder `home`.
 
     Args:
       names: Tasks whose circuits lie in `home`, if it is a workdir, or folders of any run's circuits.
-      home: Where the page goes.
+      home: Where the page goes, unless `out` says otherwise.
       notes: By the names that the circuits have on the page.
       files: Of the user's own tasks; those in Python run only if they are among them.
       changed_tasks: Whether they run although no circuit of the runs was cut with them as they are.
+      out: Folder for the page.
 
     Raises:
       CircuitError: for fewer than two names, or one that is no circuit of a run.
@@ -50,11 +53,12 @@ def compare_circuits(
             runs[workdir] = load_workdir(workdir)
     for task in read_named(list(runs.values()), files, changed_tasks).values():
         remember(task)
-    return _write([(runs[_workdir_of(folder)], folder) for folder in folders], home, notes)
+    return _write([(runs[_workdir_of(folder)], folder) for folder in folders], home, notes, out)
 
 
-def _write(chosen: Sequence[tuple[Run, Path]], home: Path, notes: Notes | None) -> Path:
+def _write(chosen: Sequence[tuple[Run, Path]], home: Path, notes: Notes | None, out: Path | None) -> Path:
     """The page of (run, folder of a circuit) pairs."""
+    check_writable(out or home, "or name a folder of yours: --out=DIR")
     shown: list[tuple[Circuit, Evidence]] = []
     keys: list[str] = []
     vocabularies: dict[str, Any] = {}
@@ -68,10 +72,11 @@ def _write(chosen: Sequence[tuple[Run, Path]], home: Path, notes: Notes | None) 
         audits.append(read_audits(run.folder / AUDIT, [folder]).get(folder.name))
     keys = [key if keys.index(key) == place else f"{key} {place + 1}" for place, key in enumerate(keys)]
     known = {key: audit for key, audit in zip(keys, audits, strict=True) if audit is not None}
-    index = INDEX if (home / INDEX).exists() else None
+    index = INDEX if ((out or home) / INDEX).exists() else None
     settings = PageSettings(keys, vocabularies, known, notes, home=index, comparison=True)
-    write_report(home / COMPARISON, build_report(" and ".join(keys), shown, settings=settings))
-    return home / COMPARISON
+    place = (out or home) / COMPARISON
+    write_report(place, build_report(" and ".join(keys), shown, settings=settings))
+    return place
 
 
 def _circuit_folder(name: str, home: Path) -> Path:

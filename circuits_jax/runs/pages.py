@@ -18,6 +18,7 @@ from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.runs.pruning import CIRCUITS, Outcome, check_unchanged, cut_command
 from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CircuitError, TaskError
+from circuits_jax.storage.files import check_writable
 from circuits_jax.tasks import Pairs, build_pairs, find_task
 from circuits_jax.training.metrics import read_metrics
 from circuits_jax.training.multihost.processes import is_primary
@@ -85,7 +86,11 @@ def draw(run: "Run", circuit: Circuit | None = None) -> Page:
 
 
 def write_pages(
-    run: "Run", outcomes: Sequence[Outcome], summary: Mapping[str, Any], notes: Notes | None = None
+    run: "Run",
+    outcomes: Sequence[Outcome],
+    summary: Mapping[str, Any],
+    notes: Notes | None = None,
+    out: Path | None = None,
 ) -> Page:
     """Writes the page of every circuit, and the index of them.
 
@@ -94,8 +99,13 @@ def write_pages(
       outcomes: Circuits by the names of their folders, and tasks that were refused.
       summary: Figures of the run for the index.
       notes: People's names for nodes.
+      out: Folder for the pages in place of the workdir.
+
+    Raises:
+      UserError: if that folder cannot be written; nothing was drawn then.
     """
-    folders = run.folder / CIRCUITS
+    folders, home = run.folder / CIRCUITS, out or run.folder
+    check_writable(home, "or name a folder of yours: --out=DIR")
     cut = [outcome for outcome in outcomes if outcome.circuit is not None]
     audits = read_audits(run.folder / AUDIT, [folders / outcome.task for outcome in cut])
     vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
@@ -106,7 +116,7 @@ def write_pages(
             [outcome.task], vocabularies, audits, notes, "../../report.html", "../../audit.html"
         )
         page = build_report(f"{outcome.task}, a circuit of {run.name}", shown[-1:], settings=settings)
-        write_report(folders / outcome.task / PAGE, page)
+        write_report(home / CIRCUITS / outcome.task / PAGE, page)
     rows = [
         IndexRow(name, circuit, verdict_words(audits.get(name)), f"{CIRCUITS}/{quote(name)}/{PAGE}")
         for name, (circuit, _) in zip(keys, shown, strict=True)
@@ -115,9 +125,9 @@ def write_pages(
     figures = RunFigures(read_metrics(run.folder), (), summary)
     title, bridges = f"Circuits of {run.name}", _bridge_page(run.folder, run.name)
     index = build_index(title, rows, refused, figures, AUDIT_PAGE if audits else None, bridges)
-    write_report(run.folder / INDEX, index)
+    write_report(home / INDEX, index)
     return Page(
-        run.folder / INDEX,
+        home / INDEX,
         build_report(title, shown, figures, PageSettings(keys, vocabularies, audits, notes)),
     )
 

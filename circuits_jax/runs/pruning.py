@@ -23,6 +23,7 @@ from circuits_jax.config.identity import identity
 from circuits_jax.runs.corpora import reference_windows
 from circuits_jax.runs.own_tasks import record
 from circuits_jax.storage.errors import CircuitError, TaskError
+from circuits_jax.storage.files import check_writable
 from circuits_jax.tasks import TASKS, Pairs, Task, build_pairs, get_task
 from circuits_jax.training.multihost.processes import is_primary
 
@@ -93,6 +94,7 @@ def prune_tasks(
         if circuit is None:
             missing[task.name] = splits
     if missing:
+        check_writable(folder)
         files = {task.name: record(task) for task in tasks}
         outcomes |= {each.task: each for each in _search(run, prune, missing, files, allow_unlearned)}
     return [outcomes[task.name] for task in tasks]

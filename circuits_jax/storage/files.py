@@ -4,13 +4,16 @@ import contextlib
 import io
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.errors import CheckpointError, UserError
 from circuits_jax.storage.lfs import refuse_pointer
 from circuits_jax.storage.paths import is_remote
+
+_TRIAL_BYTES = 1 << 16
 
 
 @contextlib.contextmanager
@@ -29,6 +32,30 @@ def write_aside(path: Path) -> Iterator[BinaryIO]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def check_writable(folder: Path, way_out: str = "or copy the run to a folder of yours") -> None:
+    """Finds out, before any work, whether files can be made in a folder and filled; makes it if need be.
+
+    Raises:
+      UserError: if not, such as on a full disk, in another person's folder or on a read-only one.
+    """
+    trial = folder / f".trial-{secrets.token_hex(8)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if is_remote(folder):
+            return
+        try:
+            with open(trial, "wb") as file:
+                file.write(bytes(_TRIAL_BYTES))
+                file.flush()
+                os.fsync(file.fileno())  # a quota may show only here
+        finally:
+            trial.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror or error}; make it writable, or make room, {way_out}"
+        ) from error
 
 
 def write_json(path: Path, values: Any) -> None:

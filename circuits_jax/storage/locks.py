@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from circuits_jax.storage.errors import LockError, UserError
+from circuits_jax.storage.files import check_writable
 from circuits_jax.storage.paths import is_remote
 from circuits_jax.storage.stopping import end, farewell
 
@@ -44,9 +45,9 @@ def locked(folder: Path, name: str = ".lock") -> Iterator[None]:
       LockError: if another process has it: which one, where, and since when.
       UserError: if the folder cannot be written.
     """
+    check_writable(folder)
     with contextlib.ExitStack() as held:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             if is_remote(folder) or not _lock(folder / name, held):
                 lease = Lease(folder, name)
                 lease.take()

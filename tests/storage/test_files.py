@@ -1,8 +1,11 @@
+import errno
 import json
+import os
 
 import pytest
 
-from circuits_jax.storage.files import write_aside, write_json
+from circuits_jax.storage.errors import UserError
+from circuits_jax.storage.files import check_writable, write_aside, write_json
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):
@@ -25,3 +28,19 @@ def test_an_error_in_the_block_leaves_the_file_as_it_was(tmp_path):
         file.write(b"after")
     assert path.read_bytes() == b"after"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_takes_nothing_is_found_out_before_any_work(tmp_path, monkeypatch):
+    check_writable(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to .*file/run: Not a directory; make it writable"):
+        check_writable(tmp_path / "file" / "run")
+
+    def full(descriptor):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="new: Disk quota exceeded; .* --out=DIR"):
+        check_writable(tmp_path / "new", "or name --out=DIR")
+    assert list((tmp_path / "new").iterdir()) == []
