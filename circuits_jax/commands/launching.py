@@ -207,12 +207,11 @@ def report(
     try:
         save_table(rows, path, summary)
     except OSError as error:
+        why = error.strerror or error
         if given is not None:
-            raise
+            raise UserError(f"--out={given} cannot be written: {why}; name another file") from error
         way_out = "; --out=FILE keeps them elsewhere" if "out" in flags.FLAGS else ""
-        print(
-            f"note: the figures are not kept in {path} ({error.strerror or error}){way_out}", file=sys.stderr
-        )
+        print(f"note: the figures are not kept in {path} ({why}){way_out}", file=sys.stderr)
 
 
 def define_out(what: str = "File for the figures, as JSON; by default in the workdir.") -> None:

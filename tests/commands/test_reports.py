@@ -9,6 +9,7 @@ def test_a_table_that_cannot_be_kept_is_printed_and_a_line_says_so(tmp_path, cap
     launching.report([{"tensor": "wte", "L0": 0.5}], path, {"model": "theirs"})
     out, err = capsys.readouterr()
     assert "model: theirs" in out and "wte" in out
-    assert err.splitlines() == [f"note: the figures are not kept in {path} (Not a directory)"]
+    (line,) = err.splitlines()
+    assert line.startswith(f"note: the figures are not kept in {path} (")
     launching.report([{"tensor": "wte"}], tmp_path / "inspect.json")
     assert capsys.readouterr().err == "" and (tmp_path / "inspect.json").exists()
