@@ -5,7 +5,9 @@ import inspect  # noqa: F401 - first, so that experiments/inspect.py found in it
 import sys
 
 from circuits_jax.storage.errors import Stopped
+from circuits_jax.storage.output import last_out
 from circuits_jax.storage.stopping import asked, end, stopped, watched
+from circuits_jax.storage.surroundings import settle_shell
 
 COMMANDS = (
     "pretrain",
@@ -52,6 +54,8 @@ def run(command: str, arguments: list[str]) -> None:
 
 
 def _run(command: str, arguments: list[str]) -> None:
+    last_out()
+    settle_shell()  # before anything imports JAX
     module = importlib.import_module(f"circuits_jax.commands.{command}")
     launching = importlib.import_module("circuits_jax.commands.launching")
     if command == "view":
@@ -64,6 +68,7 @@ def _run(command: str, arguments: list[str]) -> None:
 
 def main() -> None:
     """The command that the first argument names."""
+    last_out()
     command, *arguments = sys.argv[1:] or ["--help"]
     if command in _HELP:
         print(f"python -m circuits_jax COMMAND, with one of: {', '.join(COMMANDS)}")

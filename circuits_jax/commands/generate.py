@@ -33,7 +33,7 @@ def main() -> None:
     given = flags.FLAGS
     sampling = Sampling(given.temperature, given.top_k, given.top_p, given.seed)
     model = load_model(launching.model_name())
-    prompt = read_prompt(model, given.prompt, given.tokens)
+    prompt = read_prompt(model, launching.prompt(), given.tokens)
     pieces = write_on(model, prompt, given.max_tokens, sampling)
     n_ctx = model.config.n_ctx
     if len(prompt) + given.max_tokens > n_ctx:

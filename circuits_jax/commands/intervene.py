@@ -43,7 +43,7 @@ def main() -> None:
         raise ConfigError(
             f"nothing to change; give {', '.join(by_hand.EXAMPLES.values())} or --circuit=FOLDER"
         )
-    prompt = by_hand.read_prompt(run.model, given.prompt, given.tokens)
+    prompt = by_hand.read_prompt(run.model, launching.prompt(), given.tokens)
     shown = by_hand.read_positions(given.positions, len(prompt), "positions")
     where = np.zeros(len(prompt), bool)
     where[by_hand.read_positions(given.at, len(prompt), "at")] = True

@@ -22,7 +22,9 @@ from circuits_jax.runs.tables import save_table, show_table
 from circuits_jax.storage import notices
 from circuits_jax.storage.cores import usable_cores
 from circuits_jax.storage.errors import ConfigError, UserError
+from circuits_jax.storage.output import lost_output
 from circuits_jax.storage.paths import as_path
+from circuits_jax.storage.surroundings import settings_of_ours
 from circuits_jax.training.multihost.processes import together
 
 # glibc's M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD and M_ARENA_MAX: one heap that only grows.
@@ -117,6 +119,22 @@ def store() -> str | None:
     return given.store or (given.config.data.get("store") if "config" in given else None)
 
 
+def prompt() -> str | None:
+    """The text of --prompt, which is UTF-8 whatever the terminal's encoding is.
+
+    Raises:
+      ConfigError: for bytes that are no text.
+    """
+    given = flags.FLAGS.prompt
+    try:
+        return None if given is None else os.fsencode(given).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"--prompt holds the byte {error.object[error.start]:#04x}, which is no UTF-8; give text in UTF-8, "
+            "or --tokens"
+        ) from error
+
+
 def model_name() -> str:
     """What --model, or else --workdir names."""
     return flags.FLAGS.model or str(workdir())
@@ -164,7 +182,7 @@ def start(main: Callable[[], None], trains: bool = False) -> None:
         quiet_libraries()
         try:
             _set_up_cpu(trains)
-            with _processes():
+            with settings_of_ours(), _processes():
                 try:
                     main()
                 finally:
@@ -175,6 +193,14 @@ def start(main: Callable[[], None], trains: bool = False) -> None:
             if error.errno not in _OF_THE_DISK or not error.filename:
                 raise
             fail(f"{error.filename} cannot be written: {error.strerror}; what was finished is kept")
+        except Exception:
+            missing = _missing_device()
+            if missing is None:
+                raise
+            fail(missing)
+        lost = lost_output()
+        if lost is not None:
+            fail(f"the command is done, but what it prints could not be written: {lost}")
 
     app.run(guarded, flags_parser=parse)
 
@@ -229,6 +255,18 @@ def fail(message: str) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
+
+
+def _missing_device() -> str | None:
+    """Why JAX has no device to compute on, if the environment asks for one that is not there."""
+    names = [name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)]
+    try:
+        jax.devices()
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        asked = " and ".join(f"{name}={os.environ[name]}" for name in names) or "JAX"
+        return f"{asked}: no such device can be used here ({first}); unset it, or set JAX_PLATFORMS=cpu"
+    return None
 
 
 def _number(variable: str) -> int | None:

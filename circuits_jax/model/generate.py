@@ -18,6 +18,7 @@ from circuits_jax.model.cache import Cache, empty_cache
 from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.surroundings import settled_steps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ def generate(
       ConfigError: if the prompt is empty, too long, or holds an id outside the vocabulary.
     """
     check_prompt(prompt, model.config)
-    return _tokens(model, list(prompt), count, sampling, vocab_size)
+    return settled_steps(_tokens(model, list(prompt), count, sampling, vocab_size))
 
 
 def check_prompt(prompt: Sequence[int], config: ModelConfig) -> None:

@@ -15,6 +15,7 @@ from circuits_jax.model.taps import Tap
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.model.transformer import Params, Records, Transformer
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.surroundings import settled
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -55,6 +56,7 @@ class Model:
         with jax.ensure_compile_time_eval():  # the first call may be inside the caller's jit
             return jax.device_put(self.params)
 
+    @settled
     def __call__(
         self,
         prompt: str | Sequence[int] | np.ndarray | jax.Array,
@@ -68,6 +70,7 @@ class Model:
         """
         return self.apply(self.tokens(prompt), tap, record)
 
+    @settled
     def apply(
         self,
         tokens: np.ndarray | jax.Array,

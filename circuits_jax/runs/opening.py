@@ -12,10 +12,12 @@ from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CheckpointError, ConfigError
 from circuits_jax.storage.paths import BUCKETS, as_path, exists
+from circuits_jax.storage.surroundings import settled
 from circuits_jax.training.checkpoints import newest
 from circuits_jax.training.run import read_run
 
 
+@settled
 def load(source: str | Path, strict: bool = True, store: str | Path | None = None) -> Run:
     """Opens a trained model; the one door for every kind of source.
 

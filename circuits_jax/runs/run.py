@@ -17,6 +17,7 @@ from circuits_jax.runs.auditing import AuditReport
 from circuits_jax.runs.corpora import open_corpus
 from circuits_jax.runs.pages import Page
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.surroundings import settled
 from circuits_jax.tasks import Task
 
 
@@ -111,6 +112,7 @@ class Run:
             return []
         return sorted(path.parent for path in self.workdir.glob(f"{pruning.CIRCUITS}/*/{MANIFEST}"))
 
+    @settled
     def score(
         self, task: Task, split: str = "test", circuit: Circuit | None = None, pairs: int = 128
     ) -> dict[str, float]:
@@ -133,6 +135,7 @@ class Run:
         """
         return scoring.score(self, task, split, circuit, pairs)
 
+    @settled
     def prune(
         self, task: Task, allow_unlearned: bool = False, settings: PruneConfig | None = None
     ) -> Circuit:
@@ -149,6 +152,7 @@ class Run:
         """
         return pruning.prune_task(self, task, settings or self.whole_config.prune, allow_unlearned)
 
+    @settled
     def audit(self, circuit: Circuit, controls: bool = True) -> AuditReport:
         """Is the circuit what the model really uses?  (docs/method.md, "Audit")
 
@@ -163,6 +167,7 @@ class Run:
         """
         return auditing.audit_circuit(self, circuit, controls)
 
+    @settled
     def page(self, circuit: Circuit | None = None) -> Page:
         """Draws a circuit, or by default all of them, as one page that opens anywhere.
 

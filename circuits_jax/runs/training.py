@@ -19,6 +19,7 @@ from circuits_jax.runs.starts import bring_tokenizer, check_fits, tell
 from circuits_jax.storage import notices
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.paths import as_path
+from circuits_jax.storage.surroundings import settled
 from circuits_jax.training.checkpoints import newest
 from circuits_jax.training.device_memory import TRAINING, memory_told
 from circuits_jax.training.layout import make_layout
@@ -29,6 +30,7 @@ from circuits_jax.training.state import TrainState
 from circuits_jax.training.workdir import check, claimed, load_config, owned
 
 
+@settled
 def train(config: Config, workdir: str | Path, tensorboard: bool = False) -> Run:
     """Prepares the corpus and trains to the last step; what is there already is gone on from.
 

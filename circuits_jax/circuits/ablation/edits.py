@@ -21,6 +21,7 @@ from circuits_jax.config.checks import check_choice
 from circuits_jax.model import sites
 from circuits_jax.model.taps import Tap, mix
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.surroundings import settled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +64,7 @@ def check_node(node: Node, config: ModelConfig) -> None:
         raise ConfigError(f"{node.site} has no index {node.index}; it has 0 to {width - 1}")
 
 
+@settled
 def intervene(
     config: ModelConfig,
     changes: Iterable[str | Edit],

@@ -1,0 +1,104 @@
+"""What a result depends on is fixed here and not by the shell.
+
+`settle_shell` is for commands, before JAX is imported; `settled` for what the library is asked to do within
+somebody else's process, whose settings it leaves as they were.
+"""
+
+import contextlib
+import fnmatch
+import functools
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar
+
+# Variables of JAX that say where and with whom it computes, what it keeps compiled and what it tells.  All
+# others could change a result, or are of no use to a command.
+_HEEDED = (
+    "JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_*_VISIBLE_DEVICES",
+    "JAX_COORDINATOR_*", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "JAX_LOCAL_DEVICE_IDS", "JAX_CROSS_HOST_*",
+    "JAX_*COMPILATION_CACHE*", "JAX_*PERSISTENT_CACHE*", "JAX_DISABLE_MOST_OPTIMIZATIONS",
+    "JAX_LOG*", "JAX_DEBUG_LOG_MODULES", "JAX_TRACEBACK_FILTERING", "JAX_DUMP_*",
+)  # fmt: skip
+# Of other libraries; a command opens no windows, and its pictures look the same everywhere.
+_DROPPED = ("MPLBACKEND", "MATPLOTLIBRC", "NPY_PROMOTION_STATE")
+_NARROWEST = 40  # columns
+# JAX's own defaults, each settable for a while by a context manager of the same name.
+_SETTINGS: dict[str, Any] = {
+    "enable_x64": False,
+    "default_matmul_precision": None,
+    "default_prng_impl": "threefry2x32",
+    "threefry_partitionable": True,
+    "enable_custom_prng": False,
+    "legacy_prng_key": "allow",
+    "debug_key_reuse": False,
+    "numpy_dtype_promotion": "standard",
+    "numpy_rank_promotion": "allow",
+    "debug_nans": False,
+    "debug_infs": False,
+    "disable_jit": False,
+    "enable_checks": False,
+    "transfer_guard": "allow",
+}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def settle_shell() -> None:
+    """Takes variables that could change a result out of the environment, and tells which; before JAX is
+    imported."""
+    variables = [name for name in os.environ if name.startswith("JAX_")]
+    unheeded = [name for name in variables if not any(fnmatch.fnmatchcase(name, each) for each in _HEEDED)]
+    for name in (*unheeded, *_DROPPED):
+        os.environ.pop(name, None)
+    if unheeded:
+        print(
+            f"not heeded: {', '.join(sorted(unheeded))} (results do not depend on the shell)", file=sys.stderr
+        )
+    columns = os.environ.get("COLUMNS", "")
+    if not columns.isdecimal() or int(columns) < _NARROWEST:  # absl cannot wrap a flag's help to less
+        os.environ.pop("COLUMNS", None)
+    if sys.warnoptions:  # with -W error, what a library says in passing would end the command
+        warnings.resetwarnings()
+        warnings.simplefilter("ignore")
+
+
+@contextlib.contextmanager
+def settings_of_ours() -> Iterator[None]:
+    """Within the block, in this thread, JAX computes with its own default settings, whatever the process' are."""
+    import jax  # only here: reading circuits needs no JAX
+
+    with contextlib.ExitStack() as stack:
+        for name, value in _SETTINGS.items():
+            there = getattr(jax.config, f"jax_{name}", value)
+            if getattr(there, "value", there) != value and not (name == "transfer_guard" and there is None):
+                stack.enter_context(getattr(jax, name)(value))
+        offset = getattr(jax.config, "jax_random_seed_offset", 0)
+        if offset:  # has no context manager
+            jax.config.update("jax_random_seed_offset", 0)
+            stack.callback(jax.config.update, "jax_random_seed_offset", offset)
+        yield
+
+
+def settled(function: Callable[P, R]) -> Callable[P, R]:
+    """`function` as it computes with JAX's own default settings."""
+
+    @functools.wraps(function)
+    def computed(*args: P.args, **kwargs: P.kwargs) -> R:
+        with settings_of_ours():
+            return function(*args, **kwargs)
+
+    return computed
+
+
+def settled_steps(steps: Iterator[R]) -> Iterator[R]:
+    """The items of `steps`, each computed so; between them the process' settings are its own."""
+    while True:
+        with settings_of_ours():
+            try:
+                item = next(steps)
+            except StopIteration:
+                return
+        yield item
