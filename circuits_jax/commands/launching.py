@@ -130,8 +130,8 @@ def prompt() -> str | None:
         return None if given is None else os.fsencode(given).decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"--prompt holds the byte {error.object[error.start]:#04x}, which is no UTF-8; give text in UTF-8, "
-            "or --tokens"
+            f"--prompt holds the byte {error.object[error.start]:#04x}, which is no UTF-8; give text in "
+            "UTF-8, or --tokens"
         ) from error
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from tqdm import tqdm
 
 from circuits_jax.circuits.ablation.means import Subject
 from circuits_jax.circuits.audit.auditor import STAGES, Auditor, Report, verdict_of
@@ -34,6 +33,7 @@ from circuits_jax.runs.pruning import CIRCUITS, check_unchanged, cut_command
 from circuits_jax.storage.errors import CircuitError, ConfigError, TaskError
 from circuits_jax.storage.files import write_aside, write_json
 from circuits_jax.storage.locks import locked
+from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks import Pairs, Task, build_pairs, find_task, get_task
 from circuits_jax.training.multihost.processes import is_primary
 from circuits_jax.viewer.audit_page import build_audit_page
@@ -225,7 +225,7 @@ def _audit(
     details = {"format": FORMAT, "version": VERSION, "settings": settings}
     reports: dict[str, Report] = {}
     refusals: dict[str, str] = {}
-    with tqdm(total=stages * len(subjects), desc="audit", disable=not is_primary()) as bar:
+    with ProgressBar(total=stages * len(subjects), desc="audit", disable=not is_primary()) as bar:
         for place, subject in enumerate(subjects):
             name = subject.task.name
 

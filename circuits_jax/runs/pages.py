@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from tqdm import tqdm
-
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.runs.pruning import CIRCUITS, Outcome, check_unchanged, cut_command
 from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CircuitError, TaskError
 from circuits_jax.storage.files import check_writable
+from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks import Pairs, build_pairs, find_task
 from circuits_jax.training.metrics import read_metrics
 from circuits_jax.training.multihost.processes import is_primary
@@ -110,7 +109,7 @@ def write_pages(
     audits = read_audits(run.folder / AUDIT, [folders / outcome.task for outcome in cut])
     vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
     keys, shown = [each.task for each in cut], list[tuple[Circuit, Evidence]]()
-    for outcome in tqdm(cut, desc="page", disable=not is_primary()):
+    for outcome in ProgressBar(cut, desc="page", disable=not is_primary()):
         shown.append((outcome.circuit, evidence_of(run, outcome.circuit, outcome.heldout)))
         settings = PageSettings(
             [outcome.task], vocabularies, audits, notes, "../../report.html", "../../audit.html"

@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from circuits_jax.circuits.ablation.means import Subject, reference_activations
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.pruning.assembly import make_circuit
@@ -24,6 +22,7 @@ from circuits_jax.runs.corpora import reference_windows
 from circuits_jax.runs.own_tasks import record
 from circuits_jax.storage.errors import CircuitError, TaskError
 from circuits_jax.storage.files import check_writable
+from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks import TASKS, Pairs, Task, build_pairs, get_task
 from circuits_jax.training.multihost.processes import is_primary
 
@@ -203,7 +202,7 @@ def _search(
     settings = json.dumps([run.model.hash, _identity(to_dict(prune))])
     store = folder / ".rungs" / hashlib.sha256(settings.encode()).hexdigest()[:16]
     steps = len(tasks) * total_steps(prune)
-    with tqdm(total=steps, desc="prune", unit="step", mininterval=1, disable=not is_primary()) as bar:
+    with ProgressBar(total=steps, desc="prune", unit="step", mininterval=1, disable=not is_primary()) as bar:
         progress = Progress(bar)
         for name, found in sweep(pruner, tasks, store, progress, allow_unlearned):
             if isinstance(found, TaskError):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from circuits_jax.bridges.dense_circuits import circuit_in_dense
 from circuits_jax.bridges.steering.directions import read_node
@@ -25,6 +24,7 @@ from circuits_jax.runs.pruning import CIRCUITS
 from circuits_jax.runs.tables import Row, save_table
 from circuits_jax.storage.errors import BridgeError, TaskError, UserError
 from circuits_jax.storage.paths import as_path
+from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks import Pairs, Task, build_pairs, get_task
 from circuits_jax.viewer.bridge_page import write_bridge_page
 
@@ -148,7 +148,7 @@ def steer_tasks(
     """
     reports: dict[str, Any] = {}
     refused: dict[str, UserError] = {}
-    for task in tqdm([get_task(name) for name in config.tasks], desc="steer"):
+    for task in ProgressBar([get_task(name) for name in config.tasks], desc="steer"):
         try:
             reports[task.name] = steer_task(run, corpus, task, config, nodes, allowed)
         except (TaskError, BridgeError) as error:

@@ -36,8 +36,10 @@ class _Lasting(io.RawIOBase):
 
 
 def last_out() -> None:
-    """Makes stdout and stderr flush every line, escape what their encoding lacks, and outlive their readers: a
-    run that has trained for hours does not end because its log does."""
+    """Makes stdout and stderr flush every line, escape what their encoding lacks, and outlive their readers.
+
+    A run that has trained for hours does not end because its log does.
+    """
     sys.stdout, sys.stderr = _lasting(sys.stdout), _lasting(sys.stderr)
 
 

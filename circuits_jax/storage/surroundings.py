@@ -67,7 +67,7 @@ def settle_shell() -> None:
 
 @contextlib.contextmanager
 def settings_of_ours() -> Iterator[None]:
-    """Within the block, in this thread, JAX computes with its own default settings, whatever the process' are."""
+    """Within the block, in this thread, JAX computes with its own default settings, not the process'."""
     import jax  # only here: reading circuits needs no JAX
 
     with contextlib.ExitStack() as stack:

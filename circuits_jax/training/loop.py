@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from circuits_jax.config import Config
 from circuits_jax.data.batches import make_batches, make_iterator
@@ -17,6 +16,7 @@ from circuits_jax.data.windows import Windows
 from circuits_jax.model.transformer import Params
 from circuits_jax.storage import stopping
 from circuits_jax.storage.errors import TrainingError
+from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.devices import record_devices
 from circuits_jax.training.layout import first_state, make_layout, place
@@ -34,7 +34,7 @@ class _Instruments(NamedTuple):
     """What watches and guides a run."""
 
     writer: MetricsWriter
-    bar: tqdm
+    bar: ProgressBar
     profiler: Profiler
     stop: StopVote
     holding: contextlib.ExitStack
@@ -85,7 +85,7 @@ class Trainer:
                 record_devices(self._workdir, self.layout.mesh.size)
             if first < steps and is_primary():
                 print(describe(plan(self.layout, self.config)))
-            bar = tqdm(
+            bar = ProgressBar(
                 total=steps, initial=first, desc="train", unit="step", disable=not is_primary(), mininterval=1
             )
             self._compile(state)

@@ -5,9 +5,9 @@ import time
 from typing import Any
 
 import jax
-from tqdm import tqdm
 
 from circuits_jax.config import Config
+from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.training.layout import Layout
 
 # Peak bfloat16 operations a second of one device as JAX counts devices, by the start of its kind's name, from
@@ -139,7 +139,7 @@ class Pace:
         self._step, self._measured = step, self._measured + 1
         return {"tokens_per_second": speed} | ({"mfu": speed / self._peak} if self._peak else {})
 
-    def show(self, bar: tqdm, figures: dict[str, float]) -> None:
+    def show(self, bar: ProgressBar, figures: dict[str, float]) -> None:
         """Puts a row's figures behind the bar; once, after the warm-up, says how long the run will take."""
         speed = figures["tokens_per_second"]
         shown = {"loss": f"{figures['loss']:.3f}"}

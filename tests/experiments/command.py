@@ -1,11 +1,13 @@
 """Experiments run as a person runs them: a command, its exit code and what it prints."""
 
 import os
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+PROGRESS = re.compile(r"it/s|%\|| of .* gone, .* to go$")
 ROOT = Path(__file__).parents[2]
 # One device, and a network that compiles in seconds.
 TINY = (
@@ -38,11 +40,7 @@ def finish(process, timeout=300):
     """(exit code, stdout, the lines of stderr that are not progress bars)."""
     out, err = process.communicate(timeout=timeout)
     lines = (line.strip() for line in err.replace("\r", "\n").splitlines())
-    return (
-        process.returncode,
-        out,
-        [line for line in lines if line and "it/s" not in line and "%|" not in line],
-    )
+    return process.returncode, out, [line for line in lines if line and not PROGRESS.search(line)]
 
 
 def kill_at(process, ready, timeout=300):

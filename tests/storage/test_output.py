@@ -9,7 +9,11 @@ import pytest
 
 from tests.experiments.command import ROOT
 
-HEADER = "import sys, time\nfrom circuits_jax.storage.output import last_out, lost_output\nlast_out(); last_out()\n"
+HEADER = """
+import sys, time
+from circuits_jax.storage.output import last_out, lost_output
+last_out(); last_out()
+"""
 
 
 def python(code, **options):
@@ -55,6 +59,6 @@ def test_a_line_is_there_when_it_was_said():
 
 
 def test_closed_streams_are_none_of_a_command_s_business():
-    line = f'exec "$0" -c "$1" >&- 2>&-'
+    line = 'exec "$0" -c "$1" >&- 2>&-'
     code = HEADER + "print(1)\nprint(2, file=sys.stderr)\nsys.exit(lost_output() is not None)"
     assert subprocess.run(["sh", "-c", line, sys.executable, code], cwd=ROOT, timeout=60).returncode == 0

@@ -95,8 +95,8 @@ def settle(environment):
 def test_variables_that_could_change_a_result_are_dropped_and_told():
     done = settle({
         "JAX_ENABLE_X64": "maybe", "JAX_DEBUG_NANS": "1", "JAX_NUMPY_RANK_PROMOTION": "bogus",
-        "JAX_COMPILATION_CACHE_DIR": "/nowhere", "JAX_NEW_AND_UNKNOWN": "1", "MPLBACKEND": "foo", "COLUMNS": "1",
-        "PYTHONWARNINGS": "error",
+        "JAX_COMPILATION_CACHE_DIR": "/nowhere", "JAX_NEW_AND_UNKNOWN": "1", "MPLBACKEND": "foo",
+        "COLUMNS": "1", "PYTHONWARNINGS": "error",
     })  # fmt: skip
     assert done.stdout == "False False /nowhere\n"
     assert done.stderr == (

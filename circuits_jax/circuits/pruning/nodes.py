@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from circuits_jax.circuits.ablation.edge_removal import with_biases
 from circuits_jax.circuits.ablation.means import Subject
@@ -43,6 +42,7 @@ from circuits_jax.circuits.pruning.search import Search, settle
 from circuits_jax.circuits.pruning.taus import Taus, init_taus
 from circuits_jax.config import PruneConfig
 from circuits_jax.storage.errors import TaskError
+from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks.metrics import loss_of_difference
 from circuits_jax.tasks.task import Pairs
 
@@ -111,7 +111,9 @@ class Pruner:
         full = self.assess(job)
         if not allow_unlearned:
             check_known(job.task, full)
-        with tqdm(total=self.config.steps, desc=f"prune {job.task}", unit="step", mininterval=1) as bar:
+        with ProgressBar(
+            total=self.config.steps, desc=f"prune {job.task}", unit="step", mininterval=1
+        ) as bar:
 
             def watch(steps: int, status: str) -> None:
                 bar.update(steps)

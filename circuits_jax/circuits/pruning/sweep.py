@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from circuits_jax.circuits.masks import size
 from circuits_jax.circuits.pruning.fit import PruneSettings, settings_of
@@ -27,6 +26,7 @@ from circuits_jax.circuits.pruning.runner import choose_batching
 from circuits_jax.config import PruneConfig
 from circuits_jax.storage.errors import TaskError
 from circuits_jax.storage.files import write_json
+from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks.task import Pairs
 
 RUNGS = 3  # at most, each twice as long as the one before
@@ -55,7 +55,7 @@ class Progress:
       doing: What is being done for which task.
     """
 
-    bar: tqdm
+    bar: ProgressBar
     best: dict[str, int] = dataclasses.field(default_factory=dict)
     edges: dict[str, int] = dataclasses.field(default_factory=dict)
     doing: str = ""

@@ -9,6 +9,7 @@ from C++ after a while, with nothing that a person could read.
 import contextlib
 import os
 import secrets
+import selectors
 import socket
 import sys
 import threading
@@ -28,11 +29,14 @@ VERDICT_SECONDS = 5.0
 _ALIVE, _LEAVING = b".", b"q"
 _LOST, _STOPPED = b"l", b"s"  # followed by four bytes: which process, which signal
 _TOKEN_BYTES = 16
+_STRANGERS = 64  # that may wait beside the processes
 
 
 def end_process(message: str) -> None:
     """Prints `message` as an error and ends this process at once, whatever its other threads wait for."""
-    print(f"\nerror: {message}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError, ValueError):  # nobody may be there any more to read it
+        sys.stdout.flush()
+        print(f"\nerror: {message}", file=sys.stderr, flush=True)
     os._exit(1)
 
 
@@ -81,20 +85,11 @@ class Watchdog:
                 link.shutdown(socket.SHUT_RDWR)
 
     def _listen(self) -> None:
-        server = socket.create_server(("", 0), backlog=jax.process_count())
+        server = socket.create_server(("", 0), backlog=jax.process_count() + _STRANGERS)
         token = secrets.token_bytes(_TOKEN_BYTES)
         _share(_own_address(), server.getsockname()[1], token)
-        server.settimeout(SILENCE_SECONDS)
-        while len(self._links) < jax.process_count() - 1:
-            try:
-                link, _ = server.accept()
-                link.settimeout(SILENCE_SECONDS)
-                hello = _receive(link, _TOKEN_BYTES + 4)
-            except OSError as error:
-                raise ProcessError("not every process has connected to process 0's watchdog") from error
-            if hello[:_TOKEN_BYTES] == token:
-                self._links[int.from_bytes(hello[_TOKEN_BYTES:], "big")] = link
-        server.close()
+        with server:
+            self._links = accept_peers(server, token, jax.process_count())
 
     def _connect(self, host: str | None) -> None:
         address, port, token = _share("", 0, bytes(_TOKEN_BYTES))
@@ -152,6 +147,73 @@ class Watchdog:
             f"process {jax.process_index()} ends too; "
             "the same command on all of them goes on from the newest checkpoint"
         )
+
+
+def accept_peers(
+    server: socket.socket, token: bytes, count: int, seconds: float = SILENCE_SECONDS
+) -> dict[int, socket.socket]:
+    """The connections of the processes 1 to `count` - 1, by their numbers.
+
+    Whatever else connects (a port scan, a health check) and says nothing, or something else than `token` and a
+    number, neither ends this nor holds it up.
+
+    Raises:
+      ProcessError: if some of the processes have not come after `seconds`.
+    """
+    peers: dict[int, socket.socket] = {}
+    heard: dict[socket.socket, bytes] = {}
+    end = time.monotonic() + seconds
+    with selectors.DefaultSelector() as selector:
+        server.setblocking(False)
+        selector.register(server, selectors.EVENT_READ)
+        while len(peers) < count - 1:
+            ready = selector.select(max(0.0, end - time.monotonic()))
+            if not ready and time.monotonic() >= end:
+                missing = ", ".join(str(index) for index in range(1, count) if index not in peers)
+                _close(*heard, *peers.values())
+                raise ProcessError(f"process {missing} has not connected to process 0's watchdog")
+            for key, _ in ready:
+                link = key.fileobj
+                if link is server:
+                    with contextlib.suppress(OSError):  # gone again already
+                        stranger, _ = server.accept()
+                        stranger.setblocking(False)
+                        selector.register(stranger, selectors.EVENT_READ)
+                        heard[stranger] = b""
+                    continue
+                assert isinstance(link, socket.socket)
+                hello = _hear(link, heard[link])
+                if hello is not None and len(hello) < _TOKEN_BYTES + 4:
+                    heard[link] = hello
+                    continue
+                selector.unregister(link)
+                del heard[link]
+                known = hello is not None and hello[:_TOKEN_BYTES] == token
+                index = int.from_bytes(hello[_TOKEN_BYTES:], "big") if hello and known else 0
+                if 0 < index < count and index not in peers:
+                    link.setblocking(True)
+                    peers[index] = link
+                else:
+                    _close(link)
+        _close(*heard)
+    return peers
+
+
+def _hear(link: socket.socket, before: bytes) -> bytes | None:
+    """What a connection has said so far, at most a greeting's length; None if it is closed."""
+    try:
+        more = link.recv(_TOKEN_BYTES + 4 - len(before))
+    except BlockingIOError:
+        return before
+    except OSError:
+        return None
+    return before + more if more else None
+
+
+def _close(*links: socket.socket) -> None:
+    for link in links:
+        with contextlib.suppress(OSError):
+            link.close()
 
 
 def wait_for_verdict() -> None:
