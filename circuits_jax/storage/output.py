@@ -4,7 +4,7 @@ import errno
 import io
 import os
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 _GONE = (errno.EPIPE, errno.EIO)  # `| head` has seen enough, or the terminal was closed
 
@@ -26,7 +26,7 @@ class _Lasting(io.RawIOBase):
     def fileno(self) -> int:
         return self._descriptor
 
-    def write(self, data: bytes) -> int:  # type: ignore[override]
+    def write(self, data: Any, /) -> int:
         if self.error is None:
             try:
                 return os.write(self._descriptor, data)

@@ -154,8 +154,8 @@ def accept_peers(
 ) -> dict[int, socket.socket]:
     """The connections of the processes 1 to `count` - 1, by their numbers.
 
-    Whatever else connects (a port scan, a health check) and says nothing, or something else than `token` and a
-    number, neither ends this nor holds it up.
+    Whatever else connects (a port scan, a health check) and says nothing, or something else than `token` and
+    a number, neither ends this nor holds it up.
 
     Raises:
       ProcessError: if some of the processes have not come after `seconds`.
