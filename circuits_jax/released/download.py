@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tqdm import tqdm
-
 from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.progress import ProgressBar
 
 BLOCK = 2**23  # bytes of one request
 _STALLED = 60  # seconds without a byte
@@ -130,7 +129,7 @@ def _append(files: Any, source: str, part: Path, state: dict[str, Any], **option
         done = local.tell()
         if done:
             remote.seek(done)
-        bar = tqdm(
+        bar = ProgressBar(
             total=size, initial=done, desc=target_name(source), unit="B", unit_scale=True, disable=None
         )
         with bar:
