@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from circuits_jax.data.windows import WindowsWriter, check_windows, map_tokens, write_windows
 from circuits_jax.model.tokenizer import Tokenizer
+from circuits_jax.storage.progress import ProgressBar
 
 # Bytes of text in one threaded call to the tokenizer, whose tokens take some ten times that as Python lists.
 _GROUP = 2**19
@@ -69,7 +69,7 @@ def pack(
 
 def encode_into(writer: WindowsWriter, tokenizer: Tokenizer, texts: Texts) -> None:
     """Encodes texts on several threads."""
-    with tqdm(total=texts.size, unit="B", unit_scale=True, desc=f"tokenizing {texts.what}") as bar:
+    with ProgressBar(total=texts.size, unit="B", unit_scale=True, desc=f"tokenizing {texts.what}") as bar:
         for group, length in _groups(texts.texts):
             writer.add(tokenizer.encode_batch(group))
             bar.update(length)

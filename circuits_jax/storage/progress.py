@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 LINE_SECONDS = 10.0
 _LINE = "{desc} {n_fmt} of {total_fmt} {unit}{postfix}, {rate_fmt}, {elapsed} gone, {remaining} to go"
+_ENDLESS = "{desc} {n_fmt} {unit}{postfix}, {rate_fmt}, {elapsed} gone"
 
 
 class ProgressBar(tqdm):
@@ -22,7 +23,9 @@ class ProgressBar(tqdm):
 
     def __init__(self, *args: Any, **kwargs: Any):
         self._in_lines = not (kwargs.get("file") or sys.stderr).isatty()
-        super().__init__(*args, **kwargs, **({"bar_format": _LINE} if self._in_lines else {}))
+        super().__init__(*args, **kwargs)
+        if self._in_lines:
+            self.bar_format = _ENDLESS if self.total is None else _LINE
 
     def display(self, msg: str | None = None, pos: int | None = None) -> bool | None:
         """Shows where it is, unless it is too soon for another line."""

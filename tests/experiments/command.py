@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-PROGRESS = re.compile(r"it/s|%\|| of .* gone, .* to go$")
+PROGRESS = re.compile(r"it/s|%\||, [\d:]+ gone(, [\d:?]+ to go)?$")
 ROOT = Path(__file__).parents[2]
 # One device, and a network that compiles in seconds.
 TINY = (

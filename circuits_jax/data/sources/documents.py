@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from circuits_jax.config import DataConfig
 from circuits_jax.data.sources.left_out import (
@@ -25,6 +24,7 @@ from circuits_jax.data.sources.left_out import (
 )
 from circuits_jax.data.sources.ordered import OrderedBuilder, Spool, prepare_quietly
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.progress import ProgressBar
 
 SPLITS = ("train", "validation")
 # (name, UTF-8) of each document, or why there is none, always in the same order.
@@ -90,7 +90,7 @@ class Documents(OrderedBuilder):
         tally, content, sizes = Tally(), hashlib.sha256(), dict.fromkeys(SPLITS, 0)
         places = (1.0, 0.0)  # the least and the greatest of a document
         # Little is read in a moment, and then nothing need be said.
-        with tqdm(desc="reading", unit="B", unit_scale=True, delay=2) as bar:
+        with ProgressBar(desc="reading", unit="B", unit_scale=True, delay=2) as bar:
             for name, digest, data in _kept(corpus, tally):
                 places = min(places[0], place_of(digest)), max(places[1], place_of(digest))
                 split = split_of(digest, corpus.validation_fraction)
