@@ -28,7 +28,6 @@ from circuits_jax.config import BridgeConfig
 from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.training.step import token_losses
 
-TERMS = ("ce", "kl", "nmse_encode", "nmse_decode", "dense_to_sparse", "sparse_to_dense")
 _SMALLEST_DEVIATION = 1e-8
 
 
@@ -103,7 +102,7 @@ class BridgeLoss:
         return sum(getattr(self.config, name) * term for name, term in terms.items()), terms
 
     def terms(self, params: Any, windows: jax.Array, frozen: Any) -> dict[str, jax.Array]:
-        """Each of TERMS, a scalar; a hybrid term whose coefficient is 0 is not computed and left out."""
+        """Each term, a scalar, by its coefficient's name; hybrid terms are left out where that is 0."""
         frozen = lax.stop_gradient(frozen)
         bridges, sparse_params = params["bridges"], {**frozen, **params}["sparse"]
         tokens = windows[:, :-1]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
-from circuits_jax.circuits.attack.attack import plant_target
+from circuits_jax.circuits.attack.attack import plant_case
 from circuits_jax.commands import launching
 from circuits_jax.runs.attacking import TASK, attack, attack_circuit, read_elements
 from circuits_jax.runs.opening import load
@@ -32,12 +32,12 @@ def main() -> None:
     given = flags.FLAGS
     elements = read_elements(given.elements)
     if given.planted:
-        target, folder = plant_target(given.lists), launching.workdir()
+        case, folder = plant_case(given.lists), launching.workdir()
     else:
         run = load(launching.model_name(), store=launching.store())
         folder = run.workdir or launching.workdir()
-        target = attack_circuit(run, Path(given.circuit or folder / CIRCUITS / TASK), given.lists)
+        case = attack_circuit(run, Path(given.circuit or folder / CIRCUITS / TASK), given.lists)
     check_writable(folder)
-    rows, summary, picture = attack(target, elements, folder)
+    rows, summary, picture = attack(case, elements, folder)
     launching.report(rows, None, summary)
     print(picture)

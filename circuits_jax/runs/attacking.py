@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from circuits_jax.circuits.attack.attack import SEED, Attack, Row, Target, summarize
+from circuits_jax.circuits.attack.attack import SEED, Attack, DilutionCase, Row, summarize
 from circuits_jax.runs.by_hand import read_circuit_of
 from circuits_jax.runs.run import Run
 from circuits_jax.runs.tables import save_table
@@ -24,8 +24,8 @@ TITLES = {
 }
 
 
-def attack_circuit(run: Run, folder: Path, lists: int) -> Target:
-    """The bracket circuit in `folder`, cut from the run's model, as a target.
+def attack_circuit(run: Run, folder: Path, lists: int) -> DilutionCase:
+    """The bracket circuit in `folder`, cut from the run's model, and lists made longer.
 
     Raises:
       CircuitError: if there is none, or it is of another task or model.
@@ -49,7 +49,7 @@ def attack_circuit(run: Run, folder: Path, lists: int) -> Target:
     def filler(kind: str) -> Callable[[int], Pairs]:
         return lambda count: longer_lists(short, tokenizer, count, kind, SEED, n_ctx)
 
-    return Target(
+    return DilutionCase(
         name=run.model.name,
         model=run.model,
         masks=circuit.masks(),
@@ -60,15 +60,15 @@ def attack_circuit(run: Run, folder: Path, lists: int) -> Target:
     )
 
 
-def attack(target: Target, elements: list[int], folder: Path) -> tuple[list[Row], Row, Path]:
+def attack(case: DilutionCase, elements: list[int], folder: Path) -> tuple[list[Row], Row, Path]:
     """Measures the attack; writes `attack.json` and `attack.png` into `folder`.
 
     Returns:
       (one row an arm, length and prompt role, the attack in a few lines, the picture).
     """
-    measured = Attack(target, elements)
+    measured = Attack(case, elements)
     rows = measured.rows()
-    summary = {"target": target.name, "heads": measured.heads(), **summarize(rows)}
+    summary = {"target": case.name, "heads": measured.heads(), **summarize(rows)}
     save_table(rows, folder / "attack.json", summary)
     draw(rows, folder / "attack.png")
     return rows, summary, folder / "attack.png"

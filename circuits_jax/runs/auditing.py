@@ -172,7 +172,7 @@ def find_subjects(
       TaskError: for an unknown task.
     """
     if not names:
-        raise ConfigError("--tasks is empty; name tasks, files of tasks, or all")
+        raise ConfigError("no task is named; name tasks, files of tasks, or all")
     there = [folder.name for folder in run.circuit_folders]
     if not there:
         raise CircuitError(f"{run.folder} holds no circuits; cut some: {cut_command(run)}")

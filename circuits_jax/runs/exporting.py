@@ -22,7 +22,7 @@ def export_circuits(circuits: Path, task: str, form: str) -> list[Path]:
       CircuitError: if there is no circuit, or none of that task.
       ConfigError: for an unknown format.
     """
-    check_choice("--format", form, (*FORMATS, VIZ))
+    check_choice("the format", form, (*FORMATS, VIZ))
     there = sorted(path.parent.name for path in circuits.glob(f"*/{MANIFEST}"))
     if not there:
         raise CircuitError(f"no circuit in {circuits}; prune first: python -m circuits_jax prune")

@@ -42,7 +42,7 @@ def write_on(model: Model, prompt: Sequence[int], count: int, sampling: Sampling
     Raises:
       ConfigError: for a prompt or a count that cannot be used.
     """
-    check_positive("--max_tokens", count)
+    check_positive("max_tokens", count)
     tokenizer = model.tokenizer
     known = None if tokenizer is None else tokenizer.vocab_size
     drawn = generate(model, prompt, count, sampling, known)

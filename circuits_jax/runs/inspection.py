@@ -61,7 +61,7 @@ def find_token(text: str, model: Model) -> int:
     number = text.removeprefix("#")
     if not number.isdecimal():
         split = f"; it is {' '.join(model.pieces(ids))} here" if ids else ""
-        raise ConfigError(f"--token={text!r} is not one token{split}; give one piece, or an id such as #5")
+        raise ConfigError(f"{text!r} is not one token{split}; give one piece, or an id such as #5")
     if int(number) >= model.config.vocab_size:
         raise ConfigError(f"there is no token {number}; the model has 0 to {model.config.vocab_size - 1}")
     return int(number)

@@ -50,8 +50,3 @@ def calibrate(difference: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     (fit, _), _ = jax.lax.scan(step, (start, solver.init(start)), length=STEPS)
     scale = jnp.exp(fit[0]) / spread
     return scale, fit[1] - scale * centre, loss_of_difference(fitted(fit))
-
-
-def calibrated_loss(difference: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
-    """Task loss of `scale * difference + shift`."""
-    return loss_of_difference(scale * difference + shift)

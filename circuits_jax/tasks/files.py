@@ -79,7 +79,7 @@ def find_task(name: str, recorded: Iterable[str], named: Iterable[Task] = ()) ->
         )
     raise TaskError(
         f"task {name!r} is not built in, and its file is not there{looked}; "
-        "prune a task that was read from a file (--tasks=FILE, load_task(FILE)), and keep the file"
+        "name its file in place of the task, and keep the file"
     )
 
 

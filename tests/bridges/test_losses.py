@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from circuits_jax.bridges.hybrid import logits_from, sum_over_sites
-from circuits_jax.bridges.losses import TERMS, kl, make_teacher, nmse
+from circuits_jax.bridges.losses import kl, make_teacher, nmse
 from circuits_jax.bridges.model import decode, encode, encoder_target, residuals
 from circuits_jax.config import BridgeConfig
 from tests.bridges.models import SMOOTH, jit, make, norm, softmax
@@ -56,7 +56,7 @@ def parts(params):
     }
 
 
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", TRAINS)
 def test_a_term_trains_what_it_should_and_nothing_else(setting, name):
     by_params, by_frozen = setting[-1][name]
     found = {part: norm(tree) for part, tree in parts(by_params).items()}
@@ -103,7 +103,7 @@ def frozen_term(loss, windows, frozen, base, name):
     return jit(term)
 
 
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", TRAINS)
 def test_a_gradient_is_that_of_finite_differences(smooth, name):
     (loss, params, frozen, windows), values, gradients = smooth
     term = frozen_term(loss, windows, frozen, params, name)
@@ -144,7 +144,7 @@ def test_the_loss_is_the_weighted_sum_and_a_term_of_weight_0_is_left_out():
     weights = {"ce": 0.5, "kl": 2.0, "nmse_encode": 3.0, "nmse_decode": 0.25, "sparse_to_dense": 0.0}
     loss, params, frozen, windows = make(BridgeConfig(**weights))
     value, terms = jit(loss)(params, windows, frozen)
-    assert set(terms) == set(TERMS) - {"sparse_to_dense"}
+    assert set(terms) == set(TRAINS) - {"sparse_to_dense"}
     expected = sum({**weights, "dense_to_sparse": 1.0}[name] * float(term) for name, term in terms.items())
     np.testing.assert_allclose(value, expected, rtol=1e-6)
 

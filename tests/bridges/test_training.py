@@ -114,6 +114,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(whole, base, dense, tmp_path):
     assert_equal(state, whole[2])
 
 
+@pytest.mark.slow
 def test_bridges_alone_leave_the_sparse_model_as_it_is(base, dense, tmp_path):
     config, corpus, workdir = base
     sparse = jax.device_get(init_params(config.model, jax.random.PRNGKey(5)))
@@ -147,6 +148,7 @@ def test_everything_has_a_place_on_a_mesh(base, dense, mesh):
         assert set(layout.frozen) == ({"dense"} if sparse is None else {"dense", "sparse"})
 
 
+@pytest.mark.slow
 def test_the_gradient_is_normalised_over_everything_and_the_projection_is_the_sparse_model_s():
     config = dataclasses.replace(
         RUN,

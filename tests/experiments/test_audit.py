@@ -205,7 +205,7 @@ def test_circuits_of_tasks_of_the_users_own_are_audited_with_all_others(place, c
     for names in (["all"], [TASK], [file]):
         (subject,) = find_subjects(run, names, AuditConfig())
         assert subject.task.name == TASK and len(subject.task.templates["train"]) == 40
-    with pytest.raises(ConfigError, match="--tasks is empty"):
+    with pytest.raises(ConfigError, match="no task is named"):
         find_subjects(run, [], AuditConfig())
     circuit.save(tmp_path / "circuits" / TASK)
     with pytest.raises(TaskError, match="'digits' is not built in, and its file is not there"):
@@ -229,6 +229,7 @@ def test_an_audit_file_that_lacks_something_counts_as_none(circuit, more, tmp_pa
     assert earlier_reports(tmp_path / "audit.json", tmp_path / "circuits", AuditConfig()) == {}
 
 
+@pytest.mark.slow
 def test_tasks_are_listed_with_a_checkpoint_and_without_one(place, tmp_path):
     (tmp_path / "tokenizer.model").write_bytes((place / "run" / "tokenizer.model").read_bytes())
     unequal = (json.dumps(pair | {"a": f"x = 1\n{pair['a']}"}) for pair in digit_pairs())

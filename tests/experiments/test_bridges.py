@@ -85,6 +85,7 @@ def refused(act, *words):
     assert [word for word in words if word not in message] == [] and "\n" not in message, message
 
 
+@pytest.mark.slow
 def test_a_coupled_run_leaves_bridges_a_model_a_table_and_a_page(bridged):
     workdir, out = bridged
     found = json.loads((workdir / "bridges.json").read_text())
@@ -111,6 +112,7 @@ def test_steering_leaves_its_figures_and_its_curves(bridged, command, place):
     assert "Sites and routes" in page and "probability of B" in page
 
 
+@pytest.mark.slow
 def test_given_again_the_command_trains_nothing(bridged, command, dense):
     workdir, _ = bridged
     before = (workdir / "metrics.jsonl").read_bytes()
@@ -149,6 +151,7 @@ def test_bad_input_ends_a_command_with_one_line(command, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("section", "values", "words"),
     [
@@ -167,6 +170,7 @@ def test_bad_input_to_training_is_one_line(bridged, tmp_path, section, values, w
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "words"),
     [({"encoder": "relu"}, ["bridge.encoder", "'relu'", "threshold"]), ({"top_n": 1}, ["bridge.top_n is 1"])],
@@ -175,6 +179,7 @@ def test_settings_that_cannot_be_used_are_one_line(bridged, values, words):
     refused(lambda: replace(load_config(bridged[0]), "bridge", **values), *words)
 
 
+@pytest.mark.slow
 def test_a_start_of_another_width_and_a_frozen_model_that_is_to_start_are_refused(bridged, dense, tmp_path):
     config = replace(load_config(bridged[0]), "train", start_from=str(dense))
     wide = dataclasses.replace(config, model=dataclasses.replace(config.model, d_model=32))
@@ -183,6 +188,7 @@ def test_a_start_of_another_width_and_a_frozen_model_that_is_to_start_are_refuse
     refused(lambda: train_bridges(both, tmp_path / "run"), "train.start_from", "bridge.sparse")
 
 
+@pytest.mark.slow
 def test_models_of_other_tokenizers_are_refused(bridged, dense, tmp_path):
     shutil.copytree(dense, tmp_path / "other", ignore=shutil.ignore_patterns("data"))
     texts = [program(number)[::-1] for number in range(24)]
@@ -193,11 +199,13 @@ def test_models_of_other_tokenizers_are_refused(bridged, dense, tmp_path):
     refused(lambda: train_bridges(config, tmp_path / "run"), "different tokenizers")
 
 
+@pytest.mark.slow
 def test_a_workdir_of_another_kind_is_refused(bridged, dense):
     refused(lambda: train_bridges(load_config(bridged[0]), dense), str(dense), "another configuration")
     refused(lambda: steer(dense, SteerConfig()), str(dense), "python -m circuits_jax bridges")
 
 
+@pytest.mark.slow
 def test_bridges_of_another_dense_model_are_refused(bridged, tmp_path):
     workdir = shutil.copytree(bridged[0], tmp_path / "run", ignore=shutil.ignore_patterns("data"))
     config = json.loads((workdir / "config.json").read_text())
@@ -206,6 +214,7 @@ def test_bridges_of_another_dense_model_are_refused(bridged, tmp_path):
     refused(lambda: steer(workdir, SteerConfig()), "join the dense model", "not")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("nodes", "circuit", "tasks", "words"),
     [
@@ -222,12 +231,14 @@ def test_bad_input_to_steering_is_one_line(bridged, nodes, circuit, tasks, words
     refused(lambda: steer(bridged[0], config, nodes, circuit), *words)
 
 
+@pytest.mark.slow
 def test_sites_that_are_not_there_are_one_line(bridged):
     refused(
         lambda: steer(bridged[0], SteerConfig(), None, None, ["*.mlp.neuron"]), "no site matches", "neuron"
     )
 
 
+@pytest.mark.slow
 def test_a_strength_that_overflows_is_one_line_and_leaves_nothing(bridged, place, tmp_path):
     write_task(place / "brackets.jsonl")
     workdir = shutil.copytree(bridged[0], tmp_path / "run")

@@ -64,6 +64,7 @@ def refusal(module, *arguments):
     return str(error.value)
 
 
+@pytest.mark.slow
 def test_generate_intervene_and_inspect_on_a_released_checkpoint(tmp_path):
     checkpoint = released.load(SPARSE)
     table = checkpoint.params["wte"]["embedding"]

@@ -125,6 +125,7 @@ def test_a_run_killed_while_it_prepares_ends_as_one_that_was_not(command, whole,
     assert_same_run(tmp_path / "run", whole)
 
 
+@pytest.mark.slow
 def test_a_finished_run_called_again_changes_nothing(command, copy):
     before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
     code, _, errors = finish(command(copy))
@@ -157,11 +158,13 @@ def test_settings_that_cannot_be_used_are_refused_before_anything_is_written(com
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_an_empty_corpus_is_refused(command, place, tmp_path):
     refused(command(tmp_path / "run", tree="empty"), str(place / "empty"), "data.roots")
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_a_vocabulary_too_large_for_the_corpus_is_refused(command, tmp_path):
     refused(
         command(tmp_path / "run", "--config.model.vocab_size=5000"), "model.vocab_size", "5000", "or less"
@@ -200,6 +203,7 @@ def test_a_truncated_checkpoint_costs_the_steps_since_the_one_before(command, co
     assert_same_run(copy, whole)
 
 
+@pytest.mark.slow
 def test_an_unknown_task_is_named_with_the_known_ones(command, copy):
     flag = '--config.prune.tasks=("bracket_counting","nonsense")'
     refused(command(copy, flag, module="prune"), "nonsense", "single_double_quote")
@@ -207,6 +211,7 @@ def test_an_unknown_task_is_named_with_the_known_ones(command, copy):
     assert not (copy / "prune.json").exists()
 
 
+@pytest.mark.slow
 def test_pruning_without_a_run_is_refused(command, tmp_path):
     refused(
         command(tmp_path / "run", module="prune"), str(tmp_path / "run"), "python -m circuits_jax pretrain"

@@ -78,6 +78,7 @@ def assert_near(workdir, other):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_pair_of_which_one_is_killed_ends_and_one_process_goes_on_as_if_nothing_had_been(
     command, whole, tmp_path
 ):
@@ -187,6 +188,7 @@ def test_a_process_that_never_comes_is_missed(command, tmp_path):
     assert any(address in line and "5 seconds" in line for line in errors_of(errors)), errors
 
 
+@pytest.mark.slow
 def test_several_processes_read_a_run_each_for_itself(whole):
     """As `train.start_from` and bridges do: no process may ask for the devices of another."""
     script = (
@@ -218,6 +220,7 @@ def test_several_processes_read_a_run_each_for_itself(whole):
         np.testing.assert_allclose(float(found), total, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_processes_without_a_place_to_meet_are_refused(command, tmp_path):
     code, _, errors = finish(command(tmp_path / "run", "--processes=2", "--process=1"))
     assert code == 1

@@ -54,6 +54,7 @@ def test_a_run_goes_on_from_another_with_fresh_schedules(dense, tmp_path):
     assert (tmp_path / "run" / "tokenizer.model").read_bytes() == (source / "tokenizer.model").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_dense_model_is_made_sparse_and_resumed_runs_do_not_start_again(dense, tmp_path):
     config, source = dense
     config = replace(replace(config, "sparsity", target=1 / 8), "train", start_from=str(source), steps=12)

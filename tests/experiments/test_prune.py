@@ -83,6 +83,7 @@ def pruners(monkeypatch):
     return made
 
 
+@pytest.mark.slow
 def test_every_task_gets_its_smallest_circuit_and_a_second_call_prunes_nothing(
     planted, run, pruners, tmp_path, capsys
 ):

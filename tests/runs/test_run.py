@@ -40,6 +40,7 @@ def circuit(run, own):
     return run.prune(cj.load_task(own), allow_unlearned=True)
 
 
+@pytest.mark.slow
 def test_a_task_of_ones_own_is_pruned_drawn_and_audited(run, own, circuit):
     assert circuit.provenance["prune"]["tasks"] == [str(own)]
     assert "mine" in Path(run.page(circuit)).read_text("utf-8")
@@ -49,6 +50,7 @@ def test_a_task_of_ones_own_is_pruned_drawn_and_audited(run, own, circuit):
     assert [each.task for each in again.circuits] == ["mine"]
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_lists_what_was_refused(run, circuit):
     del circuit  # without one there is no page
     rows = [{"task": "with_as", "refused": "the model knows nothing of it"}]
@@ -56,6 +58,7 @@ def test_the_page_of_a_run_lists_what_was_refused(run, circuit):
     assert "the model knows nothing of it" in Path(run.page()).read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_notebooks_and_prompts_show_what_there_is(run, circuit):
     report = run.audit(circuit, controls=False)
     shown = run.page(circuit)

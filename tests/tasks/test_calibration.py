@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from circuits_jax.tasks.calibration import calibrate, calibrated_loss
+from circuits_jax.tasks.calibration import calibrate
+from circuits_jax.tasks.metrics import loss_of_difference
 
 SIGNS = np.array([1.0, -1.0])
 calibrate_jit = jax.jit(calibrate)
@@ -59,7 +60,7 @@ def test_mistakes_on_other_pairs_cost_what_the_size_of_the_fit_justifies(margin)
     assert loss == pytest.approx(-math.log(1 - 1 / 102), rel=0.05)
     others = fitted.copy()
     others[0] *= -1
-    wrong = float(calibrated_loss(jnp.asarray(others), scale, shift)) - loss * 99 / 100
+    wrong = float(loss_of_difference(scale * jnp.asarray(others) + shift)) - loss * 99 / 100
     assert wrong == pytest.approx(math.log(102) / 100, rel=0.05)
 
 
@@ -72,9 +73,3 @@ def test_a_shift_cannot_tell_right_from_wrong():
         scale, _, loss = calibrate_jit(difference)
         assert float(scale) > 0
         assert float(loss) > math.log(2) - 1e-5
-
-
-def test_calibrated_loss_applies_scale_and_shift():
-    difference = noisy(np.random.default_rng(2))
-    found = calibrated_loss(jnp.asarray(difference), 0.7, -0.3)
-    assert float(found) == pytest.approx(loss_of(difference, 0.7, -0.3), abs=1e-6)

@@ -64,7 +64,7 @@ def opened(tab: Tab) -> list[str]:
     return tab.evaluate("[...document.querySelectorAll('.graph .vertex.node')].map((e) => e.dataset.id)")
 
 
-@pytest.mark.parametrize("count", [5, 500, 3000])
+@pytest.mark.parametrize("count", [5, 500, pytest.param(3000, marks=pytest.mark.slow)])
 def test_large_circuits_open_fast_and_stay_legible(pages: Pages, count: int):
     circuit = large(count)
     page = page_of(circuit)

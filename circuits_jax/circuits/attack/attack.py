@@ -44,7 +44,7 @@ Row = dict[str, str | float]
 
 
 @dataclasses.dataclass(frozen=True)
-class Target:
+class DilutionCase:
     """A model and its bracket circuit, and how to make its lists longer.
 
     Attributes:
@@ -65,7 +65,7 @@ class Target:
     elsewhere: Callable[[np.ndarray], Pairs]
 
 
-def plant_target(lists: int, room: int = PLANTED_ROOM) -> Target:
+def plant_case(lists: int, room: int = PLANTED_ROOM) -> DilutionCase:
     """A planted bracket network, without positions and so of any context: `room` tokens."""
     found = planted.plant("brackets", SEED, lists, lists)
     model = dataclasses.replace(found.model, config=dataclasses.replace(found.config, n_ctx=room))
@@ -80,7 +80,7 @@ def plant_target(lists: int, room: int = PLANTED_ROOM) -> Target:
     }
     words = sorted(token for token, name in known.items() if name.startswith("word"))
     drawn = np.random.RandomState(SEED).choice(words, (lists, room))
-    return Target(
+    return DilutionCase(
         name="planted brackets",
         model=model,
         masks=masks,
@@ -94,31 +94,31 @@ def plant_target(lists: int, room: int = PLANTED_ROOM) -> Target:
 
 
 class Attack:
-    """Predicts and measures one target at several lengths.
+    """Predicts and measures one case at several lengths.
 
     Accuracy is after the calibration (docs/method.md, "Calibration") that suits the short lists, so that a
     mere bias does not count.
     """
 
-    def __init__(self, target: Target, elements: list[int]):
-        self.target, self.elements = target, elements
-        self.lists = {name: [make(count) for count in elements] for name, make in target.fillers.items()}
-        prompts = [target.short, *(pairs for each in self.lists.values() for pairs in each)]
+    def __init__(self, case: DilutionCase, elements: list[int]):
+        self.case, self.elements = case, elements
+        self.lists = {name: [make(count) for count in elements] for name, make in case.fillers.items()}
+        prompts = [case.short, *(pairs for each in self.lists.values() for pairs in each)]
         longest = max(pairs.tokens.shape[-1] for pairs in prompts)
-        self._dilution = Dilution(target.model, target.masks, target.means, longest)
-        self._readings = self._dilution.read(target.short)
-        self._circuit_readings = self._dilution.read(target.short, alone=True)
-        self._slopes = self._dilution.slopes(target.short)
-        self.base = self._dilution.run(target.short)
+        self._dilution = Dilution(case.model, case.masks, case.means, longest)
+        self._readings = self._dilution.read(case.short)
+        self._circuit_readings = self._dilution.read(case.short, alone=True)
+        self._slopes = self._dilution.slopes(case.short)
+        self.base = self._dilution.run(case.short)
         self._base_score = score(self.base.y, self._slopes)
         if not abs(self._base_score) > 0:
             raise CircuitError("nothing that the circuit's heads pass to the last token tells A from B")
         self._scale, self._shift, _ = map(float, calibrate(self.base.difference))
-        self._bootstrap = Bootstrap(len(target.short.last), RESAMPLES, CONFIDENCE, SEED)
+        self._bootstrap = Bootstrap(len(case.short.last), RESAMPLES, CONFIDENCE, SEED)
 
     def heads(self) -> str:
         """What the circuit's heads average when it runs alone, the one that matters most first."""
-        size, tokens = self.target.model.config.d_head, self.target.short.last.mean() + 1
+        size, tokens = self.case.model.config.d_head, self.case.short.last.mean() + 1
         ranked = rank_heads(self._circuit_readings, self.base.y, self._slopes, size)
         return "; ".join(
             f"{head.layer}.{head.head} averages {head.attended:.1f} of {tokens:.1f} tokens and makes "
@@ -128,9 +128,9 @@ class Attack:
 
     def predicted(self, longer: Pairs) -> ModelRun:
         """What the circuit says of `longer`: the model on the short lists, the circuit's averages diluted."""
-        added = inserted(self.target.short, longer, self.target.model.config.vocab_size)
+        added = inserted(self.case.short, longer, self.case.model.config.vocab_size)
         diluted = predict(self._readings, self.base, added)
-        return dataclasses.replace(self._dilution.run(self.target.short, diluted), y=diluted)
+        return dataclasses.replace(self._dilution.run(self.case.short, diluted), y=diluted)
 
     def worst(self) -> str:
         """The filler that is predicted to harm the deep lists most at the greatest length."""
@@ -142,8 +142,8 @@ class Attack:
         """Two rows, prompts A and prompts B, for each arm and length: the attack first, then its controls."""
         worst = self.worst()
         attack = self.lists[worst]
-        added = [longer.last - self.target.short.last for longer in attack]
-        arms = {worst: attack, **self.lists, ELSEWHERE: [self.target.elsewhere(each) for each in added]}
+        added = [longer.last - self.case.short.last for longer in attack]
+        arms = {worst: attack, **self.lists, ELSEWHERE: [self.case.elsewhere(each) for each in added]}
         rows = []
         for name, each in arms.items():
             for longer in each:
@@ -166,7 +166,7 @@ class Attack:
         return right_margin(self._scale * run.difference + self._shift) > 0
 
     def _rows(self, arm: str, longer: Pairs, run: ModelRun, predicted: ModelRun | None) -> list[Row]:
-        added = float((longer.last - self.target.short.last).mean())
+        added = float((longer.last - self.case.short.last).mean())
         rows: list[Row] = []
         for role, name in enumerate("AB"):
             row: Row = {"arm": arm, "tokens added": added, "prompts": name}

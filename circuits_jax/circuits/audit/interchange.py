@@ -11,12 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from circuits_jax.circuits.ablation.means import Means
 from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
 from circuits_jax.circuits.masks import Masks, outside
 from circuits_jax.model.taps import mix
 from circuits_jax.model.transformer import Params, Transformer
-from circuits_jax.tasks.calibration import calibrate
 
 
 class Donors(NamedTuple):
@@ -54,23 +52,6 @@ def another_pair(pairs: PairBatch, seed: int) -> Donors:
     rng, count = np.random.RandomState(seed), len(last)
     pair = (np.arange(count)[:, None] + rng.randint(1, max(count, 2), (count, 2))) % count
     return Donors(tokens[pair, rng.randint(0, 2, (count, 2))], last[pair])
-
-
-def loss_without(
-    network: Transformer, params: Params, means: Means, masks: Masks, pairs: PairBatch
-) -> jax.Array:
-    """Necessity: the task loss of the full model with only the circuit's nodes held at their means.
-
-    The loss is calibrated on these very pairs, which favours the model: what is left cannot solve the task
-    under any scale and shift.
-
-    Args:
-      network, params: The full model.
-      means: {node site: [width]}.
-      masks: {node site: [width], 1 on the circuit's nodes}.
-      pairs: N pairs.
-    """
-    return calibrate(pair_difference(network, params, pairs, mix(outside(masks), means)))[2]
 
 
 def donated(

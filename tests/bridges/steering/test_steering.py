@@ -79,6 +79,7 @@ def test_specificity_is_told_of_every_edit(report):
     assert report["specificity"][OURS]["value"] > 0
 
 
+@pytest.mark.slow
 def test_the_node_that_is_found_is_of_the_planted_circuit(joined):
     steering = Steering(joined, CONFIG)
     (node,), table = steering.find(prompts("train"))

@@ -26,6 +26,7 @@ from circuits_jax.model.sites import node_sites
 from circuits_jax.model.taps import mix
 from circuits_jax.model.transformer import init_params
 from circuits_jax.model.wiring import linear_layers, wires
+from tests.quick import quick_cases
 
 SMALL = ModelConfig(
     n_layer=2, d_model=8, d_head=4, n_head=3, d_mlp=12, n_ctx=8, vocab_size=10, activation_fraction=0.5
@@ -36,7 +37,7 @@ VARIANTS = {
     "no_topk_no_sink": dataclasses.replace(SMALL, activation_fraction=None, attention_sink=False),
     "positions": dataclasses.replace(SMALL, position="concat", d_pos=3, norm="layer"),
 }
-variants = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
+variants = pytest.mark.parametrize("config", quick_cases(VARIANTS, ("plain", "no_topk_no_sink")))
 TOKENS = np.random.default_rng(0).integers(0, 10, (4, 7))
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from circuits_jax.circuits.attack.attack import ELSEWHERE, PLACEBO, UNDONE, Attack, plant_target, summarize
+from circuits_jax.circuits.attack.attack import ELSEWHERE, PLACEBO, UNDONE, Attack, plant_case, summarize
 from circuits_jax.circuits.attack.dilution import Dilution
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.planted import plant
@@ -17,13 +17,13 @@ LISTS, ELEMENTS = 24, [0, 4, 16]
 
 
 @pytest.fixture(scope="module")
-def target():
-    return plant_target(LISTS, room=32)
+def case():
+    return plant_case(LISTS, room=32)
 
 
 @pytest.fixture(scope="module")
-def attack(target):
-    return Attack(target, ELEMENTS)
+def attack(case):
+    return Attack(case, ELEMENTS)
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +48,10 @@ def test_the_shallow_lists_and_the_undone_long_ones_do_not(rows):
     assert chosen(rows, PLACEBO)[-1]["accuracy"] == 0
 
 
-def test_the_score_falls_as_one_over_the_number_of_tokens(rows, target):
+def test_the_score_falls_as_one_over_the_number_of_tokens(rows, case):
     """The planted head is uniform (its sink is exp(-4) of a token): N tokens' values are shared by N + n."""
-    tokens = target.short.last + 1.0
-    brackets = {site: mask for site, mask in target.masks.items() if site.endswith("attn.v") and mask.any()}
+    tokens = case.short.last + 1.0
+    brackets = {site: mask for site, mask in case.masks.items() if site.endswith("attn.v") and mask.any()}
     assert list(brackets) == ["0.attn.v"]
     for row in chosen(rows, "words in the list"):
         law = (1 / (tokens + row["tokens added"])).mean() / (1 / tokens).mean()
@@ -98,20 +98,21 @@ def test_a_prediction_that_fails_for_a_control_counts_against_the_attack(rows):
     assert verdict.startswith("not shown") and f"{ELSEWHERE} (accuracy 0.75, predicted 0.00)" in verdict
 
 
-def test_a_circuit_without_value_channels_averages_nothing(target):
-    masks = {site: np.zeros_like(mask) for site, mask in target.masks.items()}
+def test_a_circuit_without_value_channels_averages_nothing(case):
+    masks = {site: np.zeros_like(mask) for site, mask in case.masks.items()}
     with pytest.raises(CircuitError, match="no value channel"):
-        Dilution(target.model, masks, target.means, 16)
+        Dilution(case.model, masks, case.means, 16)
 
 
-def test_channels_that_pass_nothing_are_refused(target):
+@pytest.mark.slow
+def test_channels_that_pass_nothing_are_refused(case):
     """A value channel of the network that no bracket reaches: what it passes is alike in A and B."""
-    kernel = target.model.params["h_0"]["attn"]["c_attn"]["kernel"]
-    size = target.model.config.d_attn
+    kernel = case.model.params["h_0"]["attn"]["c_attn"]["kernel"]
+    size = case.model.config.d_attn
     blank = np.flatnonzero(~kernel[:, 2 * size :].any(axis=0))
-    masks = {site: np.zeros_like(mask) for site, mask in target.masks.items()}
+    masks = {site: np.zeros_like(mask) for site, mask in case.masks.items()}
     node = Node("0.attn.v", int(blank[0]))
     masks[node.site][node.index] = 1
-    other = dataclasses.replace(target, masks=masks)
+    other = dataclasses.replace(case, masks=masks)
     with pytest.raises(CircuitError, match="tells A from B"):
         Attack(other, [0, 1])

@@ -142,6 +142,7 @@ def test_natural_positions_that_are_prompts_are_answered_as_prompts(truth):
     assert report["natural"]["second_answer"] == 0.5
 
 
+@pytest.mark.slow
 def test_the_order_of_a_circuits_sites_decides_nothing(auditor, truth):
     """A file of arrays keeps none."""
     means = dict(reversed(auditor.means.items()))
@@ -156,12 +157,14 @@ def test_a_circuit_with_a_node_left_out_is_not_sufficient(auditor, means):
     assert verdict.verdict == NOT_SHOWN and "sufficient" in verdict.failed
 
 
+@pytest.mark.slow
 def test_a_circuit_with_an_edge_left_out_is_not_sufficient_but_still_necessary(auditor, means):
     whole = circuit_of(PLANTED.nodes, means)
     _, verdict = examine(auditor, dataclasses.replace(whole, edges=whole.edges[:-1]))
     assert verdict.verdict == NOT_SHOWN and verdict.failed == ("sufficient",)
 
 
+@pytest.mark.slow
 def test_a_random_circuit_of_equal_size_shows_nothing(auditor, means):
     rng = np.random.default_rng(0)
     sites = sorted(site for site in means if not site.endswith("attn.y"))

@@ -6,18 +6,24 @@ import numpy as np
 import pytest
 
 from circuits_jax.circuits.ablation.means import mean_activations
-from circuits_jax.circuits.ablation.pairs import PairBatch
-from circuits_jax.circuits.audit.interchange import another_pair, donated, interchange, loss_without
+from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
+from circuits_jax.circuits.audit.interchange import another_pair, donated, interchange
 from circuits_jax.circuits.masks import full_masks, outside
 from circuits_jax.circuits.planted import DESIGNS, plant
 from circuits_jax.config import ModelConfig
 from circuits_jax.model.model import Model
+from circuits_jax.model.taps import mix
 from circuits_jax.model.transformer import init_params
+from circuits_jax.tasks.calibration import calibrate
 
 pytestmark = pytest.mark.computes
 
 
-@pytest.fixture(scope="module", params=sorted(DESIGNS))
+QUICK = "quotes"
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in DESIGNS if name != QUICK]
+
+
+@pytest.fixture(scope="module", params=[QUICK, *SLOW])
 def case(request):
     """(network, params, means, the planted circuit's masks, held-out pairs)."""
     planted = plant(request.param, seed=3, heldout_pairs=32)
@@ -30,14 +36,19 @@ def case(request):
     return planted.model.network, planted.params, means, masks, data
 
 
-def test_without_its_circuit_the_model_fails(case):
-    network, params, means, masks, pairs = case
-    assert jax.jit(lambda m: loss_without(network, params, means, m, pairs))(masks) > 0.5
+@pytest.fixture(scope="module")
+def loss_with(case):
+    """The task loss, calibrated on these very pairs, with only the nodes of a mask."""
+    network, params, means, _, pairs = case
+    return jax.jit(lambda kept: calibrate(pair_difference(network, params, pairs, mix(kept, means)))[2])
 
 
-def test_without_the_nodes_outside_it_does_not(case):
-    network, params, means, masks, pairs = case
-    assert jax.jit(lambda m: loss_without(network, params, means, m, pairs))(outside(masks)) < 0.15
+def test_without_its_circuit_the_model_fails(case, loss_with):
+    assert loss_with(outside(case[3])) > 0.5
+
+
+def test_without_the_nodes_outside_it_does_not(case, loss_with):
+    assert loss_with(case[3]) < 0.15
 
 
 def test_the_answer_follows_the_circuit_and_not_the_rest(case):

@@ -205,9 +205,8 @@ def pruner():
     return Pruner(subject("quotes"), config, jax.devices()[:1])
 
 
-@pytest.mark.parametrize(
-    "name", ["quotes", *(pytest.param(name, marks=pytest.mark.slow) for name in DESIGNS if name != "quotes")]
-)
+@pytest.mark.slow
+@names
 def test_pruning_recovers_the_circuit(name):
     planted = network(name)
     pruned = pruner().on(subject(name)).prune(planted.train, planted.heldout)

@@ -14,6 +14,7 @@ from circuits_jax.model.model import Model
 from circuits_jax.model.sites import node_sites
 from circuits_jax.model.taps import mix
 from circuits_jax.model.transformer import init_params
+from tests.quick import quick_cases
 
 BASE = ModelConfig(n_layer=2, d_model=32, d_head=8, d_mlp=48, n_ctx=8, vocab_size=20)
 ONE_LAYER = {"n_layer": 1, "d_head": 4, "d_model": 24}
@@ -29,7 +30,8 @@ OPTIONS = {
     },
     "positions joined, relu residual": {"position": "concat", "d_pos": 5, "residual_activation": "relu"},
     }  # fmt: skip
-options = pytest.mark.parametrize("change", OPTIONS.values(), ids=OPTIONS)
+QUICK = ("no biases, positions added", "AbsTopK on the residual stream, few heads")
+options = pytest.mark.parametrize("change", quick_cases(OPTIONS, QUICK))
 
 
 def random_model(change):
@@ -86,6 +88,7 @@ def test_the_cut_network_is_the_masked_one_with_two_layers(make):
     check_cut(make({}))
 
 
+@pytest.mark.slow
 def test_the_cut_network_is_the_masked_one_where_magnitudes_tie():
     check_cut(ones_with_ties(ONE_LAYER))
 
@@ -128,6 +131,7 @@ def test_uncut_it_is_the_masked_network_and_so_are_its_slopes():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3), slopes, wanted)
 
 
+@pytest.mark.slow
 def test_slopes_of_the_cut_network_are_the_masked_one_s_within_the_envelope():
     model = random_model({})
     data, means, envelope = batch(), means_of(model.config), envelope_of(model.config)
@@ -139,6 +143,7 @@ def test_slopes_of_the_cut_network_are_the_masked_one_s_within_the_envelope():
         np.testing.assert_allclose(cut[site] * mask, whole[site] * mask, rtol=2e-3, atol=2e-3, err_msg=site)
 
 
+@pytest.mark.slow
 def test_an_empty_location_costs_nothing():
     model = random_model(ONE_LAYER | {"d_mlp": 96})
     data, means = batch(), means_of(model.config)

@@ -66,10 +66,8 @@ def ends(planted, masks):
     return {(nodes[e.source], nodes[e.target]) for e in graph.edges_of(planted.config, planted.params, nodes)}
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["binding", *(pytest.param(name, marks=pytest.mark.slow) for name in DESIGNS if name != "binding")],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DESIGNS)
 def test_exactly_the_planted_edges_are_left(name):
     planted, added = network(name)
     masks = masks_of(planted)

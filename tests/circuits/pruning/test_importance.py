@@ -71,6 +71,7 @@ def without(masks, node):
     return {**masks, site: np.where(np.arange(len(masks[site])) == index, 0, masks[site])}
 
 
+@pytest.mark.slow
 def test_a_nodes_delta_is_the_rise_of_the_loss_when_it_is_held_at_its_mean():
     planted, _, variant, _, _, _ = case()
     base = loss_of(planted.params, variant, CALIBRATION)

@@ -20,6 +20,7 @@ from circuits_jax.viewer.assembly import PageSettings, build_report
 from circuits_jax.viewer.circuit_page.live import embed_network
 from circuits_jax.viewer.circuit_page.vocabulary import embed_vocabulary
 from tests.data.tokenizers.test_tinypython import learn_merges, write_pair
+from tests.quick import quick_cases
 from tests.viewer import conftest, synthetic
 from tests.viewer.conftest import Live, Pages
 
@@ -50,7 +51,7 @@ def python_logits(circuit: Circuit, model: Model, tokens: np.ndarray, last: np.n
     return np.asarray(run(cut.device_params, tokens, last))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", quick_cases({name: name for name in VARIANTS}, ("plain", "gpt2")))
 def test_the_page_computes_what_python_computes(pages: Pages, variant: str):
     settings = {"n_layer": 2, "d_model": 32, "d_head": 8, "n_ctx": 24, "vocab_size": 96, "bigram": False}
     config = ModelConfig(**{**settings, **VARIANTS[variant]})
@@ -121,6 +122,7 @@ def test_a_task_prompt_can_be_edited_as_the_text_it_is(pages: Pages, live: Live)
     assert tab.evaluate("document.querySelector('.bench textarea').value") == text
 
 
+@pytest.mark.slow
 def test_a_held_node_is_held(pages: Pages, live: Live):
     """Holding a node in the page is what a tap does in Python, at one position or at all."""
     sources = {edge.source for edge in live.circuit.edges}
