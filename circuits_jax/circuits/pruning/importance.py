@@ -8,7 +8,6 @@ A delta is the rise of the task loss when one part is removed, the calibration b
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import pearsonr, spearmanr
 
 from circuits_jax.circuits.ablation.pairs import PairBatch
 from circuits_jax.circuits.circuit import Calibration, Importance, Node
@@ -69,6 +68,8 @@ def deltas(
 
 def correlation(estimates: np.ndarray, exact: np.ndarray) -> dict[str, float]:
     """ "nodes", and Pearson's and Spearman's coefficients where both vary."""
+    from scipy.stats import pearsonr, spearmanr  # only here: every command would start later
+
     found = {"nodes": float(len(exact))}
     if len(exact) > 1 and np.ptp(estimates) > 0 and np.ptp(exact) > 0:
         found["pearson"] = float(pearsonr(estimates, exact).statistic)
