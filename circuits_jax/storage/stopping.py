@@ -5,6 +5,7 @@ under way there is whole.  Files are written aside and multi-part ones within `h
 finished is kept.  A second Ctrl-C ends at once.
 """
 
+import _thread
 import contextlib
 import os
 import signal
@@ -21,7 +22,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.
 # How long a program that was asked to stop, and holds nothing, may take before it is ended from outside: a
 # library that compiles, or waits for a device, lets no exception through.
 PATIENCE_SECONDS = 8.0
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS, _AGAIN_SECONDS = 0.1, 0.02
 
 
 class _Watch:
@@ -32,6 +33,7 @@ class _Watch:
         self.asked = 0  # the first signal's number
         self.interrupts = 0  # Ctrl-C, seen by Python
         self.holds = 0
+        self.swallowed = False  # the exception was raised where Python lets none through
         self.free_since: float | None = None  # since when an asked program holds nothing
         self.terminals = [fd for fd in (1, 2) if os.isatty(fd)]
         self.before: dict[int, Any] = {}
@@ -65,7 +67,8 @@ def watched(ends_process: bool = False) -> Iterator[None]:
             for number in SIGNALS:
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     watch.before[number] = signal.signal(number, _receive)
-            yield
+            with _unswallowed(watch):
+                yield
     finally:
         for signum, handler in watch.before.items():
             signal.signal(signum, handler)
@@ -141,12 +144,35 @@ def _receive(number: int, frame: FrameType | None) -> None:
         if watch.ends_process:
             _end_at_once()
         raise KeyboardInterrupt
-    if watch.asked:
+    if watch.asked and not watch.swallowed:
         return
-    watch.asked = number
+    watch.asked, watch.swallowed = watch.asked or number, False
     if not watch.holds:
         watch.free_since = time.monotonic()
-        raise stopped(number)
+        raise stopped(watch.asked)
+
+
+@contextlib.contextmanager
+def _unswallowed(watch: _Watch) -> Iterator[None]:
+    """Within the block, `Stopped` is raised anew where it met a callback of the garbage collector or a
+    `__del__`, out of which Python lets no exception.
+    """
+    before = sys.unraisablehook
+    carrier = next((number for number in watch.before if number != signal.SIGINT), None)
+
+    def report(unraisable: Any) -> None:
+        if carrier is None or not isinstance(unraisable.exc_value, Stopped):
+            before(unraisable)
+            return
+        watch.swallowed = True
+        # As if that signal came, a little later: here it would meet this very function.
+        threading.Timer(_AGAIN_SECONDS, _thread.interrupt_main, [signal.Signals(carrier)]).start()
+
+    sys.unraisablehook = report
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _let_go_of_terminals(watch: _Watch) -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -33,6 +34,21 @@ def test_what_is_held_becomes_whole_first():
             done.append("whole")
         assert stopping.asked() == signal.SIGTERM  # a library's caller decides what that means
     assert done == ["whole"]
+
+
+def test_what_a_garbage_collectors_callback_swallows_is_raised_anew(capsys):
+    class Dying:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)  # the handler runs here, where no exception leaves
+
+    done = []
+    with pytest.raises(Stopped, match="SIGINT"), stopping.watched():
+        Dying()
+        for _ in range(1000):
+            time.sleep(0.001)
+        done.append("went on")
+    assert not done and capsys.readouterr().err == ""
 
 
 def test_a_second_interrupt_of_a_library_is_pythons_own():
