@@ -157,3 +157,17 @@ def test_no_file_of_the_package_is_ignored_by_git():
     ]
     ignored = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout.split()
     assert not [name for name in ignored if name.endswith(".py")]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_text_is_written_and_read_as_utf_8_whatever_the_locale_is(name):
+    for node in ast.walk(MODULES[name]):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute | ast.Name):
+            continue
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+        texts = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+        named = any(keyword.arg == "encoding" for keyword in node.keywords) or "utf-8" in str(texts).lower()
+        if called in ("read_text", "write_text") and isinstance(node.func, ast.Attribute):
+            assert named or "ascii" in texts, f"{name}:{node.lineno} names no encoding"
+        elif called == "open" and any(re.fullmatch("[rwax]t?", str(text)) for text in texts):
+            assert named, f"{name}:{node.lineno} names no encoding"

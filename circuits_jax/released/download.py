@@ -113,7 +113,7 @@ def _fetch(files: Any, source: str, target: Path, part: Path, state: dict[str, A
     else:
         if _recorded(target) != state:
             part.unlink(missing_ok=True)
-            _record(target).write_text(json.dumps(state))
+            _record(target).write_text(json.dumps(state), encoding="utf-8")
         try:
             _append(files, source, part, state, block_size=BLOCK, cache_type="none")
         except ValueError:  # a server that sends files only from their beginning, whole

@@ -35,7 +35,7 @@ class MetricsWriter:
             else:
                 with write_aside(path) as file:
                     file.write(text.encode())
-                self._file = path.open("a", buffering=1)
+                self._file = path.open("a", buffering=1, encoding="utf-8")
         self._board = _summary_writer(workdir) if tensorboard else None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -108,7 +108,7 @@ class _BucketFile:
 
     def close(self) -> None:
         """Writes what there is."""
-        self._path.write_text(self._text)
+        self._path.write_text(self._text, encoding="utf-8")
         self._written = time.monotonic()
 
 

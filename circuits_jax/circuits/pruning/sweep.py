@@ -216,7 +216,7 @@ def _rung(
             write_json(files[i], [size(masks) for masks in kept[at * each : (at + 1) * each]])
     else:
         progress(len(jobs) * steps, "done before")
-    scores = [json.loads(file.read_text()) for file in files]
+    scores = [json.loads(file.read_text("utf-8")) for file in files]
     for group, nodes in zip(groups, scores, strict=True):
         progress.found(group[0].task, min(nodes))
     return scores
