@@ -53,7 +53,8 @@ def fetch_corpus(place: Path, name: str, here: Path) -> Path | None:
     aside = folder.with_name(f".{name}.{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    (place / name).download(aside)  # type: ignore[attr-defined]  # a bucket's path has it
+    for path in (place / name).iterdir():
+        _copy(path, aside / path.name)
     os.replace(aside, folder)
     return folder
 
@@ -65,11 +66,16 @@ def publish_corpus(folder: Path, place: Path) -> None:
         for path in sorted(
             folder.iterdir(), key=lambda path: path.name == MANIFEST
         ):  # which says it is whole
-            (there / path.name).put(path)  # type: ignore[attr-defined]  # a bucket's path has it
+            _copy(path, there / path.name)
 
 
 def _copy_missing(source: Path, target: Path) -> None:
     for name in TOKENIZER_FILES:
         if (source / name).exists() and not (target / name).exists():
-            with write_aside(target / name) as file:
-                file.write((source / name).read_bytes())
+            _copy(source / name, target / name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies a file between a disk and a bucket; `target` is whole or not there."""
+    with write_aside(target) as file, source.open("rb") as content:
+        shutil.copyfileobj(content, file, 2**24)

@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from circuits_jax.config import Config
 from circuits_jax.data.batches import make_batches, make_iterator
 from circuits_jax.data.corpus import Corpus
 from circuits_jax.data.windows import Windows
+from circuits_jax.model.parameters import parameter_name
 from circuits_jax.model.transformer import Params
 from circuits_jax.storage import stopping
-from circuits_jax.storage.errors import TrainingError
+from circuits_jax.storage.errors import CheckpointError, TrainingError
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.devices import record_devices
@@ -102,7 +104,24 @@ class Trainer:
     def _start(self) -> TrainState:
         if self._checkpoints.latest is None:
             return first_state(self.program, self.layout)
-        return self._checkpoints.restore(self.layout.shapes, lambda: first_state(self.program, self.layout))
+        state = self._checkpoints.restore(self.layout.shapes, lambda: first_state(self.program, self.layout))
+        self._refuse_not_finite(state)
+        return state
+
+    def _refuse_not_finite(self, state: TrainState) -> None:
+        """Raises CheckpointError if parameters that were read hold NaN or infinity."""
+        whole = jax.jit(
+            lambda params: jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), params),
+            out_shardings=self.layout.whole,
+        )
+        leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(whole(state.params)))
+        bad = [parameter_name(path) for path, finite in leaves if not finite]
+        if bad:
+            raise CheckpointError(
+                f"checkpoint {int(state.step)} in {self._workdir / 'checkpoints'} holds NaN or infinity, in "
+                f"{', '.join(bad[:3])}: no run can go on from it; move its folder elsewhere to go on from an "
+                "earlier one"
+            )
 
     def _compile(self, state: TrainState) -> None:
         """Compiles all before the first exchange between processes, which late ones would miss."""

@@ -1,15 +1,17 @@
 """Whole runs: trained, stopped, resumed, gone wrong."""
 
+import contextlib
 import shutil
 
 import jax
 import numpy as np
 import pytest
 
-from circuits_jax.storage.errors import TrainingError
+from circuits_jax.storage.errors import CheckpointError, TrainingError
+from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.metrics import read_metrics
 from circuits_jax.training.run import read_run
-from tests.training.tiny import assert_equal, make_trainer, replace, rows, saved_steps
+from tests.training.tiny import assert_equal, make_state, make_trainer, replace, rows, saved_steps
 
 
 def breaking(trainer, at, fault):
@@ -111,3 +113,14 @@ def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before(whole,
     assert "checkpoints/12 is damaged" in capsys.readouterr().out
     assert rows(workdir) == rows(whole[0])
     assert saved_steps(workdir) == [8, 12] and (workdir / "damaged" / "12").is_dir()
+
+
+def test_a_checkpoint_that_holds_nan_says_so(fresh):
+    config, corpus, workdir = fresh
+    state = make_state(config)
+    poisoned = jax.tree.map(np.array, state.params)
+    poisoned["h_0"]["mlp"]["c_fc"]["bias"][3] = np.nan
+    with contextlib.closing(Checkpoints(workdir, keep=2)) as checkpoints:
+        checkpoints.save(4, state.replace(params=poisoned))
+    with pytest.raises(CheckpointError, match=r"checkpoint \d+ in .* holds NaN or infinity, in .*c_fc/bias"):
+        make_trainer(config, corpus, workdir).run()
