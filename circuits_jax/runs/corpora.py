@@ -50,7 +50,8 @@ def settle(config: Config, workdir: Path) -> Config:
     if there.hash is not None and data.hash is None:
         before = {name: getattr(there, name) for name in SOURCE}
         if any(getattr(data, name) != value for name, value in before.items()):
-            folder = _find(there.hash, config, workdir)
+            known = dataclasses.replace(data, hash=there.hash)
+            folder = _find(dataclasses.replace(config, data=known), workdir)
             if folder is None or content_of(data) != store.read(folder).content:
                 return dataclasses.replace(config, data=data)  # another corpus: `workdir.check` says so
         data = dataclasses.replace(data, hash=there.hash, **before)
@@ -115,17 +116,22 @@ def share_corpus(config: Config, workdir: Path, other: Path) -> None:
     """Gives another run the corpus of the one in `workdir`: as its own, or the way to a shared one."""
     if not processes.is_primary():
         return
-    remember_store(config, other)
-    if config.data.store is None and (folder := _find(str(config.data.hash), config, workdir)) is not None:
-        here = stand_in(other) / DATA
-        store.link(folder, here)
-        publish_corpus(here / folder.name, other / DATA)
+    for place, folder in _found(config, workdir):
+        if folder is not None and place == workdir / DATA:
+            here = stand_in(other) / DATA
+            store.link(folder, here)
+            publish_corpus(here / folder.name, other / DATA)
+            return
+        if folder is not None:
+            places.remember(other, STORE, place)
+            return
 
 
 def remember_store(config: Config, workdir: Path) -> None:
-    """Writes down where a shared corpus lies, for when workdir or corpus have moved."""
-    if config.data.store is not None and processes.is_primary():
-        places.remember(workdir, STORE, as_path(config.data.store))
+    """Writes down where a shared corpus lies now, for when workdir or corpus have moved."""
+    place = next((place for place, folder in _found(config, workdir) if folder is not None), None)
+    if place not in (None, workdir / DATA) and processes.is_primary():
+        places.remember(workdir, STORE, place)
 
 
 def reference_windows(corpus: Corpus, config: Config, prune: PruneConfig) -> np.ndarray:
@@ -139,7 +145,7 @@ def reference_windows(corpus: Corpus, config: Config, prune: PruneConfig) -> np.
 def _own(config: Config, workdir: Path) -> Corpus:
     """The corpus that `config.data.hash` names."""
     name = str(config.data.hash)
-    folder = _find(name, config, workdir)
+    folder = _find(config, workdir)
     if folder is None:
         looked = ", ".join(str(place) for place in dict(_places(config, workdir)))
         raise CorpusError(
@@ -152,11 +158,15 @@ def _own(config: Config, workdir: Path) -> Corpus:
     return corpus
 
 
-def _find(name: str, config: Config, workdir: Path) -> Path | None:
+def _find(config: Config, workdir: Path) -> Path | None:
+    """The local folder of the corpus that `config.data.hash` names."""
+    return next((folder for _, folder in _found(config, workdir) if folder is not None), None)
+
+
+def _found(config: Config, workdir: Path) -> Iterator[tuple[Path, Path | None]]:
+    """(place, the local folder of the corpus if that place has it) of every place in turn."""
     for place, here in _places(config, workdir):
-        if (folder := fetch_corpus(place, name, here)) is not None:
-            return folder
-    return None
+        yield place, fetch_corpus(place, str(config.data.hash), here)
 
 
 def _places(config: Config, workdir: Path) -> Iterator[tuple[Path, Path]]:

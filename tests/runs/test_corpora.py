@@ -93,6 +93,8 @@ def test_a_shared_store_is_found_when_either_or_both_move(tmp_path: Path, no_sou
     assert opened(run) == corpus.hash  # the run alone has moved
     home = home.rename(tmp_path / "new home")
     assert opened(home / "runs" / "b") == corpus.hash  # both have
+    begin(settings(tmp_path / "tree"), home / "runs" / "b")  # goes on, and writes down where it is now
+    assert opened((home / "runs" / "b").rename(tmp_path / "b")) == corpus.hash
     with pytest.raises(CorpusError, match=f"{corpus.hash}.*lies in none of .*--store=FOLDER"):
         opened(run)
     assert opened(run, home / "store") == corpus.hash  # a flag says where
@@ -157,6 +159,16 @@ def test_another_run_gets_a_corpus_of_its_own(tmp_path: Path, no_sources) -> Non
     alone = (tmp_path / "run" / "sparse").rename(tmp_path / "alone")
     shutil.rmtree(tmp_path / "run")
     assert open_corpus(load_config(alone), alone).hash == corpus.hash
+
+
+def test_another_run_finds_a_shared_corpus(tmp_path: Path) -> None:
+    shared = settings(write_tree(tmp_path / "tree"), store=str(tmp_path / "home" / "store"))
+    config, corpus = begin(shared, tmp_path / "home" / "run")
+    claim(tmp_path / "home" / "run" / "sparse", config)
+    share_corpus(config, tmp_path / "home" / "run", tmp_path / "home" / "run" / "sparse")
+    workdir = (tmp_path / "home").rename(tmp_path / "moved") / "run" / "sparse"
+    assert open_corpus(load_config(workdir), workdir).hash == corpus.hash
+    assert not (workdir / "data" / corpus.hash).exists()
 
 
 def test_reference_windows_are_int32_rows_of_the_training_split(tmp_path: Path) -> None:
