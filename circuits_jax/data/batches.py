@@ -18,6 +18,7 @@ from circuits_jax.data.windows import Windows
 from circuits_jax.storage.errors import ConfigError, TrainingError
 from circuits_jax.storage.stopping import SIGNALS
 
+_ENDLESS = 2**48  # windows
 # What grain asks of absl's flags where it starts processes, also where nobody reads flags.
 _GRAIN_FLAG = "grain_enable_multiprocess_worker_profiling"
 
@@ -48,7 +49,9 @@ def make_batches(
     def gather(indices: np.ndarray) -> np.ndarray:
         return windows.rows(indices[mine])
 
-    return grain.MapDataset.range(len(windows)).shuffle(seed=seed).repeat().batch(batch_size).map(gather)
+    shuffled = grain.MapDataset.range(len(windows)).shuffle(seed=seed)
+    # Endless to grain is the largest length that Python has; batches of one would be more.
+    return shuffled.repeat(_ENDLESS // len(windows)).batch(batch_size).map(gather)
 
 
 def make_iterator(batches: grain.MapDataset, start: int = 0, workers: int = 0) -> Iterator[np.ndarray]:

@@ -74,3 +74,9 @@ def test_batches_are_int32_whatever_windows_are_kept_in() -> None:
         windows = Windows(np.full((4, 3), 65535, kind), {})
         batch = make_batches(windows, 2, 0)[0]
         assert batch.dtype == np.int32 and (batch == 65535).all()
+
+
+def test_a_batch_may_be_a_single_window() -> None:
+    batches = make_batches(numbered(7), 1, seed=2)
+    iterator = make_iterator(batches, 3)
+    assert [int(next(iterator)[0, 0]) for _ in range(4)] == [int(batches[step][0, 0]) for step in range(3, 7)]
