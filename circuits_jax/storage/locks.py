@@ -110,7 +110,8 @@ class Lease:
                 _create(self._path(self._number), self._content())
             except FileExistsError:  # another process was faster
                 continue
-            for number in numbers:
+            # The one before stays: who lists the folder just now may miss the new one, but never both.
+            for number in numbers[:-1]:
                 self._path(number).unlink(missing_ok=True)
             threading.Thread(target=self._renew, daemon=True).start()
             return

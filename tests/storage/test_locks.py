@@ -58,7 +58,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
 
 @pytest.fixture
 def quick(monkeypatch):
-    for name, seconds in {"RENEW": 0.05, "DEAD": 0.4, "_LOOK": 0.02}.items():
+    for name, seconds in {"RENEW": 0.05, "DEAD": 1.5, "_LOOK": 0.02}.items():
         monkeypatch.setattr(locks, f"{name}_SECONDS", seconds)
 
 
@@ -74,7 +74,22 @@ def test_a_lease_is_refused_while_renewed_and_free_when_given_back(tmp_path, qui
     first.give_back()
     lease(tmp_path).take()
     assert capsys.readouterr().out.count("looking for up to") == 1
-    assert [path.name for path in tmp_path.iterdir()] == [".lock-00000002.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock-00000001.json", ".lock-00000002.json"]
+
+
+def test_a_listing_that_misses_the_newest_lease_makes_no_second_holder(tmp_path, quick, monkeypatch):
+    """Folders are not listed at one instant: what is made meanwhile may be missing, what is removed too."""
+    for _ in range(2):
+        held = lease(tmp_path)
+        held.take()
+        held.give_back()
+    held = lease(tmp_path)
+    held.take()
+    late, listed = lease(tmp_path), held._numbers
+    monkeypatch.setattr(late, "_numbers", lambda: listed()[:-1] if late._number == 0 else listed())
+    with pytest.raises(LockError):
+        late.take()
+    held.give_back()
 
 
 def test_a_dead_holders_lease_is_taken_by_one_of_those_who_wait(tmp_path, quick):
@@ -102,7 +117,7 @@ def test_a_dead_holders_lease_is_taken_by_one_of_those_who_wait(tmp_path, quick)
 def test_a_holder_that_was_thought_dead_learns_of_it_and_ends(tmp_path, quick, monkeypatch):
     told, ended = [], threading.Event()
     sleeper = lease(tmp_path, lambda why: (told.append(why), ended.set()))
-    monkeypatch.setattr(locks, "RENEW_SECONDS", 1.0)
+    monkeypatch.setattr(locks, "RENEW_SECONDS", 3.0)
     sleeper.take()
     other = lease(tmp_path)
     other.take()
