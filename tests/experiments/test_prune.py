@@ -8,6 +8,7 @@ import pytest
 
 from circuits_jax.circuits.planted import plant
 from circuits_jax.config import Config, PruneConfig, TrainConfig
+from circuits_jax.data.windows import Windows
 from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.model.sites import node_sites
 from circuits_jax.runs import pruning
@@ -50,7 +51,7 @@ def run(monkeypatch, planted, tmp_path):
     def known(name):
         if name not in TASKS:
             raise AssertionError(name)
-        return types.SimpleNamespace(name=name, file="")
+        return types.SimpleNamespace(name=name, file="", digest="")
 
     monkeypatch.setattr(pruning, "build_pairs", pairs)
     monkeypatch.setattr(pruning, "get_task", known)
@@ -59,14 +60,10 @@ def run(monkeypatch, planted, tmp_path):
     rows = planted.corpus.reshape(-1, planted.config.n_ctx)
     tokens = np.pad(rows, ((0, 0), (0, 1)))
 
-    class Windows:
-        def __len__(self):
-            return len(tokens)
-
-    windows = Windows()
-    windows.tokens = tokens
     model = dataclasses.replace(planted.model, tokenizer=tokenizer)
-    return Run(model, tmp_path, config, prepared=types.SimpleNamespace(train=windows))
+    return Run(
+        model, tmp_path, config, prepared=types.SimpleNamespace(train=Windows(tokens, {}), hash="corpus")
+    )
 
 
 @pytest.fixture

@@ -15,6 +15,18 @@ from circuits_jax.storage.errors import Stopped
 NAMES = ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"]
 
 
+@pytest.fixture(autouse=True)
+def _no_signal_is_ignored():
+    """As in a terminal: under nohup SIGHUP would be ignored, and stay so."""
+    before = {name: signal.getsignal(getattr(signal, name)) for name in NAMES}
+    for name, handler in before.items():
+        if handler == signal.SIG_IGN:
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    yield
+    for name, handler in before.items():
+        signal.signal(getattr(signal, name), handler)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_signal_raises_where_the_program_is_and_handlers_come_back(name):
     number = getattr(signal, name)
