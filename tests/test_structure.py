@@ -127,6 +127,18 @@ def test_functions_are_short_and_take_few_parameters():
     assert found == []
 
 
+def test_names_of_files_become_paths_in_one_place():
+    """By `as_path`, which knows home folders and buckets; a module's own place may be a Path."""
+    for name, tree in MODULES.items():
+        for node in ast.walk(tree):
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            made = called in ("Path", "pathlib.Path") or called.endswith((".expanduser", ".absolute"))
+            if made and name != "storage.paths":
+                given = node.args[0] if node.args else None
+                fixed = isinstance(given, ast.Constant) or ast.unparse(node) == "Path(__file__)"
+                assert fixed, f"{name}: {ast.unparse(node)}"
+
+
 CITATION = re.compile(r'docs/(\w+)\.md(?:,\s+(?:#\s+)?"([^"]+)")?')
 
 

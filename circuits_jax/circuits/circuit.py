@@ -9,7 +9,7 @@ import hashlib
 import html
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -285,7 +285,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if (
         not isinstance(tensors, dict)
         or not {"file", "sha256"} <= set(tensors)
-        or Path(file := str(tensors["file"])).name != file
+        or PurePath(file := str(tensors["file"])).name != file
         or "\0" in file
     ):
         raise CircuitError(f"{path} does not name its tensors file; prune again")

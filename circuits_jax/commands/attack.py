@@ -6,8 +6,6 @@
 `circuits.attack` says what is predicted and measured.  Writes attack.json and attack.png.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from circuits_jax.circuits.attack.attack import plant_case
@@ -16,6 +14,7 @@ from circuits_jax.runs.attacking import TASK, attack, attack_circuit, read_eleme
 from circuits_jax.runs.opening import load
 from circuits_jax.runs.pruning import CIRCUITS
 from circuits_jax.storage.files import check_writable
+from circuits_jax.storage.paths import as_path
 
 
 def define_flags() -> None:
@@ -36,7 +35,7 @@ def main() -> None:
     else:
         run = load(launching.model_name(), store=launching.store())
         folder = run.workdir or launching.workdir()
-        case = attack_circuit(run, Path(given.circuit or folder / CIRCUITS / TASK), given.lists)
+        case = attack_circuit(run, as_path(given.circuit or folder / CIRCUITS / TASK), given.lists)
     check_writable(folder)
     rows, summary, picture = attack(case, elements, folder)
     launching.report(rows, None, summary)

@@ -10,13 +10,12 @@ is held at the means published with it (mean_baseline_pretrain.pt in its folder 
 that `--means` names), else at means over the workdir's corpus.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from circuits_jax.commands import launching
 from circuits_jax.runs.importing import import_circuit, import_model
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.paths import as_path
 
 
 def define_flags() -> None:
@@ -43,6 +42,6 @@ def main() -> None:
         import_model(given.source, workdir, given.tokenizer, given.strict)
         print(f"{workdir} is ready: python -m circuits_jax prune --workdir={workdir}")
     if given.viz:
-        means = None if given.means is None else Path(given.means)
+        means = None if given.means is None else as_path(given.means)
         folder = import_circuit(given.viz, given.viz_task, workdir, given.strict, means)
         print(f"{folder} is ready: python -m circuits_jax view {workdir}")

@@ -8,8 +8,6 @@
 acts at every position: its nodes are kept and all others ablated, or its own are, or it only gives the means.
 """
 
-from pathlib import Path
-
 import numpy as np
 from absl import flags
 
@@ -17,6 +15,7 @@ from circuits_jax.commands import launching
 from circuits_jax.runs import by_hand
 from circuits_jax.runs.opening import load
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.paths import as_path
 
 
 def define_flags() -> None:
@@ -38,7 +37,7 @@ def main() -> None:
     given = flags.FLAGS
     run = load(launching.model_name(), store=launching.store())
     edits = by_hand.read_edits({"set": given.set, "ablate": given.ablate}, run.model.config)
-    circuit = None if given.circuit is None else by_hand.read_circuit_of(run.model, Path(given.circuit))
+    circuit = None if given.circuit is None else by_hand.read_circuit_of(run.model, as_path(given.circuit))
     if not edits and circuit is None:
         raise ConfigError(
             f"nothing to change; give {', '.join(by_hand.EXAMPLES.values())} or --circuit=FOLDER"

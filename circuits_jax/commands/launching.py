@@ -17,13 +17,12 @@ from ml_collections import config_flags
 from circuits_jax.config import Config, from_dict
 from circuits_jax.configs.finding import config_file
 from circuits_jax.runs.cpu_devices import choose
-from circuits_jax.runs.opening import may_be_workdir
 from circuits_jax.runs.tables import save_table, show_table
 from circuits_jax.storage import notices
 from circuits_jax.storage.cores import usable_cores
 from circuits_jax.storage.errors import ConfigError, UserError
 from circuits_jax.storage.output import lost_output
-from circuits_jax.storage.paths import as_path
+from circuits_jax.storage.paths import as_path, may_be_folder
 from circuits_jax.storage.surroundings import settings_of_ours
 from circuits_jax.training.multihost.processes import together
 
@@ -332,7 +331,7 @@ def _set_up_cpu(trains: bool) -> None:
     """
     given = flags.FLAGS
     name = model_name() if "model" in given else given.workdir if "workdir" in given else ""
-    folder = as_path(name) if name and may_be_workdir(name) else None
+    folder = as_path(name) if name and may_be_folder(name) else None
     count = given.processes or 1 if "processes" in given else 1
     devices, why = choose(_CPU_DEVICES.value, read_config() if trains else None, folder, count)
     jax.config.update("jax_num_cpu_devices", devices)

@@ -9,8 +9,6 @@ comparison, of tasks of this run or folders of circuits of other runs, `<workdir
 names another folder than the workdir, which may be a colleague's.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from circuits_jax.commands import launching
@@ -36,7 +34,7 @@ def define_flags() -> None:
 def main() -> None:
     """The command."""
     given = flags.FLAGS
-    notes = None if given.annotations is None else read_annotations(Path(given.annotations))
+    notes = None if given.annotations is None else read_annotations(as_path(given.annotations))
     workdir = launching.workdir()
     out = None if given.out is None else as_path(given.out)
     if given.compare:

@@ -2,15 +2,16 @@
 
 import importlib.util
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from circuits_jax.config import Config, from_dict
 from circuits_jax.storage.errors import ConfigError, UserError
+from circuits_jax.storage.paths import as_path, exists, is_remote
 
 SHIPPED = Path(__file__).parent
 # Configurations lay here in the repository before they came with the library.
-_EARLIER = Path("experiments/configs")
+_EARLIER = PurePath("experiments/configs")
 _HELPERS = ("__init__", "config_dict", "figures", "finding", "paper", "variants")
 
 
@@ -23,19 +24,31 @@ def config_file(name: str) -> str:
     """The file of the configuration `name`, with what stands after a colon kept: "quickstart", "mine.py:3".
 
     Raises:
-      ConfigError: if no shipped configuration and no file is called so.
+      ConfigError: if no shipped configuration and no file is called so, or the file's path holds a colon.
     """
-    found, colon, variant = name.partition(":")
-    path = Path(found)
-    if path.is_file():
-        return name
-    stem = path.stem if path.parent == _EARLIER and path.suffix == ".py" else found
-    if stem in shipped_names():
-        return f"{SHIPPED / stem}.py{colon}{variant}"
-    raise ConfigError(
-        f"there is no configuration {found!r}; name a file, or one that comes with the library: "
-        f"{', '.join(shipped_names())}"
-    )
+    path, variant = _find(name)
+    if ":" in str(path):  # the flag would take what follows for an argument
+        raise ConfigError(f"the path of the configuration {path} holds a colon; copy the file elsewhere")
+    return f"{path}:{variant}" if variant else str(path)
+
+
+def _find(name: str) -> tuple[Path, str]:
+    """The file of a configuration, and its argument."""
+    if is_remote(name):
+        raise ConfigError(f"the configuration {name} must lie on disk; copy it there")
+    places = [len(name), *(place for place, sign in enumerate(name) if sign == ":")]
+    for place in sorted(places, reverse=True):  # a file's own name may hold a colon
+        if exists(path := as_path(name[:place])) and path.is_file():
+            return path, name[place + 1 :]
+    found, _, variant = name.partition(":")
+    earlier = PurePath(found)
+    stem = earlier.stem if earlier.parent == _EARLIER and earlier.suffix == ".py" else found
+    if stem not in shipped_names():
+        raise ConfigError(
+            f"there is no configuration {found!r}; name a file, or one that comes with the library: "
+            f"{', '.join(shipped_names())}"
+        )
+    return SHIPPED / f"{stem}.py", variant
 
 
 def load_config(name: str, settings: Mapping[str, Any] | None = None) -> Config:
@@ -55,8 +68,7 @@ def load_config(name: str, settings: Mapping[str, Any] | None = None) -> Config:
       ConfigError: if there is no such configuration, its file cannot be run, a setting is unknown, or a value
         cannot be used.
     """
-    path, _, variant = config_file(name).partition(":")
-    values = _run(path, variant)
+    values = _run(*_find(name))
     for dotted, value in (settings or {}).items():
         section, dot, field = dotted.partition(".")
         if not dot or not isinstance(values.get(section), dict):
@@ -66,9 +78,9 @@ def load_config(name: str, settings: Mapping[str, Any] | None = None) -> Config:
     return from_dict(Config, values)
 
 
-def _run(path: str, variant: str) -> dict[str, Any]:
+def _run(path: Path, variant: str) -> dict[str, Any]:
     """What the `get_config` of a file gives, as nested tables."""
-    spec = importlib.util.spec_from_file_location(f"circuits_jax_config_{Path(path).stem}", path)
+    spec = importlib.util.spec_from_file_location(f"circuits_jax_config_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"the configuration {path} is no Python file; name one ending in .py")
     module = importlib.util.module_from_spec(spec)

@@ -20,6 +20,7 @@ from circuits_jax.data.tokenizers.bpe import CHARACTERS, load_tokenizer, train_s
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.files import write_aside
+from circuits_jax.storage.paths import as_path
 
 # Lies in a workdir whose tokenizer came with a model (`released.as_workdir`, `train.start_from`).
 IMPORTED = "imported.json"
@@ -75,8 +76,8 @@ def prepare(
       ConfigError: for a corpus, vocabulary or window that cannot be used, or a workdir of another corpus.
       CorpusError: for a corpus that was made before and is damaged.
     """
-    workdir = Path(workdir)
-    place = workdir / DATA if config.store is None else Path(config.store)
+    workdir = as_path(workdir)
+    place = workdir / DATA if config.store is None else as_path(config.store)
     scratch = workdir / DATA / SCRATCH
     folder = earlier.adopt(config, n_ctx, workdir / DATA, scratch, place) if _is_claimed(workdir) else None
     if folder is None:

@@ -9,7 +9,7 @@ from circuits_jax.data.corpus import IMPORTED
 from circuits_jax.data.store import MANIFEST
 from circuits_jax.data.tokenizers.tinypython import ENCODER, MERGES
 from circuits_jax.storage.files import write_aside
-from circuits_jax.storage.paths import is_remote
+from circuits_jax.storage.paths import as_path, is_remote
 
 TOKENIZER_FILES = ("tokenizer.model", ENCODER, MERGES, IMPORTED)
 
@@ -27,7 +27,7 @@ def stand_in(folder: Path) -> Path:
     """`folder`, or the folder of the user's cache that stands for one in a bucket."""
     if not is_remote(folder):
         return folder
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cache = as_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     return cache / "circuits_jax" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
 
 

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from circuits_jax.data.tokenizers.bpe import load_tokenizer
@@ -119,7 +119,7 @@ def read(folder: Path) -> Corpus:
         raise CorpusError(f"{folder} is no corpus of version {VERSION}; use the release that made it")
     try:
         for name, digest in manifest["sha256"].items():
-            if _digest(folder / Path(name).name) != digest:
+            if _digest(folder / PurePath(name).name) != digest:
                 raise CorpusError(f"{folder / name} was altered or cut short; {_WAY_OUT}")
         splits = {
             split: Windows(map_tokens(folder / windows_file(split)), manifest["counts"][split])

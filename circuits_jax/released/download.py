@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from circuits_jax.storage.buckets import BucketPath, explain_refusal
 from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.paths import as_path, may_be_folder
 from circuits_jax.storage.progress import ProgressBar
 
 BLOCK = 2**23  # bytes of one request
@@ -47,6 +49,9 @@ def open_url(url: str) -> tuple[Any, str]:
     """
     import fsspec
 
+    if may_be_folder(url):
+        place = BucketPath.of(url)
+        return place.file_system, place.key
     options = {}
     if url.startswith(("http://", "https://")):
         with contextlib.suppress(ImportError):  # fsspec tells what is missing
@@ -82,6 +87,8 @@ def fetch(files: Any, source: str, target: Path, name: str) -> bool:
     except FileNotFoundError:
         return False
     except fetching_errors() as error:
+        if may_be_folder(name):
+            explain_refusal(error, BucketPath.of(name))
         raise CheckpointError(f"{name} cannot be fetched: {reason(error)}{_kept(part)}") from error
     return True
 
@@ -193,9 +200,9 @@ def _cache() -> Path:
     """A folder that can be written, and is there again next time."""
     places = [os.environ.get("XDG_CACHE_HOME"), "~/.cache", tempfile.gettempdir()]
     for place in filter(None, places):
-        folder = Path(os.path.expanduser(place)) / "circuits_jax" / "downloads"
+        folder = as_path(place) / "circuits_jax" / "downloads"
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            if folder.is_absolute() and os.access(folder, os.W_OK):
+            if os.access(folder, os.W_OK):
                 return folder
     raise CheckpointError("no folder for downloads can be written; set XDG_CACHE_HOME to one")

@@ -15,6 +15,7 @@ from circuits_jax.released.load import BUCKET_CONFIG, BUCKET_WEIGHTS, HUB_CONFIG
 from circuits_jax.released.state_dict import WRAPPER, state_from_params
 from circuits_jax.released.torch_files.write import write_torch_file
 from circuits_jax.storage.files import write_aside, write_json
+from circuits_jax.storage.paths import as_path
 
 LAYOUTS = ("bucket", "huggingface")
 
@@ -49,7 +50,7 @@ def export(
       CheckpointError: if the layout cannot express the model, or the parameters do not fit `config`.
     """
     check_choice("layout", layout, LAYOUTS)
-    folder = Path(folder)
+    folder = as_path(folder)
     values = config_to_released(config)
     state = state_from_params(params, config)
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import numpy as np
 import safetensors
 
 from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.files import at_hand
 from circuits_jax.storage.lfs import refuse_pointer
 
 _SAFETENSORS_TYPES = {
@@ -44,7 +45,7 @@ def map_file(path: Path) -> mmap.mmap:
       CheckpointError: if it is missing, unreadable, empty or a Git LFS pointer.
     """
     try:
-        with path.open("rb") as file:
+        with at_hand(path) as here, here.open("rb") as file:
             if not file.seek(0, 2):
                 raise CheckpointError(f"{path} is empty (0 bytes); download or export it again")
             file.seek(0)
@@ -74,7 +75,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """
     mapping = map_file(path)
     try:
-        with safetensors.safe_open(path, framework="np"):  # checks the header against the file's size
+        with at_hand(path) as here, safetensors.safe_open(here, framework="np"):  # checks header and size
             length = int.from_bytes(mapping[:8], "little")
             header = json.loads(mapping[8 : 8 + length])
             header.pop("__metadata__", None)

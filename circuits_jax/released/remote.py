@@ -14,9 +14,9 @@ from circuits_jax.released.download import (
 )
 from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.storage.files import read_json
-from circuits_jax.storage.paths import exists
+from circuits_jax.storage.paths import as_path, exists
 
-_HUB = "hf:"
+HUB = "hf:"  # what the name of a checkpoint of the Hugging Face hub begins with
 _LEVELS = 4  # folders in which what belongs to a file is looked for: its own, and those above it
 _BESIDE = ("beeg_config.json", "config.json", "encoder.json", "vocab.bpe", "tokenizer.model")
 
@@ -34,15 +34,15 @@ def fetched(path: str | Path, weights: Sequence[str]) -> Iterator[Path]:
       CheckpointError: if there is nothing there, or what fetches it is not installed.
     """
     name = str(path)
-    if name.startswith(_HUB):
-        yield _from_hub(name.removeprefix(_HUB), weights)
+    if name.startswith(HUB):
+        yield _from_hub(name.removeprefix(HUB), weights)
     elif "://" in name:
         with download_folder(name) as folder:
             yield _from_url(name, weights, folder)
-    elif not exists(Path(path)):
+    elif not exists(as_path(path)):
         raise CheckpointError(f"{path} does not exist; give a folder, a file, hf:owner/name or a URL")
     else:
-        yield Path(path)
+        yield as_path(path)
 
 
 @contextlib.contextmanager
@@ -57,8 +57,8 @@ def fetched_file(path: str | Path, beside: str) -> Iterator[Path]:
       CheckpointError: if there is nothing there, or it cannot be fetched.
     """
     name = str(path)
-    if name.startswith(_HUB):
-        yield _file_from_hub(name.removeprefix(_HUB), beside)
+    if name.startswith(HUB):
+        yield _file_from_hub(name.removeprefix(HUB), beside)
     elif "://" in name:
         with download_folder(name) as folder:
             files, source = open_url(name)
@@ -69,10 +69,10 @@ def fetched_file(path: str | Path, beside: str) -> Iterator[Path]:
                 if fetch(files, f"{above}/{beside}", folder / beside, name):
                     break
             yield local
-    elif not exists(Path(path)):
+    elif not exists(as_path(path)):
         raise CheckpointError(f"{path} does not exist; give a file, hf:owner/name/path/to/file or a URL")
     else:
-        yield Path(path)
+        yield as_path(path)
 
 
 def shard_names(index: Path) -> list[str]:
@@ -103,7 +103,7 @@ def _snapshot(name: str, repository: str, revision: str, patterns: Sequence[str]
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
         raise CheckpointError(
-            f"{_HUB}{name} needs huggingface_hub; pip install huggingface_hub, or give a local folder"
+            f"{HUB}{name} needs huggingface_hub; pip install huggingface_hub, or give a local folder"
         ) from error
     try:
         folder = huggingface_hub.snapshot_download(
@@ -111,8 +111,8 @@ def _snapshot(name: str, repository: str, revision: str, patterns: Sequence[str]
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, *fetching_errors()) as error:
         again = "; what came is kept, give the same command again" if "timed out" in reason(error) else ""
-        raise CheckpointError(f"{_HUB}{name} cannot be fetched: {reason(error)}{again}") from error
-    return Path(folder)
+        raise CheckpointError(f"{HUB}{name} cannot be fetched: {reason(error)}{again}") from error
+    return as_path(folder)
 
 
 def _from_url(url: str, weights: Sequence[str], folder: Path) -> Path:
@@ -146,7 +146,7 @@ def _file_from_hub(name: str, beside: str) -> Path:
     """The file `owner/name[@revision]/path` in huggingface_hub's cache, with what is to be beside it."""
     parts = name.split("/", 2)
     if len(parts) < 3 or not parts[2]:
-        raise CheckpointError(f"{_HUB}{name} names no file; write {_HUB}owner/name[@revision]/path/to/file")
+        raise CheckpointError(f"{HUB}{name} names no file; write {HUB}owner/name[@revision]/path/to/file")
     repository, _, revision = "/".join(parts[:2]).partition("@")
     above = list(PurePosixPath(parts[2]).parents)[:_LEVELS]
     wanted = [parts[2], *(str(folder / beside) for folder in above)]

@@ -17,6 +17,7 @@ from circuits_jax.released.mapped_files import read_safetensors
 from circuits_jax.released.state_dict import Tree, leaves
 from circuits_jax.storage.errors import CheckpointError, ConfigError
 from circuits_jax.storage.files import read_json, write_aside, write_json
+from circuits_jax.storage.paths import as_path
 
 FORMAT, VERSION = "circuits_jax sparse weights", 1
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
@@ -41,7 +42,7 @@ def save_sparse(
     Raises:
       CheckpointError: if the parameters do not fit `config`.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     tensors: dict[str, np.ndarray] = {}
     for tensor, value in leaves(params, config):
         tensors |= encode(tensor.name, value)
@@ -60,7 +61,7 @@ def load_sparse(folder: str | Path) -> Model:
       CheckpointError: if a file is missing or damaged, of another format or a later version, or does not
         fit the configuration.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     raw = read_json(folder / CONFIG)
     if raw.get("format") != FORMAT or raw.get("version") != VERSION:
         raise CheckpointError(

@@ -15,6 +15,7 @@ from circuits_jax.released.sparse_format import FORMAT
 from circuits_jax.sparsity.optimizer import make_optimizer
 from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.storage.files import write_json
+from circuits_jax.storage.paths import as_path
 from circuits_jax.training import workdir as workdirs
 from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.state import make_init
@@ -46,7 +47,7 @@ def as_workdir(
       CheckpointError: if the checkpoint or its tokenizer cannot be read, there is no tokenizer, or `workdir`
         holds a run already.
     """
-    workdir = Path(workdir)
+    workdir = as_path(workdir)
     if (workdir / "config.json").exists() or (workdir / "checkpoints").exists():
         raise CheckpointError(f"{workdir} holds a run already; choose another folder")
     found = load_any(source, strict)
@@ -67,7 +68,7 @@ def as_workdir(
 def _tokenizer(found: Model, source: str | Path, folder: str | Path | None) -> Tokenizer:
     words = found.tokenizer
     if folder is not None:
-        words = load_released_tokenizer(Path(folder), found.config.vocab_size)
+        words = load_released_tokenizer(as_path(folder), found.config.vocab_size)
     if words is None:
         raise CheckpointError(
             f"no tokenizer lies in {source if folder is None else folder}; name a folder with encoder.json "

@@ -41,7 +41,7 @@ from circuits_jax.runs.pages import Page
 from circuits_jax.runs.starts import bring_tokenizer, check_fits, tell
 from circuits_jax.runs.tables import Row, save_table
 from circuits_jax.storage.errors import BridgeError
-from circuits_jax.storage.paths import as_path
+from circuits_jax.storage.paths import as_path, may_be_folder
 from circuits_jax.training.checkpoints import newest
 from circuits_jax.training.device_memory import TRAINING, memory_told
 from circuits_jax.training.layout import make_layout
@@ -164,7 +164,9 @@ def read_bridges(workdir: str | Path, elsewhere: Config | None = None) -> Bridge
             config, data=dataclasses.replace(config.data, store=elsewhere.data.store)
         )
     dense, sparse = read_models(config, workdir, elsewhere)
-    place = workdir / SPARSE_WORKDIR if sparse is None else Path(sparse.source)
+    place = workdir / SPARSE_WORKDIR
+    if sparse is not None and may_be_folder(sparse.source):
+        place = as_path(sparse.source)
     sparse = load_model(str(place)) if sparse is None else sparse
     tokenizer = _with_tokenizer(sparse, dense).tokenizer
     if tokenizer is None:

@@ -12,6 +12,7 @@ from circuits_jax.runs.pruning import CIRCUITS
 from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CircuitError
 from circuits_jax.storage.files import check_writable
+from circuits_jax.storage.paths import as_path
 from circuits_jax.tasks import remember
 from circuits_jax.viewer.assembly import PageSettings, build_report, write_report
 from circuits_jax.viewer.circuit_page.evidence import Evidence
@@ -81,7 +82,7 @@ def _write(chosen: Sequence[tuple[Run, Path]], home: Path, notes: Notes | None, 
 
 def _circuit_folder(name: str, home: Path) -> Path:
     folder = home / CIRCUITS / name
-    folder = folder if (folder / MANIFEST).exists() else Path(name)
+    folder = folder if (folder / MANIFEST).exists() else as_path(name)
     if not (folder / MANIFEST).exists():
         raise CircuitError(f"{name} is no circuit of {home}, nor the folder of another run's circuit")
     return folder

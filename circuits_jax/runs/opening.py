@@ -9,9 +9,10 @@ from circuits_jax.data.tokenizers.bpe import load_tokenizer
 from circuits_jax.model import oddities
 from circuits_jax.model.model import Model
 from circuits_jax.model.tokenizer import Tokenizer
+from circuits_jax.released.remote import HUB
 from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CheckpointError, ConfigError
-from circuits_jax.storage.paths import BUCKETS, as_path, exists
+from circuits_jax.storage.paths import as_path, exists, may_be_folder
 from circuits_jax.storage.surroundings import settled
 from circuits_jax.training.checkpoints import newest
 from circuits_jax.training.run import read_run
@@ -37,17 +38,19 @@ def load(source: str | Path, strict: bool = True, store: str | Path | None = Non
       UserError: if there is nothing of the kind, or it cannot be read.
     """
     name = str(source)
-    folder = as_path(source) if may_be_workdir(name) else Path(name)
-    if may_be_workdir(name) and exists(folder / "checkpoints"):
+    if name.startswith(HUB) or not may_be_folder(name):
+        return Run(released.load_any(name, strict))
+    folder = as_path(source)
+    if exists(folder / "checkpoints"):
         return _open(folder, store)
-    if ":" not in name and not exists(folder):
+    if not exists(folder):
         raise CheckpointError(
             f"there is no model {name}; name a workdir (train one: python -m circuits_jax pretrain) or a "
             "released checkpoint"
         )
-    if may_be_workdir(name) and exists(folder / "config.json") and exists(folder / "metrics.jsonl"):
+    if exists(folder / "config.json") and exists(folder / "metrics.jsonl"):
         raise CheckpointError(f"no checkpoint in {folder}; train first (python -m circuits_jax pretrain)")
-    return Run(released.load_any(source, strict))
+    return Run(released.load_any(folder, strict))
 
 
 def load_workdir(workdir: str | Path, store: str | Path | None = None) -> Run:
@@ -85,11 +88,6 @@ def load_model(source: str | Path) -> Model:
       UserError: as `load` does.
     """
     return load(source).model
-
-
-def may_be_workdir(name: str) -> bool:
-    """Whether `name` can be that of a folder, local or in a bucket, rather than of a model elsewhere."""
-    return "://" not in name or name.startswith(tuple(BUCKETS))
 
 
 def _open(folder: Path, store: str | Path | None) -> Run:

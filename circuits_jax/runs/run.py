@@ -17,6 +17,7 @@ from circuits_jax.runs.auditing import AuditReport
 from circuits_jax.runs.corpora import open_corpus
 from circuits_jax.runs.pages import Page
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.paths import as_path
 from circuits_jax.storage.surroundings import settled
 from circuits_jax.tasks import Task
 
@@ -42,7 +43,7 @@ class Run:
         """What people call it: the name of its folder."""
         if self.workdir is None:
             return self.model.name
-        return self.workdir.name or Path(self.workdir).resolve().name  # "." has no name of its own
+        return as_path(self.workdir).resolve().name  # that of ".." is not its own
 
     @property
     def folder(self) -> Path:

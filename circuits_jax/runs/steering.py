@@ -184,7 +184,7 @@ def steer(
     for task in config.tasks:  # before anything is read
         get_task(task)
     run = read_bridges(workdir, elsewhere)
-    named = None if circuit is None else _checked(run, load_circuit(Path(circuit)))
+    named = None if circuit is None else _checked(run, load_circuit(as_path(circuit)))
     nodes = read_nodes(names, run, named)
     places = set(select(run.joined.bridge.sparse, patterns))
 

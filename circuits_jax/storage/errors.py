@@ -36,6 +36,10 @@ class MemoryLackError(UserError):
     """A device, or the machine, without the memory that was asked for."""
 
 
+class BucketError(UserError):
+    """A bucket that is not there, that is closed to the account, or that no account was given for."""
+
+
 class TrainingError(UserError):
     """A run that cannot go on, such as one whose loss is no longer finite."""
 

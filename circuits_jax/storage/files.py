@@ -5,13 +5,15 @@ import io
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from circuits_jax.storage.buckets import BucketPath
 from circuits_jax.storage.errors import CheckpointError, UserError
 from circuits_jax.storage.lfs import refuse_pointer
-from circuits_jax.storage.paths import is_remote
+from circuits_jax.storage.paths import as_path, is_remote
 
 _TRIAL_BYTES = 1 << 16
 
@@ -56,6 +58,21 @@ def check_writable(folder: Path, way_out: str = "or copy the run to a folder of 
         raise UserError(
             f"cannot write to {folder}: {error.strerror or error}; make it writable, or make room, {way_out}"
         ) from error
+
+
+@contextlib.contextmanager
+def at_hand(path: Path) -> Iterator[Path]:
+    """`path`, or a copy on disk, for the length of the block, of an object of a bucket.
+
+    For readers that map a file, or leave it to a library that opens files by their names.
+    """
+    if not isinstance(path, BucketPath):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="circuits_jax-") as folder:
+        copy = as_path(folder) / path.name
+        path.get(copy)
+        yield copy
 
 
 def write_json(path: Path, values: Any) -> None:

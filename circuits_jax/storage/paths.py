@@ -1,40 +1,50 @@
-"""Folders and files by name, on a disk or in a bucket."""
+"""Folders and files by name, on a disk or in a bucket: every name that a person gives passes `as_path`."""
 
+import glob
+import os
 from pathlib import Path
+from typing import cast
 
-import fsspec
-from etils import epath
-
+from circuits_jax.storage.buckets import BUCKETS, BucketPath, scheme_of
 from circuits_jax.storage.errors import ConfigError
 
-# Schemes of buckets that hold workdirs, with the extras that read them; other URLs are released checkpoints'.
-BUCKETS = {"gs://": "gcs", "s3://": "s3"}
 
+def as_path(name: str | os.PathLike[str]) -> Path:
+    """`name` as an absolute path, which stays the same when the working directory changes.
 
-def as_path(name: str | Path) -> Path:
-    """`name` as a path, through etils.epath where it is in a bucket.
+    `~` and `~user` stand for home folders, as in a shell; `./~` is a folder of that name.  What else a name
+    holds means itself: spaces, quotes and the signs of patterns.  A bucket's name gives a path with the same
+    methods.
 
     Raises:
-      ConfigError: for another URL, which can hold no workdir; or without the library that reads the bucket.
+      ConfigError: for another URL than a bucket's, a home folder that nobody has, or a bucket whose library
+        is not installed.
     """
-    if not isinstance(name, str):
-        return name
-    if not is_remote(name):
-        return Path(name)
-    scheme = next((scheme for scheme in BUCKETS if name.startswith(scheme)), None)
-    if scheme is None:
-        raise ConfigError(f"{name} cannot be a workdir; name a folder, or a bucket's: {', '.join(BUCKETS)}")
+    text = os.fspath(name)
+    if scheme_of(text) is not None:
+        return cast(Path, BucketPath.of(text))
+    if "://" in text:
+        raise ConfigError(f"{text} cannot be used here; name a folder, or a bucket's: {', '.join(BUCKETS)}")
+    if "\0" in text:
+        raise ConfigError(f"{text!r} holds a zero byte, which no name of a file can; give another name")
+    expanded = os.path.expanduser(text)
+    if text.startswith("~") and expanded == text and not os.path.lexists(text.partition(os.sep)[0]):
+        raise ConfigError(f"{text}: there is no such home folder; give the whole path")
     try:
-        fsspec.get_filesystem_class(scheme.removesuffix("://"))
-    except ImportError as error:
-        install = f"pip install 'circuits_jax[{BUCKETS[scheme]}]'"
-        raise ConfigError(f"{name} needs a library for {scheme}; {install}") from error
-    return epath.Path(name)
+        return Path(expanded).absolute()
+    except FileNotFoundError as error:
+        raise ConfigError("the working directory is gone; change to one that exists") from error
 
 
-def is_remote(path: Path | str) -> bool:
-    """Whether `path` is in a bucket rather than in a file system."""
-    return "://" in str(path)
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether `path` is in a bucket, or another URL, rather than in a file system."""
+    text = os.fspath(path)
+    return "://" in text or scheme_of(text) is not None
+
+
+def may_be_folder(name: str) -> bool:
+    """Whether a person may mean a folder of ours by `name`: on disk or in a bucket, but of no other URL."""
+    return "://" not in name or scheme_of(name) is not None
 
 
 def exists(path: Path) -> bool:
@@ -43,3 +53,16 @@ def exists(path: Path) -> bool:
         return path.exists()
     except OSError:
         return False
+
+
+def matching(pattern: str) -> list[str]:
+    """The files and folders on disk that a shell's pattern names, sorted; `**` stands for any folders.
+
+    A leading part that is there as it is written means itself, even if it holds the signs of a pattern.
+    """
+    parts = str(as_path(pattern)).split(os.sep)
+    literal = 1
+    while literal < len(parts) and os.path.lexists(os.sep.join(parts[: literal + 1])):
+        literal += 1
+    escaped = [glob.escape(part) for part in parts[:literal]]
+    return sorted(glob.glob(os.sep.join(escaped + parts[literal:]), recursive=True))

@@ -27,7 +27,7 @@ def remember(folder: Path, name: str, place: str | Path | None, **about: Any) ->
     """
     entry: dict[str, Any] = {"place": None if place is None else str(place), **about}
     if place is not None and not is_remote(place):
-        target = Path(place).expanduser().absolute()
+        target = as_path(place)
         entry["place"] = str(target)
         if not is_remote(folder):
             # Of real paths: what a link leads to has other folders around it.
@@ -42,7 +42,7 @@ def remembered(folder: Path, name: str) -> list[Path]:
     entry = about(folder, name)
     found = [as_path(entry["place"])] if isinstance(entry.get("place"), str) and _is_path(entry) else []
     if isinstance(entry.get("from_here"), str) and not is_remote(folder):
-        found.append(Path(os.path.normpath(folder.resolve() / entry["from_here"])))
+        found.append(as_path(os.path.normpath(folder.resolve() / entry["from_here"])))
     return found
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from circuits_jax.data.programs.words import SPLITS
 from circuits_jax.storage.lfs import refuse_pointer
+from circuits_jax.storage.paths import as_path
 from circuits_jax.tasks.builtin.table import TASKS
 from circuits_jax.tasks.task import Task
 from circuits_jax.tasks.template import TaskError, Template
@@ -66,7 +67,7 @@ def find_task(name: str, recorded: Iterable[str], named: Iterable[Task] = ()) ->
     if known and known[-1].file in files:
         return known[-1]
     for file in files:
-        if file.endswith(".jsonl") and _is_file(pathlib.Path(file)) and (task := _read(file)).name == name:
+        if file.endswith(".jsonl") and _is_file(as_path(file)) and (task := _read(file)).name == name:
             return task
     if known:
         return known[-1]
@@ -118,7 +119,7 @@ def load_recorded(path: str | pathlib.Path, digests: Collection[str] | None) -> 
 
 
 def _read(path: str | pathlib.Path, digests: Collection[str] | None = None) -> Task:
-    path = pathlib.Path(path)
+    path = as_path(path)
     if not _is_file(path):
         raise TaskError(f"task file {path} does not exist; give a .py or .jsonl file")
     if path.suffix not in _ENDINGS:

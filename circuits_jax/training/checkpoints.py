@@ -1,18 +1,22 @@
 """Checkpoints of a run, through orbax: the whole state, written while training goes on."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from circuits_jax.storage.errors import CheckpointError
-from circuits_jax.storage.paths import is_remote
-from circuits_jax.training.multihost.processes import all_agree, is_primary, primary_first
+from circuits_jax.storage.buckets import BucketPath
+from circuits_jax.storage.errors import BucketError, CheckpointError
+from circuits_jax.storage.paths import as_path
+from circuits_jax.training.multihost.processes import all_agree, fetch, is_primary, primary_first
 from circuits_jax.training.saved_state import OtherModelError, restore_state
+from circuits_jax.training.staging import InBucket, OnDisk
 
 # What orbax and the layers below it raise on files that are missing, cut short or of another shape, and on
 # disks that are full or not to be written to.
@@ -34,30 +38,57 @@ class Checkpoints:
         Raises:
           CheckpointError: if the folder cannot be made.
         """
-        self._folder = (workdir if is_remote(workdir) else workdir.absolute()) / "checkpoints"
-        self._writes = keep is not None
-        options = _reading() if keep is None else _writing(keep, keep_best)
+        self._folder = folder = as_path(workdir) / "checkpoints"
+        self._keep, self._keep_best, self._writes = keep, keep_best, keep is not None
+        self._place = InBucket(folder) if isinstance(folder, BucketPath) else OnDisk(folder)
+        self._manager: Any = None  # of orbax; for a bucket only where a process saves
+        self._copier, self._copying = ThreadPoolExecutor(1), Future[None]()
+        self._copying.set_result(None)
         try:
-            self._manager = ocp.CheckpointManager(self._folder, options=options)
+            if self._writes:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(self._place, OnDisk):
+                options = _reading() if keep is None else _writing(keep, keep_best)
+                self._manager = ocp.CheckpointManager(self._place.path, options=options)
+            elif self._writes and is_primary():
+                self._place.clear()
+                self._manager = ocp.CheckpointManager(self._place.path, options=_staging())
         except OSError as error:
-            raise CheckpointError(f"cannot write to {self._folder}: {error.strerror or error}") from error
+            raise CheckpointError(f"cannot write to {folder}: {error.strerror or error}") from error
+        self._known = set(self.steps())
+
+    def steps(self) -> list[int]:
+        """Steps of the whole checkpoints, increasing."""
+        if isinstance(self._place, InBucket):
+            return self._place.steps()
+        return sorted(self._manager.all_steps())
 
     @property
     def latest(self) -> int | None:
         """Step of the newest whole checkpoint, None if there is none."""
-        return self._manager.latest_step()
+        return max(self.steps(), default=None)
 
     def save(self, step: int, state: Any, validation_loss: float | None = None) -> None:
         """Starts to save `state` as checkpoint `step`, once; returns when the state may be changed.
 
+        Into a bucket, process 0 saves what all have gathered.
+
         Raises:
           CheckpointError: if this one, or the one before it, cannot be written; earlier ones stay.
         """
-        if step in self._manager.all_steps():
+        if step in self._known:
             return
+        self._known.add(step)
+        if isinstance(self._place, InBucket):
+            self.wait()
+            state = _gathered(state)
+            if self._manager is None:
+                return
         items = ocp.args.Composite(state=ocp.args.StandardSave(state))
         metrics = None if validation_loss is None else {_LOSS: validation_loss}
         self._guarded(self._manager.save, step, args=items, metrics=metrics, force=True)
+        if isinstance(self._place, InBucket):
+            self._copying = self._copier.submit(self._copy, step, metrics or {})
 
     def wait(self) -> None:
         """Returns when what is being saved is whole.
@@ -65,7 +96,9 @@ class Checkpoints:
         Raises:
           CheckpointError: if it cannot be written.
         """
-        self._guarded(self._manager.wait_until_finished)
+        if self._manager is not None:
+            self._guarded(self._copying.result)
+            self._guarded(self._manager.wait_until_finished)
 
     def restore(self, like: Any, fresh: Callable[[], Any] | None = None) -> Any:
         """The newest state that can be read; a damaged one is told of, and put aside where this run writes.
@@ -78,7 +111,7 @@ class Checkpoints:
         Raises:
           CheckpointError: if there is none, all are damaged, or the newest is of another model.
         """
-        return self._newest_readable(lambda folder: restore_state(folder, like, fresh))
+        return self._newest_readable(lambda folder, where: restore_state(folder, like, fresh, where))
 
     def restore_params(self, like: Any) -> Any:
         """The parameters alone of the newest checkpoint that can be read; nothing else of it is read.
@@ -90,12 +123,12 @@ class Checkpoints:
           CheckpointError: as `restore` does.
         """
         only = {"params": like}
-        return self._newest_readable(lambda folder: restore_state(folder, only)["params"])
+        return self._newest_readable(lambda folder, where: restore_state(folder, only, None, where)["params"])
 
-    def _newest_readable(self, read: Callable[[epath.Path], Any]) -> Any:
+    def _newest_readable(self, read: Callable[[epath.Path, str], Any]) -> Any:
         self.wait()
         damaged: dict[int, str] = {}
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for step in reversed(self.steps()):
             state, why = self._try(read, step)
             if not all_agree(why is None):
                 damaged[step] = why or "another process cannot read it"
@@ -113,11 +146,12 @@ class Checkpoints:
             f"no checkpoint in {self._folder}; train first (python -m circuits_jax pretrain)"
         )
 
-    def _try(self, read: Callable[[epath.Path], Any], step: int) -> tuple[Any, str | None]:
+    def _try(self, read: Callable[[epath.Path, str], Any], step: int) -> tuple[Any, str | None]:
         """(what `read` gives of checkpoint `step`, None), or (None, how it is damaged)."""
         try:
-            return read(self._manager.directory / str(step)), None
-        except OtherModelError:
+            with self._place.reading(step) as folder:
+                return read(epath.Path(folder), str(self._folder / str(step))), None
+        except (OtherModelError, BucketError):
             raise
         except FILE_ERRORS as error:
             return None, _first_line(error)
@@ -149,7 +183,9 @@ class Checkpoints:
                         f"the damaged checkpoint {self._folder / str(step)} cannot be moved to {aside}: "
                         f"{error.strerror or error}"
                     ) from error
-        self._manager.reload()
+        self._known.discard(step)
+        if isinstance(self._place, OnDisk):
+            self._manager.reload()
         return aside
 
     def close(self) -> None:
@@ -158,13 +194,27 @@ class Checkpoints:
         Raises:
           CheckpointError: if they cannot be finished.
         """
-        self._guarded(self._manager.close)
+        try:
+            if self._manager is not None:
+                self._guarded(self._copying.result)
+                self._guarded(self._manager.close)
+        finally:
+            self._copier.shutdown()
+            self._place.close()
+
+    def _copy(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Copies what was saved on disk to the bucket, and removes there what is not to be kept."""
+        self._manager.wait_until_finished()
+        self._place.upload(step, metrics)
+        self._place.remove_all_but(self._keep, self._keep_best, _LOSS)
 
     def _guarded(self, write: Any, *args: Any, **options: Any) -> None:
         try:
             write(*args, **options)
+        except BucketError:
+            raise
         except FILE_ERRORS as error:
-            last = self._manager.latest_step()
+            last = self.latest
             kept = "there is none yet" if last is None else f"checkpoint {last} is intact"
             raise CheckpointError(
                 f"a checkpoint cannot be written to {self._folder} ({_first_line(error)}); {kept}; "
@@ -176,6 +226,30 @@ def newest(workdir: Path) -> int | None:
     """Step of the newest whole checkpoint of `workdir`, None if there is none; changes nothing there."""
     with contextlib.closing(Checkpoints(workdir)) as checkpoints:
         return checkpoints.latest
+
+
+def _gathered(state: Any) -> Any:
+    """A state that lies on the devices of several processes as numpy arrays of process 0; None elsewhere."""
+    if jax.process_count() == 1:
+        return state
+
+    def gathered(leaf: Any) -> Any:  # one tensor at a time, so that the others need no memory for the whole
+        whole = fetch(leaf)
+        return whole if is_primary() else None
+
+    return jax.tree.map(gathered, state)
+
+
+def _staging() -> ocp.CheckpointManagerOptions:
+    """Of process 0 alone, which keeps on disk what is on its way to a bucket."""
+    return ocp.CheckpointManagerOptions(
+        max_to_keep=1,
+        enable_async_checkpointing=True,
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=0, active_processes={0}, barrier_sync_key_prefix="circuits_jax"
+        ),
+        create=False,
+    )
 
 
 def _reading() -> ocp.CheckpointManagerOptions:

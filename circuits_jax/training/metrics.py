@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from circuits_jax.storage.errors import TrainingError, UserError
 from circuits_jax.storage.files import write_aside
+from circuits_jax.storage.mirror import Mirror
 from circuits_jax.storage.paths import is_remote
 from circuits_jax.training.multihost.processes import is_primary
 
@@ -36,7 +37,7 @@ class MetricsWriter:
                 with write_aside(path) as file:
                     file.write(text.encode())
                 self._file = path.open("a", buffering=1, encoding="utf-8")
-        self._board = _summary_writer(workdir) if tensorboard else None
+        self._board = _Board(workdir / "tensorboard") if tensorboard else None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Adds a row; values that are not finite numbers are left out.
@@ -50,8 +51,8 @@ class MetricsWriter:
         with _reported(self._path):
             self._file.write(json.dumps({"step": step, **finite}) + "\n")
         if self._board is not None:
-            for key, value in finite.items():
-                self._board.add_scalar(key, value, step)
+            with _reported(self._path):
+                self._board.write(step, finite)
 
     def __enter__(self) -> "MetricsWriter":
         return self
@@ -63,7 +64,8 @@ class MetricsWriter:
             with _reported(self._path):
                 self._file.close()
         if self._board is not None:
-            self._board.close()
+            with _reported(self._path):
+                self._board.close()
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
@@ -95,21 +97,66 @@ def _tell_damage(path: Path) -> None:
         print(f"{path}: {len(damaged)} damaged lines are left out (line {some}); all others are kept")
 
 
+class _Pauses:
+    """Between copies to a bucket: ten seconds, and twenty times as long as a copy takes."""
+
+    def __init__(self) -> None:
+        self._next = -math.inf
+
+    def over(self) -> bool:
+        """Whether it is time for the next copy."""
+        return time.monotonic() >= self._next
+
+    @contextlib.contextmanager
+    def after(self) -> Iterator[None]:
+        """The next pause begins with the end of the block, which copies."""
+        began = time.monotonic()
+        yield
+        ended = time.monotonic()
+        self._next = ended + max(10.0, 20 * (ended - began))
+
+
 class _BucketFile:
-    """A text file of a bucket, where nothing can be appended: written anew, at most every ten seconds."""
+    """A text file of a bucket, where nothing can be appended: written anew, after pauses."""
 
     def __init__(self, path: Path, text: str):
-        self._path, self._text, self._written = path, text, -math.inf
+        self._path, self._text, self._pauses = path, text, _Pauses()
 
     def write(self, text: str) -> None:
         self._text += text
-        if time.monotonic() - self._written > 10:
+        if self._pauses.over():
             self.close()
 
     def close(self) -> None:
         """Writes what there is."""
-        self._path.write_text(self._text, encoding="utf-8")
-        self._written = time.monotonic()
+        with self._pauses.after():
+            self._path.write_text(self._text)
+
+
+class _Board:
+    """TensorBoard's summaries, by tensorboardX."""
+
+    def __init__(self, folder: Path):
+        """Raises UserError if tensorboardX is not installed."""
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as error:
+            raise UserError("TensorBoard output needs tensorboardX: pip install tensorboardX") from error
+        self._mirror, self._pauses = Mirror(folder), _Pauses()
+        self._writer = SummaryWriter(str(self._mirror.path))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        for key, value in values.items():
+            self._writer.add_scalar(key, value, step)
+        if self._pauses.over():
+            self._writer.flush()
+            with self._pauses.after():
+                self._mirror.copy()
+
+    def close(self) -> None:
+        """Writes what there is."""
+        self._writer.close()
+        self._mirror.close()
 
 
 @contextlib.contextmanager
@@ -121,11 +168,3 @@ def _reported(path: Path) -> Iterator[None]:
             f"cannot write to {path}: {error.strerror or error}; checkpoints are intact: make room, "
             "or make the folder writable, and give the same command again"
         ) from error
-
-
-def _summary_writer(workdir: Path) -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise UserError("TensorBoard output needs tensorboardX: pip install tensorboardX") from error
-    return SummaryWriter(str(workdir / "tensorboard"))

@@ -23,7 +23,9 @@ class OtherModelError(CheckpointError):
     """A checkpoint that is whole, and of another model than the one at hand."""
 
 
-def restore_state(folder: epath.Path, like: Any, fresh: Callable[[], Any] | None = None) -> Any:
+def restore_state(
+    folder: epath.Path, like: Any, fresh: Callable[[], Any] | None = None, where: str | None = None
+) -> Any:
     """The state in a checkpoint, or the parts of it that `like` names.
 
     Args:
@@ -31,12 +33,13 @@ def restore_state(folder: epath.Path, like: Any, fresh: Callable[[], Any] | None
       like: A tree of arrays or of ShapeDtypeStructs with shardings.
       fresh: Makes a first state of the same structure, of which the parts are taken that the checkpoint
         lacks; None lets it lack nothing.
+      where: What the user calls the checkpoint; by default `folder`.
 
     Raises:
       OtherModelError: if its parameters have other names or shapes.
       Exception: of orbax and the layers below it, of many kinds, if its files are damaged.
     """
-    where, path, handler = str(folder), folder / "state", ocp.PyTreeCheckpointHandler()
+    where, path, handler = where or str(folder), folder / "state", ocp.PyTreeCheckpointHandler()
     saved = handler.metadata(path).tree  # the Checkpointer's own would say nothing of damage
     there, here = _by_name(saved), _by_name(like)
     sources = _match(there, here)

@@ -19,6 +19,7 @@ from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.config import ModelConfig, from_dict
 from circuits_jax.storage.errors import CircuitError
 from circuits_jax.storage.files import write_aside
+from circuits_jax.storage.paths import as_path
 from circuits_jax.tasks import TASKS
 from circuits_jax.viewer.circuit_page.evidence import Evidence
 
@@ -175,7 +176,7 @@ def build_index(
 
 def write_report(path: Path, page: str) -> None:
     """Writes the page whole or not at all."""
-    with write_aside(Path(path)) as file:
+    with write_aside(as_path(path)) as file:
         file.write(page.encode())
 
 

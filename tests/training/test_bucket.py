@@ -1,14 +1,18 @@
-"""A workdir in a bucket, here a folder behind fsspec: our own files; orbax uses tensorstore for its own."""
+"""A workdir in a bucket, here a folder behind fsspec; tests/experiments/test_buckets.py has servers."""
 
 import json
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
-from etils import epath
 
 from circuits_jax.circuits.circuit import load_circuit
 from circuits_jax.data.local_copy import keep_tokenizer, local_folder
-from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage import buckets
+from circuits_jax.storage.errors import BucketError, ConfigError
+from circuits_jax.storage.paths import as_path, is_remote
+from circuits_jax.training.checkpoints import Checkpoints, newest
 from circuits_jax.training.metrics import MetricsWriter, read_metrics
 from circuits_jax.training.workdir import check, claim, load_config
 from tests.training.tiny import CONFIG, replace
@@ -20,15 +24,18 @@ fsspec = pytest.importorskip("fsspec")
 @pytest.fixture
 def workdir(tmp_path, monkeypatch):
     files = fsspec.filesystem(
-        "dir", path=str(tmp_path / "bucket"), fs=fsspec.filesystem("file", auto_mkdir=True)
+        "dir", path=str(tmp_path / "server"), fs=fsspec.filesystem("file", auto_mkdir=True)
     )
-    monkeypatch.setattr(epath.backend.fsspec_backend, "_get_filesystem", lambda name: files)
+    files.mkdir("bucket")
+    monkeypatch.setattr(buckets, "_file_system", lambda scheme: files)
+    monkeypatch.setattr(fsspec, "get_filesystem_class", lambda protocol: type(files))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return epath.Path("gs://bucket/run")
+    return as_path("gs://bucket/run [1]")
 
 
 def test_a_run_claims_its_workdir_and_finds_its_configuration(workdir):
     claim(workdir, CONFIG)
+    assert (workdir / "config.json").is_file() and workdir.is_dir() and is_remote(workdir)
     assert load_config(workdir) == CONFIG
     with pytest.raises(ConfigError, match="holds a run of another configuration"):
         check(workdir, replace(CONFIG, "model", n_layer=2))
@@ -62,3 +69,29 @@ def test_circuits_are_saved_in_the_bucket_and_read_from_it(workdir):
     assert load_circuit(workdir / "circuits" / "quotes").nodes == circuit.nodes
     (found,) = workdir.glob("circuits/*/circuit.json")
     assert found.parent.name == "quotes"
+
+
+def test_checkpoints_are_whole_and_the_newest_and_best_are_kept(workdir):
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    checkpoints = Checkpoints(workdir, keep=2, keep_best=1)
+    for step, loss in ((1, 0.5), (2, 0.9), (3, None), (4, 0.8)):
+        checkpoints.save(step, {"a": jax.numpy.arange(4) + step}, loss)
+    checkpoints.close()
+    (workdir / "checkpoints" / "9" / "half.txt").write_text("killed")  # without its last file
+    assert newest(workdir) == 4 and Checkpoints(workdir).steps() == [1, 3, 4]
+    like = {"a": jax.ShapeDtypeStruct((4,), np.int32, sharding=device)}
+    assert Checkpoints(workdir).restore(like)["a"].tolist() == [4, 5, 6, 7]
+    Checkpoints(workdir, keep=2).close()
+    assert (workdir / "checkpoints" / "9").names() == []
+
+
+def test_a_missing_bucket_and_a_closed_one_are_told_in_a_line(workdir, monkeypatch):
+    with pytest.raises(BucketError, match=r"no bucket gs://other \(404\).*storage buckets create gs://other"):
+        load_config(as_path("gs://other/run"))
+
+    def closed(*args, **options):
+        raise OSError("Forbidden: b/bucket/o")
+
+    monkeypatch.setattr(buckets._file_system("gs://"), "pipe_file", closed, raising=False)
+    with pytest.raises(BucketError, match="gs://bucket refuses this account .*roles/storage.objectUser"):
+        check(workdir / "new", CONFIG)

@@ -17,6 +17,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
+from circuits_jax.storage.paths import as_path
+
 
 class Spool:
     """Documents of one split on disk, 36 bytes of memory for each.
@@ -84,7 +86,7 @@ class OrderedBuilder(tfds.core.GeneratorBasedBuilder):
 
     def _download_and_prepare(self, dl_manager: Any, download_config: Any = None) -> None:
         del dl_manager, download_config
-        folder = Path(self.data_dir)
+        folder = as_path(self.data_dir)
         with contextlib.ExitStack() as stack:
             spools = {
                 split: stack.enter_context(contextlib.closing(Spool(folder, split)))

@@ -5,7 +5,6 @@ import os
 import stat
 import sysconfig
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from circuits_jax.config import DataConfig
 from circuits_jax.data.sources import documents
@@ -22,6 +21,7 @@ from circuits_jax.data.sources.left_out import (
 )
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.lfs import is_pointer
+from circuits_jax.storage.paths import as_path, is_remote
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,8 @@ def read_source(path: str) -> bytes | LeftOut:
             return LeftOut(UNREADABLE)
         if not stat.S_ISREG(status.st_mode):  # a pipe would block
             return LeftOut(NOT_A_FILE)
-        data = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            data = file.read()
     except OSError:
         return LeftOut(DEAD_LINK if os.path.islink(path) and not os.path.exists(path) else UNREADABLE)
     try:
@@ -136,6 +137,6 @@ def _source_file(path: str, name: str) -> SourceFile:
 def _resolve(roots: Sequence[str]) -> tuple[str, ...]:
     """Absolute folders, each once, in the given order."""
     for root in roots:
-        if not os.path.isdir(os.path.expanduser(root)):
-            raise ConfigError(f"data.roots names {root}, which is not a folder; name folders that exist")
-    return tuple(dict.fromkeys(os.path.realpath(os.path.expanduser(root)) for root in roots))
+        if is_remote(root) or not as_path(root).is_dir():
+            raise ConfigError(f"data.roots names {root}, which is not a folder on disk; name one that is")
+    return tuple(dict.fromkeys(os.path.realpath(as_path(root)) for root in roots))

@@ -1,7 +1,6 @@
 """Files of rows (JSON lines, Parquet) as documents."""
 
 import contextlib
-import glob
 import gzip
 import json
 import os
@@ -15,6 +14,7 @@ from circuits_jax.data.sources.documents import DocumentsConfig, as_utf8
 from circuits_jax.data.sources.left_out import LeftOut
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.lfs import refuse_pointer
+from circuits_jax.storage.paths import matching
 
 _PARQUET_ROWS = 1024
 
@@ -102,10 +102,7 @@ def _matching(patterns: Sequence[str], source: str) -> list[str]:
         )
     paths: list[str] = []
     for pattern in patterns:
-        name = os.path.expanduser(pattern)
-        # A file's own name may hold what a pattern would read as a set of characters.
-        found = [name] if os.path.isfile(name) else sorted(glob.glob(name, recursive=True))
-        files = [os.path.realpath(path) for path in found if os.path.isfile(path)]
+        files = [os.path.realpath(path) for path in matching(pattern) if os.path.isfile(path)]
         if not files:
             raise ConfigError(
                 f"no file matches {pattern} of data.roots; name files or patterns that match some"

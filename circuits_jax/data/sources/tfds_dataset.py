@@ -9,6 +9,7 @@ from circuits_jax.data.sources import documents
 from circuits_jax.data.sources.documents import DocumentsConfig, as_utf8
 from circuits_jax.data.sources.left_out import LeftOut
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.paths import as_path
 
 
 def tfds_config(config: DataConfig) -> DocumentsConfig:
@@ -49,7 +50,7 @@ def _tfds_builder(config: DataConfig) -> tfds.core.DatasetBuilder:
             f"data.source 'tfds' takes one folder as data.roots, its data_dir; there are {config.roots}"
         )
     try:
-        builder = tfds.builder(config.name, data_dir=config.roots[0] if config.roots else None)
+        builder = tfds.builder(config.name, data_dir=as_path(config.roots[0]) if config.roots else None)
         if not builder.is_prepared():
             builder.download_and_prepare(file_format="array_record")
         builder.as_data_source(next(iter(builder.info.splits)))

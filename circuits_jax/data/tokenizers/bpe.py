@@ -19,6 +19,7 @@ from circuits_jax.storage.cores import usable_cores
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.files import write_aside
 from circuits_jax.storage.lfs import refuse_pointer
+from circuits_jax.storage.paths import as_path
 
 EOT = "<|endoftext|>"
 SPACE = "\u2581"  # what SentencePiece writes for a space, and so cannot itself stand in a text
@@ -72,7 +73,7 @@ class SentencePieceTokenizer:
 
     def save(self, path: Path) -> None:
         """Writes the model file whole."""
-        with write_aside(Path(path)) as file:
+        with write_aside(as_path(path)) as file:
             file.write(self._model)
 
     def _piece(self, token: int) -> str:
@@ -137,10 +138,11 @@ def load_tokenizer(path: Path) -> Tokenizer:
       ConfigError: if the file is missing, empty, cut short or not a lossless SentencePiece model.
       CheckpointError: if it is a Git LFS pointer, or the pair is damaged.
     """
-    if not Path(path).exists() and tinypython.lies_in(Path(path).parent):
-        return tinypython.TinyPython(Path(path).parent)
+    path = as_path(path)
+    if not path.exists() and tinypython.lies_in(path.parent):
+        return tinypython.TinyPython(path.parent)
     try:
-        content = Path(path).read_bytes()
+        content = path.read_bytes()
         refuse_pointer(content, path)
         return SentencePieceTokenizer(content)
     except OSError as error:

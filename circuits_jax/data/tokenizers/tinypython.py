@@ -13,6 +13,7 @@ from typing import Any
 from circuits_jax.storage.cores import usable_cores
 from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.storage.files import read_bytes, read_json, write_aside
+from circuits_jax.storage.paths import as_path
 
 ENCODER = "encoder.json"
 MERGES = "vocab.bpe"
@@ -35,7 +36,7 @@ class TinyPython:
     """
 
     def __init__(self, folder: str | Path):
-        folder = Path(folder)
+        folder = as_path(folder)
         self._files = {name: read_bytes(folder / name) for name in (ENCODER, MERGES)}
         encoder = read_json(folder / ENCODER)
         encoder.pop(_START_TEXT, None)
@@ -74,7 +75,7 @@ class TinyPython:
     def save(self, folder: str | Path) -> None:
         """Writes `encoder.json` and `vocab.bpe`, as they were read, into `folder`."""
         for name, content in self._files.items():
-            with write_aside(Path(folder) / name) as file:
+            with write_aside(as_path(folder) / name) as file:
                 file.write(content)
 
     def _piece(self, token: int) -> str:

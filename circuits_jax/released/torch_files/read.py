@@ -24,6 +24,7 @@ from circuits_jax.released.listing import listed
 from circuits_jax.released.mapped_files import forget_pages, map_file
 from circuits_jax.released.torch_files.unpickle import Global, interpret
 from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.files import at_hand
 
 STORAGES = {
     "DoubleStorage": np.dtype(np.float64),
@@ -75,7 +76,7 @@ def read_torch_file(path: Path) -> Any:
         return _read_legacy(path)
     _check_start(path, start)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with at_hand(path) as here, zipfile.ZipFile(here) as archive:
             return _Reader(archive, mapping).read()
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -100,7 +101,8 @@ def _read_legacy(path: Path) -> Any:
             f"install PyTorch {'.'.join(map(str, _SAFE_TORCH))} or later, or save it anew with torch.save"
         )
     try:
-        return _as_numpy(torch.load(path, map_location="cpu", weights_only=True), torch)
+        with at_hand(path) as here:
+            return _as_numpy(torch.load(here, map_location="cpu", weights_only=True), torch)
     except Exception as error:  # of many kinds, for what is damaged and what is refused
         why = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise CheckpointError(f"{path}: PyTorch cannot read it ({why})") from error

@@ -11,7 +11,7 @@ from circuits_jax.config import ModelConfig
 from circuits_jax.released.listing import listed
 from circuits_jax.released.torch_files.read import read_torch_file
 from circuits_jax.storage.errors import CircuitError
-from circuits_jax.storage.paths import exists
+from circuits_jax.storage.paths import as_path, exists
 
 PUBLISHED = "mean_baseline_pretrain.pt"
 # Circuits are published as viz/MODEL/TASK/SWEEP/K/viz_data.pt, the means of the model as viz/MODEL/PUBLISHED.
@@ -31,7 +31,7 @@ def means_of(path: Path, config: ModelConfig, final: bool, given: Means | str | 
         return read_means(given, config, final)
     if given is not None:
         return given
-    folders = [path.parent, *path.absolute().parent.parents][:_LEVELS]
+    folders = [path.parent, *as_path(path).parent.parents][:_LEVELS]
     found = next((folder / PUBLISHED for folder in folders if exists(folder / PUBLISHED)), None)
     return None if found is None else read_means(found, config, final)
 
@@ -52,7 +52,7 @@ def read_means(path: str | Path, config: ModelConfig, final: bool = True) -> dic
       CircuitError: if a node site is missing or of another width; sites that are not asked for are left.
       CheckpointError: if the file cannot be read.
     """
-    raw = read_torch_file(Path(path))
+    raw = read_torch_file(as_path(path))
     if not isinstance(raw, Mapping):
         raise CircuitError(f"{path} holds no means: no table from sites to tensors")
     widths = reference_sites(config, final)

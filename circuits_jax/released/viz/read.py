@@ -26,6 +26,7 @@ from circuits_jax.released.listing import as_json, listed, plain, sketch
 from circuits_jax.released.torch_files.read import read_torch_file
 from circuits_jax.released.viz.means import means_of
 from circuits_jax.storage.errors import CheckpointError, CircuitError
+from circuits_jax.storage.paths import as_path
 
 DOUBLED = 2.0
 BIAS = "bias"  # in place of a source node: the weight is the target's bias
@@ -113,7 +114,7 @@ def import_viz(
       CircuitError: if the file is of another schema, does not fit together, or is not of `model`.
       CheckpointError: if it is damaged, or asks for code.
     """
-    path = Path(path)
+    path = as_path(path)
     raw = read_torch_file(path)
     try:
         file = _VizFile(raw, strict)

@@ -13,6 +13,7 @@ from circuits_jax.model.wiring import wires
 from circuits_jax.released.config import config_to_released
 from circuits_jax.released.torch_files.write import write_torch_file
 from circuits_jax.released.viz.read import BUG_FIXED, DOUBLED, PARTS, PRUNE_CONFIG, Samples, VizData
+from circuits_jax.storage.paths import as_path
 
 _NO_PROMPTS = np.zeros((0, 0), np.int64)
 
@@ -53,8 +54,8 @@ def export_viz(data: Circuit | VizData, path: str | Path) -> Path:
     }
     if BUG_FIXED in provenance:
         value[BUG_FIXED] = provenance[BUG_FIXED]
-    write_torch_file(Path(path), value)
-    return Path(path)
+    write_torch_file(as_path(path), value)
+    return as_path(path)
 
 
 def _importances(data: VizData, config: ModelConfig, kept: Mapping[str, list[int]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from circuits_jax.storage.errors import CircuitError
 from circuits_jax.storage.lfs import refuse_pointer
+from circuits_jax.storage.paths import as_path
 
 FORMAT, VERSION = "circuits_jax.annotations", 1
 MAX_NOTE = 300
@@ -17,7 +18,7 @@ def read_annotations(path: Path) -> dict[str, dict[str, str]]:
       CircuitError: if the file cannot be read or is something else.
     """
     try:
-        content = Path(path).read_bytes()
+        content = as_path(path).read_bytes()
         refuse_pointer(content, path, CircuitError)
         found = json.loads(content.decode("utf-8-sig"))
     except CircuitError:

@@ -3,13 +3,13 @@
 import json
 import re
 import tempfile
-from pathlib import Path
 from typing import Any
 
 from circuits_jax.data.tokenizers import model_file
 from circuits_jax.data.tokenizers.bpe import SentencePieceTokenizer
 from circuits_jax.data.tokenizers.tinypython import ENCODER, PATTERN, TinyPython, byte_alphabet
 from circuits_jax.model.tokenizer import Tokenizer
+from circuits_jax.storage.paths import as_path
 
 MAX_PIECES = 16384
 
@@ -46,8 +46,8 @@ def embed_vocabulary(tokenizer: Tokenizer) -> dict[str, Any] | None:
 
 def _ranked(tokenizer: TinyPython) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save(Path(folder))
-        encoder = json.loads((Path(folder) / ENCODER).read_bytes())
+        tokenizer.save(as_path(folder))
+        encoder = json.loads((as_path(folder) / ENCODER).read_bytes())
     alphabet = byte_alphabet()
     by_id = {token: text for text, token in encoder.items() if text not in _MARKERS}
     # White space is another set in JavaScript's \s.
