@@ -4,6 +4,9 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+# What buckets need (circuits_jax/storage/buckets.py).
+GCS, S3 = ["gcsfs>=2024.6"], ["s3fs>=2024.6"]
+
 setup(
     name="circuits_jax",
     version="0.1.0",
@@ -55,13 +58,14 @@ setup(
             "tiktoken>=0.8",
         ],
         "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.27"],
-        "gcs": ["gcsfs>=2024.6"],
+        "emulators": [*GCS, *S3, "gcp-storage-emulator>=2024.8.3", "moto[s3,server]>=5"],
+        "gcs": GCS,
         "gpu": ["jax[cuda13]>=0.7.2"],
         "hub": ["fsspec[http]>=2024.6", "huggingface_hub>=0.30"],
         "openai": ["tiktoken>=0.8"],
         "parquet": ["pyarrow>=17"],
-        "s3": ["s3fs>=2024.6"],
+        "s3": S3,
         "tensorboard": ["tensorboardX>=2.6"],
-        "tpu": ["jax[tpu]>=0.7.2"],
+        "tpu": ["jax[tpu]>=0.7.2", *GCS],
     },
 )

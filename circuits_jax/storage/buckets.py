@@ -311,8 +311,8 @@ def explain_refusal(error: Exception, path: BucketPath, writing: bool = False) -
     elif _is_refusal(error, said):
         doing, needed = ("writing", store.writing) if writing else ("reading", store.reading)
         raise BucketError(
-            f"{name} refuses {_account(path)} ({said}): {doing} needs {needed} on that bucket; grant it, "
-            f"or choose another account: {store.login}"
+            f"{name} refuses {_account(path)} (403: {said}): {doing} needs {needed} on that bucket; grant "
+            f"it, or choose another account: {store.login}"
         ) from error
 
 

@@ -170,6 +170,7 @@ class Trainer:
             asked = stop.agreed(step, lambda step=step, metrics=metrics: self._check(step, metrics))
             if step % train.checkpoint_every == 0 or step == train.steps or asked:
                 self._check(step, metrics)
+                writer.flush()
                 self._checkpoints.save(step, state, figures.get("validation_loss"))
             if asked and step < train.steps:
                 self._checkpoints.wait()

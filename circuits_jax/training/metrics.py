@@ -54,6 +54,16 @@ class MetricsWriter:
             with _reported(self._path):
                 self._board.write(step, finite)
 
+    def flush(self) -> None:
+        """Returns when all rows are where a killed run leaves them: a checkpoint must not be newer.
+
+        Raises:
+          TrainingError: if the file cannot be written.
+        """
+        if self._file is not None:
+            with _reported(self._path):
+                self._file.flush()
+
     def __enter__(self) -> "MetricsWriter":
         return self
 
@@ -125,12 +135,16 @@ class _BucketFile:
     def write(self, text: str) -> None:
         self._text += text
         if self._pauses.over():
-            self.close()
+            self.flush()
 
-    def close(self) -> None:
+    def flush(self) -> None:
         """Writes what there is."""
         with self._pauses.after():
             self._path.write_text(self._text)
+
+    def close(self) -> None:
+        """The same: nothing is open."""
+        self.flush()
 
 
 class _Board:

@@ -45,6 +45,8 @@ def test_metrics_are_there_at_the_end_and_cut_back_to_the_restored_step(workdir)
     with MetricsWriter(workdir, 0) as writer:
         for step in range(1, 6):
             writer.write(step, {"loss": step / 2})
+        writer.flush()  # as before a checkpoint: the run may be killed
+        assert [row["step"] for row in read_metrics(workdir)] == [1, 2, 3, 4, 5]
     assert [row["step"] for row in read_metrics(workdir)] == [1, 2, 3, 4, 5]
     with MetricsWriter(workdir, 3) as writer:
         writer.write(7, {"loss": 1.0})
