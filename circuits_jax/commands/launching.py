@@ -41,7 +41,11 @@ _CPU_DEVICES = flags.DEFINE_string(
 
 def define_workdir() -> None:
     """Defines --workdir and --store."""
-    flags.DEFINE_string("workdir", "runs/quickstart", "Folder that holds everything of one run.")
+    flags.DEFINE_string(
+        "workdir",
+        "runs/quickstart",
+        "Folder that holds everything of one run, or a bucket's: gs://BUCKET/RUN.",
+    )
     flags.DEFINE_string(
         "store",
         None,

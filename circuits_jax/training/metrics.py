@@ -140,7 +140,7 @@ class _BucketFile:
     def flush(self) -> None:
         """Writes what there is."""
         with self._pauses.after():
-            self._path.write_text(self._text)
+            self._path.write_text(self._text, encoding="utf-8")
 
     def close(self) -> None:
         """The same: nothing is open."""

@@ -73,7 +73,7 @@ class InBucket:
         target = self._folder / str(step)
         target.upload(self.path / str(step))
         write_json(target / METRICS, dict(metrics))
-        (target / MARKER).write_text(f"Checkpoint commit was successful to {target}")
+        (target / MARKER).write_bytes(f"Checkpoint commit was successful to {target}".encode())
 
     @contextlib.contextmanager
     def reading(self, step: int) -> Iterator[Path]:
