@@ -4,8 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# What buckets need (circuits_jax/storage/buckets.py).
-GCS, S3 = ["gcsfs>=2024.6"], ["s3fs>=2024.6"]
+# Earlier releases cannot make an object only if there is none, which a lock in a bucket needs.
+GCS, S3 = ["gcsfs>=2025.2"], ["s3fs>=2025.2"]
 
 setup(
     name="circuits_jax",

@@ -10,6 +10,8 @@ is held at the means published with it (mean_baseline_pretrain.pt in its folder 
 that `--means` names), else at means over the workdir's corpus.
 """
 
+import shlex
+
 from absl import flags
 
 from circuits_jax.commands import launching
@@ -40,8 +42,8 @@ def main() -> None:
         raise ConfigError("give --viz and --viz_task together: a published circuit and its task")
     if given.source:
         import_model(given.source, workdir, given.tokenizer, given.strict)
-        print(f"{workdir} is ready: python -m circuits_jax prune --workdir={workdir}")
+        print(f"{workdir} is ready: python -m circuits_jax prune --workdir={shlex.quote(str(workdir))}")
     if given.viz:
         means = None if given.means is None else as_path(given.means)
         folder = import_circuit(given.viz, given.viz_task, workdir, given.strict, means)
-        print(f"{folder} is ready: python -m circuits_jax view {workdir}")
+        print(f"{folder} is ready: python -m circuits_jax view {shlex.quote(str(workdir))}")

@@ -3,6 +3,7 @@
 `circuits.attack` says what is predicted and measured.
 """
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def attack_circuit(run: Run, folder: Path, lists: int) -> DilutionCase:
     if not folder.is_dir():
         raise CircuitError(
             f"there is no circuit {folder}; cut one: python -m circuits_jax prune "
-            f"--workdir={run.model.name} --tasks={TASK}"
+            f"--workdir={shlex.quote(run.model.name)} --tasks={TASK}"
         )
     circuit, tokenizer, n_ctx = (
         read_circuit_of(run.model, folder),

@@ -7,6 +7,7 @@ search: a call that was killed goes on when it is made again.
 import dataclasses
 import hashlib
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,7 +176,7 @@ def subject_of(run: "Run", prune: PruneConfig) -> Subject:
 
 def cut_command(run: "Run") -> str:
     """What a reader without circuits is told to do."""
-    return f"python -m circuits_jax prune --workdir={run.folder}"
+    return f"python -m circuits_jax prune --workdir={shlex.quote(str(run.folder))}"
 
 
 def _check_names(tasks: Sequence[Task]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import html
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class Run:
         if self.workdir is None:
             raise ConfigError(
                 f"{self.model.name} has no workdir, where results would be kept; make one of it: "
-                f"python -m circuits_jax import_model --source={self.model.name} --workdir=DIR"
+                f"python -m circuits_jax import_model --source={shlex.quote(self.model.name)} --workdir=DIR"
             )
         return self.workdir
 
@@ -93,7 +94,7 @@ class Run:
         if self.config is None or self.workdir is None:
             raise ConfigError(
                 f"{self.model.name} has no corpus, over which means are taken; make a workdir of it: "
-                f"python -m circuits_jax import_model --source={self.model.name} --workdir=DIR"
+                f"python -m circuits_jax import_model --source={shlex.quote(self.model.name)} --workdir=DIR"
             )
         return open_corpus(self.config, self.workdir)
 

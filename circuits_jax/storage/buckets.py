@@ -326,7 +326,7 @@ def _is_there(path: BucketPath) -> bool:
     name = f"{path.scheme}{path.bucket}"
     if name not in _seen:
         try:
-            path.file_system.info(path.bucket)
+            path.file_system.ls(path.bucket, detail=False)  # `info` of some s3fs misses empty ones
         except FileNotFoundError:
             return False
         except Exception:  # an account may be allowed to use a bucket's objects and not to look at the bucket

@@ -59,7 +59,12 @@ def matching(pattern: str) -> list[str]:
     """The files and folders on disk that a shell's pattern names, sorted; `**` stands for any folders.
 
     A leading part that is there as it is written means itself, even if it holds the signs of a pattern.
+
+    Raises:
+      ConfigError: for what does not lie on disk.
     """
+    if is_remote(pattern):
+        raise ConfigError(f"{pattern} must lie on disk; copy it there, and name the copy")
     parts = str(as_path(pattern)).split(os.sep)
     literal = 1
     while literal < len(parts) and os.path.lexists(os.sep.join(parts[: literal + 1])):

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import shlex
 import sys
 import types
 from collections.abc import Collection, Iterable
@@ -76,7 +77,8 @@ def find_task(name: str, recorded: Iterable[str], named: Iterable[Task] = ()) ->
     if programs:
         raise TaskError(
             f"task {name!r} is not built in, and its file is not there or not named{looked}; Python files "
-            f"run only if you name them: look, then --tasks={programs[-1]}, or load_task({programs[-1]!r})"
+            f"run only if you name them: look, then --tasks={shlex.quote(programs[-1])}, "
+            f"or load_task({programs[-1]!r})"
         )
     raise TaskError(
         f"task {name!r} is not built in, and its file is not there{looked}; "

@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
+from circuits_jax.data.local_copy import stand_in
 from circuits_jax.storage.buckets import BucketPath
 from circuits_jax.storage.errors import BucketError, CheckpointError
 from circuits_jax.storage.paths import as_path
@@ -22,6 +23,7 @@ from circuits_jax.training.staging import InBucket, OnDisk
 # disks that are full or not to be written to.
 FILE_ERRORS = (OSError, ValueError, KeyError, TypeError)
 _LOSS = "validation_loss"
+_LOOKS = 5  # a run that writes may remove a checkpoint while the folder is being listed
 
 
 class Checkpoints:
@@ -40,7 +42,9 @@ class Checkpoints:
         """
         self._folder = folder = as_path(workdir) / "checkpoints"
         self._keep, self._keep_best, self._writes = keep, keep_best, keep is not None
-        self._place = InBucket(folder) if isinstance(folder, BucketPath) else OnDisk(folder)
+        self._place: InBucket | OnDisk = OnDisk(folder)
+        if isinstance(folder, BucketPath):
+            self._place = InBucket(folder, stand_in(folder))
         self._manager: Any = None  # of orbax; for a bucket only where a process saves
         self._copier, self._copying = ThreadPoolExecutor(1), Future[None]()
         self._copying.set_result(None)
@@ -48,8 +52,8 @@ class Checkpoints:
             if self._writes:
                 folder.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(self._place, OnDisk):
-                options = _reading() if keep is None else _writing(keep, keep_best)
-                self._manager = ocp.CheckpointManager(self._place.path, options=options)
+                path = self._place.path
+                self._manager = _reader(path) if keep is None else _writer(path, keep, keep_best)
             elif self._writes and is_primary():
                 self._place.clear()
                 self._manager = ocp.CheckpointManager(self._place.path, options=_staging())
@@ -200,7 +204,8 @@ class Checkpoints:
                 self._guarded(self._manager.close)
         finally:
             self._copier.shutdown()
-            self._place.close()
+            if isinstance(self._place, OnDisk) or self._manager is not None:
+                self._place.close()
 
     def _copy(self, step: int, metrics: Mapping[str, float]) -> None:
         """Copies what was saved on disk to the bucket, and removes there what is not to be kept."""
@@ -252,11 +257,15 @@ def _staging() -> ocp.CheckpointManagerOptions:
     )
 
 
-def _reading() -> ocp.CheckpointManagerOptions:
-    return ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
+def _reader(path: Path) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
+    for _ in range(_LOOKS - 1):
+        with contextlib.suppress(FileNotFoundError):
+            return ocp.CheckpointManager(path, options=options)
+    return ocp.CheckpointManager(path, options=options)
 
 
-def _writing(keep: int, keep_best: int) -> ocp.CheckpointManagerOptions:
+def _writer(path: Path, keep: int, keep_best: int) -> ocp.CheckpointManager:
     policies = [checkpoint_managers.LatestN(keep)]
     if keep_best:
         policies.append(
@@ -267,11 +276,12 @@ def _writing(keep: int, keep_best: int) -> ocp.CheckpointManagerOptions:
                 keep_checkpoints_without_metrics=False,
             )
         )
-    return ocp.CheckpointManagerOptions(
+    options = ocp.CheckpointManagerOptions(
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         enable_async_checkpointing=True,
         cleanup_tmp_directories=True,
     )
+    return ocp.CheckpointManager(path, options=options)
 
 
 def _first_line(error: BaseException) -> str:

@@ -9,6 +9,7 @@ a bucket are copied: whole, their files first and a marker last, the same way to
 import contextlib
 import json
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -46,23 +47,24 @@ class OnDisk:
 
 
 class InBucket:
-    """A folder of checkpoints in a bucket; `path` is a folder on disk from which they are copied there."""
+    """A folder of checkpoints in a bucket; from `path`, a folder on disk, new ones are copied there."""
 
-    def __init__(self, folder: BucketPath):
-        self._folder = folder
-        self._local = tempfile.TemporaryDirectory(prefix="circuits_jax-")
-        self.path = as_path(self._local.name)
+    def __init__(self, folder: BucketPath, path: Path):
+        self._folder, self.path = folder, path
 
     def close(self) -> None:
-        """Removes the folder on disk."""
-        self._local.cleanup()
+        """Removes what is on disk."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     def steps(self) -> list[int]:
         """Steps of the whole checkpoints, increasing."""
-        return sorted(int(path.parent.name) for path in self._folder.glob(f"*/{MARKER}"))
+        names = (path.parent.name for path in self._folder.glob(f"*/{MARKER}"))
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def clear(self) -> None:
-        """Removes what a killed run left half copied, or half removed."""
+        """Removes what a killed run left half copied or removed, and makes room on disk for new ones."""
+        self.close()
+        self.path.mkdir(parents=True)
         whole = self.steps()
         for path in self._folder.iterdir():
             if path.name.isdecimal() and int(path.name) not in whole:

@@ -77,6 +77,8 @@ def test_home_folders(tmp_path, monkeypatch):
         as_path("~nobody-is-called-so/x")
     (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
     (tmp_path / "a.py").write_text("a = 1\n")
+    with pytest.raises(ConfigError, match="must lie on disk"):
+        matching("gs://bucket/*.jsonl")
     assert matching("~/*.jsonl") == [str(tmp_path / "rows.jsonl")]
     assert f"under data.roots {tmp_path}" in source_config(DataConfig(roots=("~",))).what
     assert "1 files" in rows_config(DataConfig(source="jsonl", roots=("~/*.jsonl",)), read_jsonl).what

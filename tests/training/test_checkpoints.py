@@ -13,6 +13,7 @@ from jax.sharding import SingleDeviceSharding
 
 from circuits_jax.config import MeshConfig
 from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.training import checkpoints as checkpoints_module
 from circuits_jax.training.checkpoints import Checkpoints, newest
 from circuits_jax.training.mesh import meshes
 from tests.training.tiny import CONFIG, assert_equal, make_state, replace
@@ -315,3 +316,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "run").write_text("a file")
     with pytest.raises(CheckpointError, match=r"cannot write to .*run/checkpoints"):
         Checkpoints(tmp_path / "run", keep=1)
+
+
+def test_a_checkpoint_that_goes_while_the_folder_is_listed_is_no_error(tmp_path, monkeypatch):
+    made, calls = checkpoints_module.ocp.CheckpointManager, []
+
+    def listed(*args, **options):
+        calls.append(args)
+        if len(calls) == 1:
+            raise FileNotFoundError(2, "No such file or directory", "checkpoints/160")
+        return made(*args, **options)
+
+    monkeypatch.setattr(checkpoints_module.ocp, "CheckpointManager", listed)
+    assert newest(tmp_path) is None and len(calls) == 2
