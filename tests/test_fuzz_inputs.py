@@ -21,6 +21,7 @@ from circuits_jax.storage.paths import as_path
 from circuits_jax.tasks import build_pairs, find_task, get_task
 from circuits_jax.training.workdir import load_config as load_workdir_config
 from circuits_jax.viewer.circuit_page.annotations import read_annotations
+from tests.tasks.characters import Characters
 from tests.tasks.test_files import PYTHON
 
 pytestmark = pytest.mark.slow
@@ -36,18 +37,6 @@ VALUES = (
     float("inf"), -float("inf"), "", "a", "mean", "auto", "\0", "x" * 5000, [], [1], ["a"], [None], [[1]], {},
     {"a": 1}, (), (0.5, 0.2), ("attn_in",), b"x",
 )  # fmt: skip
-
-
-class Characters:
-    """A tokenizer of which every character is a token."""
-
-    eot, hash = 0, "characters"
-
-    def encode(self, text):
-        return [ord(character) + 1 for character in text]
-
-    def decode(self, ids):
-        return "".join(chr(token - 1) for token in ids)
 
 
 @contextlib.contextmanager

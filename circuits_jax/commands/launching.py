@@ -24,10 +24,11 @@ from circuits_jax.storage.errors import ConfigError, UserError
 from circuits_jax.storage.output import lost_output
 from circuits_jax.storage.paths import as_path, may_be_folder
 from circuits_jax.storage.surroundings import settings_of_ours
+from circuits_jax.training.device_memory import ANYTHING, memory_told
 from circuits_jax.training.multihost.processes import together
 
-# glibc's M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD and M_ARENA_MAX: one heap that only grows.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
+# glibc's M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD and M_ARENA_MAX: one heap that only grows.
 _MALLOC_OPTIONS = {-4: 0, -1: 2**31 - 1, -2: 2**28, -8: 1}
 
 _CPU_DEVICES = flags.DEFINE_string(
@@ -185,7 +186,7 @@ def start(main: Callable[[], None], trains: bool = False) -> None:
         quiet_libraries()
         try:
             _set_up_cpu(trains)
-            with settings_of_ours(), _processes():
+            with settings_of_ours(), _processes(), memory_told(ANYTHING):
                 try:
                     main()
                 finally:

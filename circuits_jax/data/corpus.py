@@ -19,7 +19,7 @@ from circuits_jax.data.tokenizers import tinypython
 from circuits_jax.data.tokenizers.bpe import CHARACTERS, load_tokenizer, train_sentencepiece
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.storage.errors import ConfigError
-from circuits_jax.storage.files import write_aside
+from circuits_jax.storage.files import read_json_if_any, write_aside
 from circuits_jax.storage.paths import as_path
 
 # Lies in a workdir whose tokenizer came with a model (`released.as_workdir`, `train.start_from`).
@@ -109,7 +109,7 @@ def give_tokenizer(folder: Path, corpus: Corpus, workdir: Path) -> None:
     if not path.exists() and not tinypython.lies_in(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         store.copy_tokenizer(folder, workdir)
-        record = _read_json(folder / store.MANIFEST).get("trained_on")
+        record = read_json_if_any(folder / store.MANIFEST).get("trained_on")
         if record is not None:
             _write_record(workdir, corpus.tokenizer, record)
     elif load_tokenizer(path).hash != corpus.tokenizer.hash:
@@ -147,10 +147,8 @@ class _Maker:
             size = sum(len(program.encode()) for program in programs)
             generated = Texts("generated", self._in_order(programs), size)
         counts = {}
-        for split, added in (
-            ("validation", None),
-            ("train", generated),
-        ):  # the one that may be too small first
+        added_to = {"validation": None, "train": generated}  # the one that may be too small first
+        for split, added in added_to.items():
             texts, size = StoredTexts(documents, split), about["split_bytes"][split]
             counts[split] = {"files": len(texts), "bytes": size} | pack(
                 windows / store.windows_file(split),
@@ -161,7 +159,7 @@ class _Maker:
                 config.generated_share or 0,
             )
         facts = {key: about[key] for key in ("files", "skipped", "bytes", "content", "left_out")}
-        facts |= {"made_of": made_of, "trained_on": _read_json(_record(self._workdir)).get("made_of")}
+        facts |= {"made_of": made_of, "trained_on": read_json_if_any(_record(self._workdir)).get("made_of")}
         folder = store.keep(windows, place, tokenizer, counts, facts)
         shutil.rmtree(self._scratch)
         return folder
@@ -190,7 +188,7 @@ class _Maker:
                 f"the tokenizer {path} has {loaded.vocab_size} pieces, but model.vocab_size is {vocab_size}; "
                 "change model.vocab_size or use another workdir"
             )
-        found = _read_json(_record(workdir))
+        found = read_json_if_any(_record(workdir))
         earlier = {"characters": CHARACTERS} | (found.get("made_of") or {})
         if found.get("tokenizer") == loaded.hash and earlier != trained_on:
             raise ConfigError(
@@ -212,9 +210,8 @@ def _made_of(config: DataConfig, vocab_size: int, n_ctx: int, workdir: Path) -> 
         "generated_share": config.generated_share or 0,
         "tokenizer": _brought_hash(workdir),
         "versions": {
-            "python": ".".join(
-                map(str, sys.version_info[:2])
-            ),  # its names are left out of generated programs
+            # Its keywords and names are left out of generated programs.
+            "python": ".".join(map(str, sys.version_info[:2])),
             **{name: importlib.metadata.version(name) for name in ("circuits_jax", "sentencepiece")},
         },
     }
@@ -231,7 +228,7 @@ def _brought_hash(workdir: Path) -> str | None:
     if not path.exists() and not tinypython.lies_in(workdir):
         return None
     found = load_tokenizer(path).hash
-    return None if _read_json(_record(workdir)).get("tokenizer") == found else found
+    return None if read_json_if_any(_record(workdir)).get("tokenizer") == found else found
 
 
 def _trained_on(content: str, config: DataConfig, vocab_size: int) -> dict[str, Any]:
@@ -251,12 +248,3 @@ def _record(workdir: Path) -> Path:
 def _write_record(workdir: Path, tokenizer: Tokenizer, trained_on: dict[str, Any]) -> None:
     with write_aside(_record(workdir)) as file:
         file.write(json.dumps({"tokenizer": tokenizer.hash, "made_of": trained_on}).encode())
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, or an empty one if there is none that can be read."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -19,6 +19,7 @@ from circuits_jax.data.tokenizers import tinypython
 from circuits_jax.data.tokenizers.bpe import load_tokenizer
 from circuits_jax.data.windows import map_tokens, write_windows
 from circuits_jax.model.tokenizer import Tokenizer
+from circuits_jax.storage.files import read_json_if_any
 
 _Counts = dict[str, Any]
 
@@ -69,8 +70,8 @@ def adopt(config: DataConfig, n_ctx: int, data: Path, scratch: Path, place: Path
 
 def _documents(data: Path) -> Iterator[dict[str, Any]]:
     """What is known of the documents of the run: first of those that its tokenizer was trained on."""
-    built = [_json(path) for path in sorted((data / "documents").glob("*/*/metadata.json"))]
-    record = _json(data / "tokenizer.json").get("made_of")
+    built = [read_json_if_any(path) for path in sorted((data / "documents").glob("*/*/metadata.json"))]
+    record = read_json_if_any(data / "tokenizer.json").get("made_of")
     if isinstance(record, dict) and "corpus" in record:
         content = record["corpus"]
         yield next((about for about in built if about.get("content") == content), {"content": content})
@@ -109,17 +110,9 @@ def _identity(
 def _read(data: Path, split: str, identity: dict[str, Any]) -> tuple[np.ndarray, _Counts] | None:
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     path = data / "windows" / f"{split}-{name}"
-    sidecar = _json(path.with_suffix(".json"))
+    sidecar = read_json_if_any(path.with_suffix(".json"))
     try:
         tokens = map_tokens(path.with_suffix(".npy"))
         return (tokens, sidecar["counts"]) if tokens.shape == tuple(sidecar["shape"]) else None
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

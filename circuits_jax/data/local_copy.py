@@ -8,6 +8,7 @@ from pathlib import Path
 from circuits_jax.data.corpus import IMPORTED
 from circuits_jax.data.store import MANIFEST
 from circuits_jax.data.tokenizers.tinypython import ENCODER, MERGES
+from circuits_jax.storage.buckets import BucketPath
 from circuits_jax.storage.files import write_aside
 from circuits_jax.storage.paths import as_path, is_remote
 
@@ -48,34 +49,25 @@ def fetch_corpus(place: Path, name: str, here: Path) -> Path | None:
     folder = here / name
     if (folder / MANIFEST).exists():
         return folder
-    if not is_remote(place) or not (place / name / MANIFEST).exists():
+    if not isinstance(place, BucketPath) or not (place / name / MANIFEST).exists():
         return None
     aside = folder.with_name(f".{name}.{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for path in (place / name).iterdir():
-        _copy(path, aside / path.name)
+    (place / name).download(aside)
     os.replace(aside, folder)
     return folder
 
 
 def publish_corpus(folder: Path, place: Path) -> None:
     """Copies a corpus' folder to the bucket that `place` is in, if it is in one and has it not."""
-    if is_remote(place) and not (place / folder.name / MANIFEST).exists():
-        there = place / folder.name
-        for path in sorted(
-            folder.iterdir(), key=lambda path: path.name == MANIFEST
-        ):  # which says it is whole
-            _copy(path, there / path.name)
+    if isinstance(place, BucketPath) and not (place / folder.name / MANIFEST).exists():
+        files = [path for path in folder.iterdir() if path.name != MANIFEST]
+        for path in (*files, folder / MANIFEST):  # the last one says that all are there
+            (place / folder.name / path.name).put(path)
 
 
 def _copy_missing(source: Path, target: Path) -> None:
     for name in TOKENIZER_FILES:
         if (source / name).exists() and not (target / name).exists():
-            _copy(source / name, target / name)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copies a file between a disk and a bucket; `target` is whole or not there."""
-    with write_aside(target) as file, source.open("rb") as content:
-        shutil.copyfileobj(content, file, 2**24)
+            with write_aside(target / name) as file:
+                file.write((source / name).read_bytes())

@@ -24,7 +24,7 @@ from circuits_jax.data.tokenizers.folder import SENTENCEPIECE, TOKENIZER_FILES, 
 from circuits_jax.data.windows import Windows, map_tokens
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.storage.errors import CorpusError, UserError
-from circuits_jax.storage.files import write_json
+from circuits_jax.storage.files import read_json_if_any, write_json
 
 FORMAT, VERSION, MANIFEST = "circuits_jax.corpus", 1, "corpus.json"
 SPLITS = ("train", "validation")
@@ -112,8 +112,8 @@ def read(folder: Path) -> Corpus:
     Raises:
       CorpusError: if it is damaged, or of a version that is not known.
     """
-    manifest = _manifest(folder)
-    if manifest is None:
+    manifest = read_json_if_any(folder / MANIFEST)
+    if not manifest:
         raise CorpusError(f"{folder} holds no corpus that can be read (no whole {MANIFEST}); {_WAY_OUT}")
     if (manifest.get("format"), manifest.get("version")) != (FORMAT, VERSION):
         raise CorpusError(f"{folder} is no corpus of version {VERSION}; use the release that made it")
@@ -149,8 +149,7 @@ def look_up(made_of: Mapping[str, Any], place: Path) -> Path | None:
     """The corpus in `place` that was made of the same, if there is one."""
     wanted = json.loads(json.dumps(made_of))
     for path in sorted(place.glob(f"*/{MANIFEST}")) if place.is_dir() else ():
-        manifest = _manifest(path.parent)
-        if manifest is not None and manifest.get("made_of") == wanted:
+        if read_json_if_any(path).get("made_of") == wanted:
             return path.parent
     return None
 
@@ -190,14 +189,6 @@ def _is_whole(folder: Path) -> bool:
     except UserError:
         return False
     return True
-
-
-def _manifest(folder: Path) -> dict[str, Any] | None:
-    try:
-        found = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError, UserError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _digest(path: Path) -> str:

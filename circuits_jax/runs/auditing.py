@@ -35,6 +35,7 @@ from circuits_jax.storage.files import write_aside, write_json
 from circuits_jax.storage.locks import locked
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks import Pairs, Task, build_pairs, find_task, get_task
+from circuits_jax.training.device_memory import AUDITING, memory_told
 from circuits_jax.training.multihost.processes import is_primary
 from circuits_jax.viewer.audit_page import build_audit_page
 
@@ -208,7 +209,7 @@ def audit(
       LockError: if another process audits the run's circuits.
       UserError: if the workdir cannot be written.
     """
-    with locked(run.folder, LOCK):
+    with locked(run.folder, LOCK), memory_told(AUDITING):
         return _audit(run, subjects, config, controls)
 
 

@@ -25,6 +25,7 @@ from circuits_jax.storage.errors import CircuitError, TaskError
 from circuits_jax.storage.files import check_writable
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks import TASKS, Pairs, Task, build_pairs, get_task
+from circuits_jax.training.device_memory import PRUNING, memory_told
 from circuits_jax.training.multihost.processes import is_primary
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def prune_tasks(
     if missing:
         check_writable(folder)
         files = {task.name: record(task) for task in tasks}
-        outcomes |= {each.task: each for each in _search(run, prune, missing, files, allow_unlearned)}
+        with memory_told(PRUNING):
+            outcomes |= {each.task: each for each in _search(run, prune, missing, files, allow_unlearned)}
     return [outcomes[task.name] for task in tasks]
 
 

@@ -113,3 +113,11 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CheckpointError(f"{path} holds a JSON {type(values).__name__}; it must hold an object")
     return values
+
+
+def read_json_if_any(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; an empty one if there is none that can be read."""
+    try:
+        return read_json(path)
+    except UserError:
+        return {}

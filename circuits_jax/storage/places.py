@@ -9,9 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from circuits_jax.storage.errors import UserError
-from circuits_jax.storage.files import read_json, write_json
-from circuits_jax.storage.paths import as_path, is_remote
+from circuits_jax.storage.files import read_json_if_any, write_json
+from circuits_jax.storage.paths import as_path, is_remote, may_be_folder
 
 RECORD = "places.json"
 
@@ -32,7 +31,7 @@ def remember(folder: Path, name: str, place: str | Path | None, **about: Any) ->
         if not is_remote(folder):
             # Of real paths: what a link leads to has other folders around it.
             entry["from_here"] = os.path.relpath(target.resolve(), folder.resolve())
-    known = _read(folder)
+    known = read_json_if_any(folder / RECORD)
     if known.get(name) != entry:
         write_json(folder / RECORD, known | {name: entry})
 
@@ -48,16 +47,9 @@ def remembered(folder: Path, name: str) -> list[Path]:
 
 def about(folder: Path, name: str) -> dict[str, Any]:
     """All that was written down of `name`."""
-    entry = _read(folder).get(name)
+    entry = read_json_if_any(folder / RECORD).get(name)
     return entry if isinstance(entry, dict) else {}
 
 
 def _is_path(entry: dict[str, Any]) -> bool:
-    return not is_remote(entry["place"]) or entry["place"].startswith(("gs://", "s3://"))
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    try:
-        return read_json(folder / RECORD)
-    except UserError:
-        return {}
+    return may_be_folder(entry["place"])

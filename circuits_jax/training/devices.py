@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from circuits_jax.storage.errors import UserError
-from circuits_jax.storage.files import write_json
+from circuits_jax.storage.files import read_json_if_any, write_json
 from circuits_jax.training.multihost.processes import is_primary
 
 RECORD = "devices.json"
@@ -58,11 +58,8 @@ def has_checkpoints(workdir: Path) -> bool:
 
 def _record(workdir: Path) -> dict[str, Any]:
     """What `record_devices` wrote; {} if nothing that can be read."""
-    try:
-        there = json.loads((workdir / RECORD).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    whole = isinstance(there, dict) and isinstance(there.get("devices"), int) and there["devices"] > 0
+    there = read_json_if_any(workdir / RECORD)
+    whole = isinstance(there.get("devices"), int) and there["devices"] > 0
     return there if whole else {}
 
 

@@ -2,23 +2,21 @@
 
 import dataclasses
 import json
+import types
 
-import numpy as np
+import jax
 import pytest
 
-from circuits_jax.circuits import graph
 from circuits_jax.circuits.audit.records import FORMAT, VERSION, earlier_reports
-from circuits_jax.circuits.circuit import Calibration, Circuit
-from circuits_jax.circuits.masks import full_masks
 from circuits_jax.config import AuditConfig, PruneConfig, to_dict
 from circuits_jax.data.programs.generator import corpus_words, generate_programs
 from circuits_jax.data.programs.words import WORDS
-from circuits_jax.model.fingerprint import model_hash
-from circuits_jax.model.sites import node_sites
+from circuits_jax.runs import auditing
 from circuits_jax.runs.auditing import RunAuditor, audit, find_subjects
 from circuits_jax.runs.opening import load_workdir
-from circuits_jax.storage.errors import ConfigError, TaskError
+from circuits_jax.storage.errors import ConfigError, MemoryLackError, TaskError
 from circuits_jax.viewer.verdicts import read_audits
+from tests.experiments.circuits import every_third_node
 from tests.experiments.command import TINY, finish, start
 
 TASK = "digits"
@@ -60,30 +58,8 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def circuit(place):
-    """Every third node of the run's model, saved as its circuit."""
-    run = load_workdir(place / "run")
-    config = run.config.model
-    masks = full_masks(config)
-    for mask in masks.values():
-        mask[np.arange(len(mask)) % 3 > 0] = 0
-    nodes = graph.nodes_of(config, masks)
-    circuit = Circuit(
-        task=TASK,
-        nodes=nodes,
-        edges=graph.edges_of(config, run.model.params, nodes),
-        bias_only=(False,) * len(nodes),
-        means={site: np.zeros(width, np.float32) for site, width in node_sites(config).items()},
-        ablation="zero",
-        embedding=(),
-        unembedding=(),
-        calibration=Calibration(1.0, 0.0),
-        metrics={},
-        model_config=to_dict(config),
-        model_hash=model_hash(config, run.model.params),
-        tokenizer_hash=run.tokenizer.hash,
-        provenance={"prune": to_dict(dataclasses.replace(PRUNE, ablation="zero"))},
-    )
-    return circuit
+    """Of the run's model."""
+    return every_third_node(load_workdir(place / "run"), TASK, dataclasses.replace(PRUNE, ablation="zero"))
 
 
 def run_audit(place, *flags):
@@ -245,3 +221,12 @@ def test_tasks_are_listed_with_a_checkpoint_and_without_one(place, tmp_path):
     assert with_model == without | {key: with_model[key] for key in ("loss", "accuracy", "bigram alone")}
     assert without["survived"] == 1 and without["answers"] == "'1' or '2'"
     assert all("differ in length" in refused["refused"] for _, refused in rows)
+
+
+def test_a_device_without_the_memory_for_an_audit_is_one_line(tmp_path, monkeypatch):
+    def examine(*args):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9663676416 bytes.")
+
+    monkeypatch.setattr(auditing, "_audit", examine)
+    with pytest.raises(MemoryLackError, match="9 GiB asked for.*audit.pairs"):
+        audit(types.SimpleNamespace(folder=tmp_path), [], AuditConfig())

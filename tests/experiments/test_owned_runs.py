@@ -6,15 +6,11 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from circuits_jax.circuits import graph
-from circuits_jax.circuits.circuit import Calibration, Circuit
-from circuits_jax.circuits.masks import full_masks
-from circuits_jax.config import PruneConfig, to_dict
-from circuits_jax.model.sites import node_sites
+from circuits_jax.config import PruneConfig
 from circuits_jax.runs.opening import load_workdir
+from tests.experiments.circuits import every_third_node
 from tests.experiments.command import TINY, finish, start
 from tests.wheel.test_wheel import corpus
 
@@ -37,29 +33,7 @@ def ran(place: Path, module: str, *flags: object) -> str:
 
 
 def save_circuit(workdir: Path) -> None:
-    """Every third node of the run's model, as a circuit that the commands draw and audit."""
-    run = load_workdir(workdir)
-    config = run.model.config
-    masks = full_masks(config)
-    for mask in masks.values():
-        mask[np.arange(len(mask)) % 3 > 0] = 0
-    nodes = graph.nodes_of(config, masks)
-    circuit = Circuit(
-        task=TASK,
-        nodes=nodes,
-        edges=graph.edges_of(config, run.model.params, nodes),
-        bias_only=(False,) * len(nodes),
-        means={site: np.zeros(width, np.float32) for site, width in node_sites(config).items()},
-        ablation="zero",
-        embedding=(),
-        unembedding=(),
-        calibration=Calibration(1.0, 0.0),
-        metrics={},
-        model_config=to_dict(config),
-        model_hash=run.model.hash,
-        tokenizer_hash=run.tokenizer.hash,
-        provenance={"prune": to_dict(dataclasses.replace(PRUNE, tasks=(TASK,)))},
-    )
+    circuit = every_third_node(load_workdir(workdir), TASK, dataclasses.replace(PRUNE, tasks=(TASK,)))
     circuit.save(workdir / "circuits" / TASK)
 
 

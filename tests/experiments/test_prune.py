@@ -3,6 +3,7 @@
 import dataclasses
 import types
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.model.sites import node_sites
 from circuits_jax.runs import pruning
 from circuits_jax.runs.run import Run
-from circuits_jax.storage.errors import TaskError
+from circuits_jax.storage.errors import MemoryLackError, TaskError
 from tests.experiments.command import finish, start
 
 TASKS = ("quotes", "quotes again", "riddle")
@@ -118,6 +119,15 @@ def test_every_task_gets_its_smallest_circuit_and_a_second_call_prunes_nothing(
     rows = pruning.pruning_table(outcomes)
     assert [row["task"] for row in rows] == list(TASKS)
     assert rows[0]["nodes"] == len(planted.nodes) and rows[0]["target"] == "met" and rows[2]["refused"]
+
+
+def test_a_device_without_the_memory_for_pruning_is_one_line(run, monkeypatch):
+    def search(*args):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9663676416 bytes.")
+
+    monkeypatch.setattr(pruning, "_search", search)
+    with pytest.raises(MemoryLackError, match="9 GiB asked for.*prune.batch_pairs"):
+        pruning.prune_tasks(run, pruning.tasks_of(TASKS), PRUNE)
 
 
 def test_two_tasks_of_one_name_are_refused(run, monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 
 from circuits_jax.storage.surroundings import settings_of_ours, settled, settled_steps
 from tests.experiments.command import ROOT
+from tests.jax_settings import jax_settings
 
 OTHERS = {
     "jax_enable_x64": True,
@@ -52,12 +53,8 @@ def computed():
 @pytest.fixture
 def elsewhere():
     """A process of other settings."""
-    before = {name: getattr(jax.config, name) for name in OTHERS}
-    for name, value in OTHERS.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    with jax_settings(OTHERS):
+        yield
 
 
 def test_results_are_those_of_a_plain_process_and_its_settings_stay(request):

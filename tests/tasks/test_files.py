@@ -8,6 +8,7 @@ import py_compile
 import pytest
 
 from circuits_jax.tasks import TASKS, TaskError, build_pairs, find_task, get_task, load_recorded, load_task
+from tests.tasks.characters import Characters
 from tests.tasks.word_tokenizer import WordTokenizer
 
 PYTHON = """
@@ -138,25 +139,13 @@ def test_the_real_reason_and_a_way_out(tmp_path, change, reason, way_out):
     assert "vocabulary" not in str(error.value) and "\n" not in str(error.value)
 
 
-class _Characters:
-    """A tokenizer of which every character is a token."""
-
-    eot, hash = 0, "characters"
-
-    def encode(self, text):
-        return [ord(character) + 1 for character in text]
-
-    def decode(self, ids):
-        return "".join(chr(token - 1) for token in ids)
-
-
 @pytest.mark.parametrize("control", ["\0", "\x01", "\x1b[1m", "\r", "\x7f", "\x85", "\u2028", "\ufeff"])
 def test_control_characters_are_kept(tmp_path, control):
     texts = f"{control}a{control}x=", f"{control}b{control}x="
     row = dict(zip(("a", "b", "answer_a", "answer_b"), (*texts, f"1{control}", f"2{control}"), strict=True))
     path = tmp_path / "mine.jsonl"
     path.write_text("\n".join(json.dumps(row | {"split": split}) for split in ("train", "heldout")))
-    pairs = build_pairs(load_task(path), _Characters(), "train", 1, 0, 64)
+    pairs = build_pairs(load_task(path), Characters(), "train", 1, 0, 64)
     assert pairs.texts == [texts] and pairs.continuations == [(f"1{control}", f"2{control}")]
 
 

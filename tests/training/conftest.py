@@ -1,10 +1,10 @@
 import shutil
 
-import jax
 import pytest
 
 from circuits_jax.data.corpus import prepare
 from circuits_jax.training.workdir import claim
+from tests.jax_settings import jax_settings
 from tests.training.tiny import CONFIG, make_trainer, replace, write_programs
 
 
@@ -16,12 +16,8 @@ def compilation_cache(tmp_path_factory):
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,
     }
-    before = {name: getattr(jax.config, name) for name in names}
-    for name, value in names.items():
-        jax.config.update(name, value)
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
+    with jax_settings(names):
+        yield
 
 
 @pytest.fixture(scope="package")
