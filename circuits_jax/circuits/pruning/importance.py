@@ -14,6 +14,9 @@ from circuits_jax.circuits.circuit import Calibration, Importance, Node
 from circuits_jax.circuits.graph import nodes_of
 from circuits_jax.circuits.masks import Masks, Place, without
 from circuits_jax.circuits.pruning.ablator import EDGES, Ablator
+from circuits_jax.storage import notices
+
+MOST_WEIGHED = 4096  # nodes and edges: each is a pass over the pairs
 
 
 def measure_importance(
@@ -23,8 +26,11 @@ def measure_importance(
     pairs: PairBatch,
     sample: int,
     seed: int,
-) -> Importance:
+) -> Importance | None:
     """Deltas of every node and edge of a circuit, and attributions of every node of the full model.
+
+    None, which is told, for a circuit of more than MOST_WEIGHED nodes and edges, as one is that misses its
+    target and so keeps nearly the whole model: weighing it would take most of an hour.
 
     Args:
       ablator: Of the model and the edges that the circuit may have.
@@ -39,6 +45,12 @@ def measure_importance(
     config, whole = ablator.network.config, ablator.whole
     kept = nodes_of(config, variant)
     edges = [(EDGES, int(i)) for i in np.flatnonzero(variant[EDGES])]
+    if len(kept) + len(edges) > MOST_WEIGHED:
+        notices.at_the_end(
+            f"importance is not measured of a circuit of {len(kept):,} nodes and {len(edges):,} edges, more "
+            f"than {MOST_WEIGHED:,}"
+        )
+        return None
     rises = deltas(ablator, variant, [*kept, *edges], pairs, calibration)
     attribution = ablator.attributions(whole, pairs, full)
     del attribution[EDGES]

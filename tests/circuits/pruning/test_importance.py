@@ -14,11 +14,13 @@ from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
 from circuits_jax.circuits.circuit import Calibration
 from circuits_jax.circuits.masks import full_masks
 from circuits_jax.circuits.planted import plant
+from circuits_jax.circuits.pruning import importance
 from circuits_jax.circuits.pruning.ablator import EDGES, Ablator
 from circuits_jax.circuits.pruning.importance import correlation, deltas, measure_importance
 from circuits_jax.config import PruneConfig
 from circuits_jax.model.model import Model
 from circuits_jax.model.taps import mix
+from circuits_jax.storage import notices
 
 pytestmark = pytest.mark.computes
 
@@ -169,3 +171,11 @@ def test_correlation_is_scipys(seed):
 def test_correlation_with_a_constant_is_undefined():
     assert correlation(np.zeros(3), np.arange(3.0)) == {"nodes": 3}
     assert correlation(np.arange(1.0), np.arange(1.0)) == {"nodes": 1}
+
+
+def test_a_circuit_of_too_many_parts_is_not_weighed_and_that_is_told(monkeypatch, capsys):
+    planted, ablator, variant, edges, pairs, _ = case()
+    monkeypatch.setattr(importance, "MOST_WEIGHED", len(planted.nodes) + len(edges) - 1)
+    assert measure_importance(ablator, (variant, CALIBRATION), FULL, pairs, sample=0, seed=0) is None
+    notices.tell()
+    assert f"{len(planted.nodes)} nodes and {len(edges)} edges" in capsys.readouterr().err
