@@ -14,6 +14,7 @@ from circuits_jax import released
 from circuits_jax.circuits.ablation.edits import parse_edit
 from circuits_jax.circuits.circuit import load_circuit
 from circuits_jax.config import Config, from_dict, to_dict
+from circuits_jax.data.programs.words import SPLITS
 from circuits_jax.data.sources.python_trees import source_config
 from circuits_jax.data.sources.rows import read_jsonl, rows_config
 from circuits_jax.storage.errors import UserError
@@ -137,12 +138,16 @@ def test_task_files(tmp_path):
                 rows = [
                     row | {k: str(rng.choice(texts)) for k in row if rng.random() < 0.5} for _ in range(3)
                 ]
-                rows = [r | {"split": s} for r in rows for s in ("train", "heldout")]
+                rows = [
+                    r | {"split": s, "template": str(rng.choice(texts)) + s}
+                    for r in rows
+                    for s in ("train", "heldout")
+                ]
                 content = "\n".join(map(json.dumps, rows)).encode()
         path.write_bytes(content)
         with only_user_errors(content):
             task = cj.load_task(path)
-            for split in ("train", "heldout"):
+            for split in SPLITS:
                 with contextlib.suppress(UserError):
                     build_pairs(task, Characters(), split, 1, 0, int(rng.choice([8, 64, 256])))
         path.unlink()

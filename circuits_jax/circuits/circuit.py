@@ -112,7 +112,7 @@ class Circuit:
       embedding: Token embedding entries into channels that a kept node reads.
       unembedding: Unembedding entries of the task's answer tokens, from channels that a kept node writes.
       calibration: Fitted on training pairs.
-      metrics: Figures by name, such as "heldout/calibrated_loss" and "full/heldout/accuracy".
+      metrics: Figures by name, such as "test/calibrated_loss" and "full/test/accuracy".
       model_config: The model's configuration as a dict.
       model_hash, tokenizer_hash: What the circuit belongs to.
       provenance: How it was made: the pruning configuration, versions, flags.
@@ -139,10 +139,12 @@ class Circuit:
         """Its size and its loss on test pairs, calibrated, beside the full model's."""
         figures = self.metrics
         line = f"{len(self.nodes)} nodes, {len(self.edges)} edges"
-        if "heldout/calibrated_loss" in figures:
-            line += f", test loss {figures['heldout/calibrated_loss']:.3f}"
-        if "full/heldout/loss" in figures:
-            line += f" (model {figures['full/heldout/loss']:.3f})"
+        if "test/calibrated_loss" in figures:
+            line += f", test loss {figures['test/calibrated_loss']:.3f}"
+        if "full/test/loss" in figures:
+            line += f" (model {figures['full/test/loss']:.3f})"
+        if self.of_two_splits:
+            line += ", chosen by its test pairs: needs a new audit"
         return line
 
     def __repr__(self) -> str:
@@ -151,11 +153,11 @@ class Circuit:
     def _repr_html_(self) -> str:
         heads = {"task": self.task, "nodes": len(self.nodes), "edges": len(self.edges)}
         names = {
-            "test loss, calibrated": "heldout/calibrated_loss",
-            "test accuracy, calibrated": "heldout/calibrated_accuracy",
-            "test accuracy": "heldout/accuracy",
-            "model's test loss": "full/heldout/loss",
-            "model's test accuracy": "full/heldout/accuracy",
+            "test loss, calibrated": "test/calibrated_loss",
+            "test accuracy, calibrated": "test/calibrated_accuracy",
+            "test accuracy": "test/accuracy",
+            "model's test loss": "full/test/loss",
+            "model's test accuracy": "full/test/accuracy",
         }
         figures = {name: f"{self.metrics[key]:.3f}" for name, key in names.items() if key in self.metrics}
         sites = dict.fromkeys(node.site for node in self.nodes)
@@ -165,6 +167,12 @@ class Circuit:
             for name, value in {**heads, **figures, **where}.items()
         )
         return f"<table><caption>Circuit of {html.escape(self.task)}</caption>{rows}</table>"
+
+    @property
+    def of_two_splits(self) -> bool:
+        """Whether it was cut before there were pairs to choose by: it was chosen by those that it reports."""
+        prune = self.provenance.get("prune")
+        return isinstance(prune, Mapping) and "heldout_pairs" in prune
 
     def masks(self) -> dict[str, np.ndarray]:
         """{node site: float32 [width], 1 on kept nodes and 0 elsewhere}."""
@@ -249,7 +257,7 @@ def load_circuit(folder: Path) -> Circuit:
             embedding=_rows(Entry, arrays, "embedding"),
             unembedding=_rows(Entry, arrays, "unembedding"),
             calibration=Calibration(**manifest["calibration"]),
-            metrics=manifest["metrics"],
+            metrics=_named_today(manifest["metrics"]),
             model_config=manifest["model"]["config"],
             model_hash=manifest["model"]["hash"],
             tokenizer_hash=manifest["tokenizer_hash"],
@@ -304,6 +312,18 @@ def _read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
         return load_tensors(content)
     except SafetensorError as error:
         raise CircuitError(f"{path} is not a safetensors file ({error}); prune again") from error
+
+
+def _named_today(metrics: Any) -> Any:
+    """Figures by their names of today: test pairs were called held-out when there were two splits."""
+    if not isinstance(metrics, dict):
+        return metrics  # `_check_places` says so
+    return {
+        name.replace("heldout/", "test/", 1)
+        if name.startswith(("heldout/", "full/heldout/"))
+        else name: value
+        for name, value in metrics.items()
+    }
 
 
 def _rows(kind: type, arrays: Mapping[str, np.ndarray], name: str) -> tuple[Any, ...]:

@@ -22,7 +22,7 @@ def define_flags() -> None:
     launching.define_model()
     flags.DEFINE_string("circuit", None, "A circuit's folder.")
     flags.DEFINE_bool("planted", False, "Attack a hand-wired bracket network instead of --model.")
-    flags.DEFINE_integer("lists", 128, "Held-out pairs of lists.", lower_bound=8)
+    flags.DEFINE_integer("lists", 128, "Test pairs of lists.", lower_bound=8)
     flags.DEFINE_list("elements", ["0", "1", "2", "4", "8", "16"], "Elements to add to the list.")
 
 

@@ -15,6 +15,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from circuits_jax.config import Config, from_dict
+from circuits_jax.config.conversion import FORMER_NAMES
 from circuits_jax.configs.finding import config_file
 from circuits_jax.runs.cpu_devices import choose
 from circuits_jax.runs.tables import save_table, show_table
@@ -170,7 +171,7 @@ def start(main: Callable[[], None], trains: bool = False) -> None:
     def parse(argv: list[str]) -> list[str]:
         _tell_flags_in_help()
         try:
-            rest = flags.FLAGS(_name_configs(argv))[1:]
+            rest = flags.FLAGS(_name_configs(_today(argv)))[1:]
         except ConfigError as error:
             fail(str(error))
         except flags.Error as error:
@@ -308,6 +309,17 @@ def _tell_flags_in_help() -> None:
         if module.startswith(__name__.rpartition(".")[0]):
             for flag in defined:
                 flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+
+def _today(argv: list[str]) -> list[str]:
+    """`argv` with settings by their names of today."""
+    named = []
+    for argument in argv:
+        flag, _, value = argument.partition("=")
+        section, _, key = flag.rpartition(".")
+        known = section.lstrip("-").startswith("config.") and key in FORMER_NAMES
+        named += [f"{section}.{name}={value}" for name in FORMER_NAMES[key]] if known else [argument]
+    return named
 
 
 def _name_configs(argv: list[str]) -> list[str]:

@@ -22,7 +22,7 @@ def define_flags() -> None:
     """The flags of this command."""
     flags.DEFINE_string("workdir", None, "Folder of a run; without one no model is asked.")
     flags.DEFINE_list("tasks", ["all"], "Task names or files; all twenty by default.")
-    flags.DEFINE_integer("pairs", 128, "Held-out pairs a task is judged on.", lower_bound=1)
+    flags.DEFINE_integer("pairs", 128, "Test pairs a task is judged on.", lower_bound=1)
     launching.define_out()
 
 

@@ -16,7 +16,7 @@ class AuditConfig:
     """Is a circuit faithful?  Sizes of the examination and its thresholds (docs/method.md, "Audit").
 
     Attributes:
-      pairs: Held-out pairs a circuit is judged on, drawn anew, not those of pruning.
+      pairs: Test pairs a circuit is judged on; none that pruning has learnt or chosen by.
       draws: Random circuits of each kind, and random parts removed for completeness.
       natural: Most positions of the validation corpus looked at.
       natural_context: Tokens that such a position has before it, at least.

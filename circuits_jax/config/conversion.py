@@ -10,6 +10,16 @@ from circuits_jax.storage.errors import ConfigError
 
 T = TypeVar("T")
 
+# Settings by the names that they had before, in files and flags; what was one setting may be two now.
+FORMER_NAMES = {"heldout_pairs": ("select_pairs", "test_pairs")}
+
+
+def former_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` of a section with settings by their names of today; a former name, where given, decides."""
+    today = {key: value for key, value in values.items() if key not in FORMER_NAMES}
+    former = {key: value for key, value in values.items() if key in FORMER_NAMES}
+    return today | {name: value for key, value in former.items() for name in FORMER_NAMES[key]}
+
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A dataclass as nested dicts of plain JSON values."""
@@ -25,6 +35,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") ->
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where} is {values!r}; it must be a table of settings")
     hints = typing.get_type_hints(cls)
+    values = former_names(values)
     unknown = [f"{where}.{key}" for key in values if key not in hints]
     if unknown:
         raise ConfigError(f"unknown config key {', '.join(unknown)}; {where} has {', '.join(hints)}")

@@ -24,12 +24,12 @@ class PruneConfig:
       tasks: Names of the tasks to prune for.
       steps: Optimizer steps on the masks.
       batch_pairs: Contrast pairs a step (two prompts each).
-      train_pairs, heldout_pairs: Pairs built of each split.
+      train_pairs, select_pairs, test_pairs: Pairs built of each split.
       k_coef: Price of one kept node, in nats.
       learning_rate, weight_decay, b2: AdamW's, the rate decaying linearly to 0.
       init_mean, init_std: Of the masks' parameters tau.
       temperature: Of the sigmoid whose derivative stands in for the step's.
-      target: Calibrated task loss the circuit must hold on held-out pairs.
+      target: Calibrated task loss the circuit must hold on select pairs.
       slack: Share of the target that is demanded of the training pairs during the search, so that pairs of
         other words and templates hold the target too.
       ablation: What a removed node is held at: its corpus "mean", or "zero".
@@ -51,7 +51,8 @@ class PruneConfig:
     steps: int = 300
     batch_pairs: int = 64
     train_pairs: int = 512
-    heldout_pairs: int = 256
+    select_pairs: int = 256
+    test_pairs: int = 256
     k_coef: float = 1e-4
     learning_rate: float = 1e-2
     weight_decay: float = 1e-3
@@ -74,7 +75,7 @@ class PruneConfig:
     importance_nodes: int = 64
 
     def __post_init__(self) -> None:
-        for field in ("steps", "batch_pairs", "train_pairs", "heldout_pairs", "learning_rate"):
+        for field in ("steps", "batch_pairs", "learning_rate", "train_pairs", "select_pairs", "test_pairs"):
             check_positive(f"prune.{field}", getattr(self, field))
         check_positive("prune.importance_pairs", self.importance_pairs)
         for field in ("edge_steps", "importance_nodes"):

@@ -19,7 +19,7 @@ class SteerConfig:
       tasks: Names of the tasks, or files of tasks.
       strengths: Multiples of (B - A) that are written, increasing.
       nodes: Nodes that are written together where none are named.
-      pairs: Held-out pairs that are steered.
+      pairs: Test pairs that are steered.
       choose_pairs: Training pairs on which the nodes are chosen.
       draws: Draws of each random control.
       separation: Share of (A, B) prompts, at least, that a node's values must order for it to be chosen.

@@ -45,7 +45,7 @@ def attack_circuit(run: Run, folder: Path, lists: int) -> DilutionCase:
         raise CircuitError(
             f"{folder} is of {circuit.task}; the attack needs a circuit of {TASK} and a tokenizer"
         )
-    short = build_pairs(get_task(TASK), tokenizer, "heldout", lists, SEED, n_ctx)
+    short = build_pairs(get_task(TASK), tokenizer, "test", lists, SEED, n_ctx)
 
     def filler(kind: str) -> Callable[[int], Pairs]:
         return lambda count: longer_lists(short, tokenizer, count, kind, SEED, n_ctx)

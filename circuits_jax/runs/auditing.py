@@ -25,6 +25,7 @@ from circuits_jax.circuits.audit.records import (
     kept_reports,
 )
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
+from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import AuditConfig, PruneConfig, from_dict, to_dict
 from circuits_jax.runs.corpora import reference_windows
@@ -87,24 +88,27 @@ class RunAuditor:
         Raises:
           TaskError: if its task has too few pairs under this tokenizer, or other ones than it was cut on.
         """
-        prune, circuit = subject.prune, subject.circuit
-        train = self._pairs(subject, "train", prune.train_pairs, prune.seed)
-        check_unchanged(circuit, "train", train)
-        judged = self._pairs(subject, "heldout", prune.heldout_pairs, prune.seed)
-        check_unchanged(circuit, "heldout", judged)
-        # Drawn anew: pruning may have chosen among circuits by the held-out pairs it saw.
-        heldout = self._pairs(subject, "heldout", self.config.pairs, prune.seed + 1 + self.config.seed)
-        report = self._auditor(prune).audit(circuit, train, heldout, self._natural(heldout), advance)
+        prune, circuit, task = subject.prune, subject.circuit, subject.task
+        counts = {"train": prune.train_pairs, "select": prune.select_pairs, "test": prune.test_pairs}
+        if circuit.of_two_splits:  # it was chosen by test pairs
+            del counts["select"]
+        drawn = {split: self._pairs(task, split, count, prune.seed) for split, count in counts.items()}
+        for split, pairs in drawn.items():
+            check_unchanged(circuit, split, pairs)
+        train, chosen = drawn["train"], drawn["test" if circuit.of_two_splits else "select"]
+        seed = prune.seed + 1 + self.config.seed
+        test = self._pairs(task.unlike(train, chosen), "test", self.config.pairs, seed)
+        report = self._auditor(prune).audit(circuit, train, test, self._natural(test), advance)
         advance("controls")
-        report["controls"] = self._run_controls(subject, (train, heldout)) if self._controls else None
-        report |= {"pairs": len(heldout.last), "ablation": circuit.ablation, "key": subject.key}
+        splits = Splits(train, chosen, test)
+        report["controls"] = self._run_controls(subject, splits) if self._controls else None
+        report |= {"pairs": len(test.last), "ablation": circuit.ablation, "key": subject.key}
         report["corpus"] = self.run.corpus.hash
         verdict = verdict_of(report, circuit.ablation, self.config)
         return report | {"verdict": dataclasses.asdict(verdict)}
 
-    def _pairs(self, subject: AuditSubject, split: str, count: int, seed: int) -> Pairs:
-        run = self.run
-        return build_pairs(subject.task, run.tokenizer, split, count, seed, run.model.config.n_ctx)
+    def _pairs(self, task: Task, split: str, count: int, seed: int) -> Pairs:
+        return build_pairs(task, self.run.tokenizer, split, count, seed, self.run.model.config.n_ctx)
 
     def _natural(self, pairs: Pairs) -> Natural | str:
         config, windows = self.config, self.run.corpus.validation.tokens
@@ -124,15 +128,15 @@ class RunAuditor:
             self._auditors[place] = Auditor(self.run.model, self._windows(prune), self.config)
         return self._auditors[place]
 
-    def _run_controls(self, subject: AuditSubject, pairs: tuple[Pairs, Pairs]) -> Report:
+    def _run_controls(self, subject: AuditSubject, splits: Splits) -> Report:
         pruner, masks = self._pruner(subject), subject.circuit.masks()
         own = subject.circuit.metrics.get("run/seed", subject.prune.seed)  # one that a search chose
         first = subject.prune.seed + 1
         seeds = [seed for seed in range(first, first + self.config.seeds + 1) if seed != own]
         windows, sparsity = self._windows(subject.prune), self.run.whole_config.sparsity
         return {
-            "empty": empty_controls(pruner, self.run.model, sparsity, windows, pairs, self.config.seed),
-            "seeds": other_seeds(pruner, masks, pairs, seeds[: self.config.seeds]),
+            "empty": empty_controls(pruner, self.run.model, sparsity, windows, splits, self.config.seed),
+            "seeds": other_seeds(pruner, masks, splits, seeds[: self.config.seeds]),
         }
 
     def _pruner(self, subject: AuditSubject) -> Pruner:

@@ -62,7 +62,7 @@ def import_circuit(
 def _answers(run: Run, circuit: Circuit) -> tuple[Entry, ...]:
     """Unembedding entries of the answers of the circuit's task, none if this tokenizer cannot build it."""
     try:
-        train, _ = task_splits(run, get_task(circuit.task), run.whole_config.prune)
+        train = task_splits(run, get_task(circuit.task), run.whole_config.prune).train
     except TaskError:
         return ()
     model = run.model

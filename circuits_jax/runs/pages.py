@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
+from circuits_jax.circuits.pruning.jobs import Splits
+from circuits_jax.config.conversion import former_names
 from circuits_jax.runs.pruning import CIRCUITS, Outcome, check_unchanged, cut_command
 from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CircuitError, TaskError
@@ -110,14 +112,14 @@ def write_pages(
     vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
     keys, shown = [each.task for each in cut], list[tuple[Circuit, Evidence]]()
     for outcome in ProgressBar(cut, desc="page", disable=not is_primary()):
-        shown.append((outcome.circuit, evidence_of(run, outcome.circuit, outcome.heldout)))
+        shown.append((outcome.circuit, evidence_of(run, outcome.circuit, outcome.test)))
         settings = PageSettings(
             [outcome.task], vocabularies, audits, notes, "../../report.html", "../../audit.html"
         )
         page = build_report(f"{outcome.task}, a circuit of {run.name}", shown[-1:], settings=settings)
         write_report(home / CIRCUITS / outcome.task / PAGE, page)
     rows = [
-        IndexRow(name, circuit, verdict_words(audits.get(name)), f"{CIRCUITS}/{quote(name)}/{PAGE}")
+        IndexRow(name, circuit, verdict_words(audits.get(name), circuit), f"{CIRCUITS}/{quote(name)}/{PAGE}")
         for name, (circuit, _) in zip(keys, shown, strict=True)
     ]
     refused = [(each.task, each.refusal or "") for each in outcomes if each.circuit is None]
@@ -132,7 +134,7 @@ def write_pages(
 
 
 def read_outcomes(run: "Run") -> list[Outcome]:
-    """The circuits saved in the workdir, named as their folders, with the held-out pairs they were judged on;
+    """The circuits saved in the workdir, named as their folders, with the test pairs of their tasks;
     of those whose task is not to be found, why.
 
     Raises:
@@ -156,34 +158,36 @@ def read_outcomes(run: "Run") -> list[Outcome]:
 
 
 def read_circuit(run: "Run", folder: Path) -> tuple[Circuit, Pairs]:
-    """The circuit in `folder`, cut from the run's model, and held-out pairs of its task.
+    """The circuit in `folder`, cut from the run's model, and test pairs of its task.
 
     Raises:
       CircuitError: if it cannot be read, or is not of this run's model.
     """
     circuit = load_circuit(folder)
     circuit.check_model(run.model.hash, run.tokenizer.hash)
-    return circuit, heldout_pairs(run, circuit, str(folder))
+    return circuit, test_pairs(run, circuit, str(folder))
 
 
-def heldout_pairs(run: "Run", circuit: Circuit, where: str) -> Pairs:
-    """Held-out pairs of a circuit's task, as pruning drew them.
+def test_pairs(run: "Run", circuit: Circuit, where: str) -> Pairs:
+    """Test pairs of a circuit's task, as pruning drew them.
 
     Raises:
       CircuitError: if the circuit does not say how it was pruned.
       TaskError: if its task is no longer to be found, or has changed since.
     """
     prune = circuit.provenance.get("prune")
-    if not isinstance(prune, Mapping) or not {"heldout_pairs", "seed"} <= set(prune):
+    prune = former_names(prune) if isinstance(prune, Mapping) else {}
+    if not {"test_pairs", "seed"} <= set(prune):
         raise CircuitError(f"{where} does not say how the circuit was pruned; prune again")
     task = find_task(circuit.task, prune.get("tasks", ()))
     drawn = {}
-    for split in ("train", "heldout"):
-        if (count := prune.get(f"{split}_pairs")) is not None:
-            n_ctx = run.model.config.n_ctx
-            drawn[split] = build_pairs(task, run.tokenizer, split, count, prune["seed"], n_ctx)
-            check_unchanged(circuit, split, drawn[split])
-    return drawn["heldout"]
+    for split in Splits._fields:
+        if (count := prune.get(f"{split}_pairs")) is None or (circuit.of_two_splits and split == "select"):
+            continue
+        n_ctx = run.model.config.n_ctx
+        drawn[split] = build_pairs(task, run.tokenizer, split, count, prune["seed"], n_ctx)
+        check_unchanged(circuit, split, drawn[split])
+    return drawn["test"]
 
 
 def read_records(workdir: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -222,9 +226,9 @@ def _write_circuit(run: "Run", circuit: Circuit) -> Page:
 
 
 def evidence_of(run: "Run", circuit: Circuit, pairs: Pairs | None = None) -> Evidence:
-    """What a page shows of a circuit on pairs, by default the held-out ones it was judged on, and on code."""
+    """What a page shows of a circuit on pairs, by default test pairs, and on code."""
     if pairs is None:
-        pairs = heldout_pairs(run, circuit, circuit.task)
+        pairs = test_pairs(run, circuit, circuit.task)
     return gather_evidence(circuit, run.model, pairs, run.corpus.validation.tokens)
 
 

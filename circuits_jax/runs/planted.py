@@ -21,9 +21,9 @@ _SCORES = ("node_precision", "node_recall", "edge_precision", "edge_recall")
 def recover(planted: Planted, subject: Subject, seed: int, pruner: Pruner) -> Row:
     """Prunes one planted network, nodes and then edges, and scores what is left after each."""
     began = time.perf_counter()
-    pruned = pruner.prune(planted.train, planted.heldout, seed)
+    pruned = pruner.prune(planted.splits, seed)
     prune = dataclasses.replace(pruner.config, importance_nodes=0)
-    circuit = make_circuit(pruned, subject, prune, planted.train, planted.heldout)
+    circuit = make_circuit(pruned, subject, prune, planted.splits)
     seconds = time.perf_counter() - began
     before = graph.nodes_of(planted.config, pruned.masks)
     edges_before = graph.edges_of(planted.config, planted.params, before)
@@ -36,7 +36,7 @@ def recover(planted: Planted, subject: Subject, seed: int, pruner: Pruner) -> Ro
         "nodes": len(circuit.nodes),
         "edges": len(circuit.edges),
         **dataclasses.asdict(score(planted, circuit.nodes, _ends(circuit.nodes, circuit.edges))),
-        "heldout_loss": circuit.metrics["heldout/calibrated_loss"],
+        "test_loss": circuit.metrics["test/calibrated_loss"],
         "nodes_before_edges": len(before),
         "edges_before": len(edges_before),
         **{f"{name}_before_edges": value for name, value in dataclasses.asdict(scores_before).items()},
@@ -59,7 +59,7 @@ def benchmark(prune: PruneConfig, seeds: int) -> list[Row]:
     pruner, rows = None, []
     for name in DESIGNS:
         for seed in range(seeds):
-            planted = plant(name, seed, prune.train_pairs, prune.heldout_pairs)
+            planted = plant(name, seed, prune.train_pairs, prune.select_pairs, prune.test_pairs)
             means = reference_activations(planted.model, planted.corpus, prune.ablation)
             subject = Subject(planted.model, means)
             if pruner is None:

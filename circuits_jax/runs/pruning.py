@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from circuits_jax.circuits.ablation.means import Subject, reference_activations
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.pruning.assembly import make_circuit
+from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.circuits.pruning.nodes import Pruner
-from circuits_jax.circuits.pruning.sweep import Progress, Splits, sweep, total_steps
+from circuits_jax.circuits.pruning.sweep import Progress, sweep, total_steps
 from circuits_jax.config import PruneConfig, to_dict
 from circuits_jax.config.identity import identity
 from circuits_jax.runs.corpora import reference_windows
@@ -40,12 +41,12 @@ _OPTIONS = ("final_resid",)
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """One task: its circuit, or why there is none, and the pairs it was judged on."""
+    """One task: its circuit, or why there is none, and the pairs whose figures are reported."""
 
     task: str
     circuit: Circuit | None
     refusal: str | None
-    heldout: Pairs | None
+    test: Pairs | None
 
 
 def prune_task(run: "Run", task: Task, prune: PruneConfig, allow_unlearned: bool = False) -> Circuit:
@@ -91,7 +92,7 @@ def prune_tasks(
             outcomes[task.name] = Outcome(task.name, None, str(error), None)
             continue
         circuit = _finished(folder / task.name, prune, run.model.hash, splits)
-        outcomes[task.name] = Outcome(task.name, circuit, None, splits[1])
+        outcomes[task.name] = Outcome(task.name, circuit, None, splits.test)
         if circuit is None:
             missing[task.name] = splits
     if missing:
@@ -112,37 +113,45 @@ def tasks_of(names: Sequence[str]) -> list[Task]:
 
 
 def task_splits(run: "Run", task: Task, prune: PruneConfig) -> Splits:
-    """Training and held-out pairs that a task is pruned on.
+    """The pairs that a task is pruned on.
 
     Raises:
       TaskError: if the task cannot be built under the model's tokenizer.
     """
-    train, heldout = (
-        build_pairs(task, run.tokenizer, split, count, prune.seed, run.model.config.n_ctx)
-        for split, count in (("train", prune.train_pairs), ("heldout", prune.heldout_pairs))
+    counts = prune.train_pairs, prune.select_pairs, prune.test_pairs
+    return Splits(
+        *(
+            build_pairs(task, run.tokenizer, split, count, prune.seed, run.model.config.n_ctx)
+            for split, count in zip(Splits._fields, counts, strict=True)
+        )
     )
-    return train, heldout
 
 
 def check_unchanged(circuit: Circuit, split: str, pairs: Pairs) -> None:
-    """Raises TaskError unless a circuit was cut or judged on these very pairs, as far as it says.
+    """Raises TaskError unless a circuit was cut, chosen or judged on these very pairs, as far as it says.
+
+    Those of circuits of two splits cannot be drawn again.
 
     Args:
       circuit: As saved.
-      split: "train", which it was cut on, or "heldout", which it was judged on.
+      split: "train" (cut on), "select" (chosen by) or "test" (judged on).
       pairs: Of its task as that is now, as many as then and by the same seed.
     """
-    recorded = dict(zip(("train", "heldout"), circuit.provenance.get("pairs") or (), strict=False))
-    if recorded.get(split, pairs.digest) != pairs.digest:
-        what, done = {"train": ("pairs", "cut"), "heldout": ("held-out pairs", "judged")}[split]
+    recorded = dict(zip(Splits._fields, circuit.provenance.get("pairs") or (), strict=False))
+    if not circuit.of_two_splits and recorded.get(split, pairs.digest) != pairs.digest:
+        what, done = {
+            "train": ("pairs", "cut on"),
+            "select": ("select pairs", "chosen by"),
+            "test": ("test pairs", "judged on"),
+        }[split]
         raise TaskError(
-            f"the {what} of {circuit.task} are not those that its circuit was {done} on (the task, or its "
+            f"the {what} of {circuit.task} are not those that its circuit was {done} (the task, or its "
             "file, has changed since); prune again"
         )
 
 
 def pruning_table(outcomes: Sequence[Outcome]) -> list[dict[str, str | float]]:
-    """One row a task: the full model and the circuit, on held-out pairs."""
+    """One row a task: full model and circuit on test pairs, and whether select pairs meet the target."""
     rows = []
     for outcome in outcomes:
         row: dict[str, str | float] = {"task": outcome.task}
@@ -151,14 +160,14 @@ def pruning_table(outcomes: Sequence[Outcome]) -> list[dict[str, str | float]]:
         else:
             figures = outcome.circuit.metrics
             row |= {
-                "model loss": figures["full/heldout/loss"],
-                "model accuracy": figures["full/heldout/accuracy"],
+                "model loss": figures["full/test/loss"],
+                "model accuracy": figures["full/test/accuracy"],
                 "nodes": int(figures["nodes"]),
                 "edges": int(figures["edges"]),
-                "circuit loss": figures["heldout/calibrated_loss"],
-                "circuit accuracy": figures["heldout/calibrated_accuracy"],
-                "uncalibrated loss": figures["heldout/loss"],
-                "uncalibrated accuracy": figures["heldout/accuracy"],
+                "circuit loss": figures["test/calibrated_loss"],
+                "circuit accuracy": figures["test/calibrated_accuracy"],
+                "uncalibrated loss": figures["test/loss"],
+                "uncalibrated accuracy": figures["test/accuracy"],
                 "target": "met" if outcome.circuit.provenance["met_target"] else "missed",
             }
         rows.append(row)
@@ -212,12 +221,12 @@ def _search(
                 yield Outcome(name, None, str(found), None)
                 continue
             progress(0, "edges and importance")
-            circuit = make_circuit(found, subject, prune, *tasks[name])
+            circuit = make_circuit(found, subject, prune, tasks[name])
             provenance = {**circuit.provenance, **files[name], "corpus": run.corpus.hash}
             circuit = dataclasses.replace(circuit, provenance=provenance)
             circuit.save(folder / name)
             progress.saved(name, len(circuit.nodes), len(circuit.edges))
-            yield Outcome(name, circuit, None, tasks[name][1])
+            yield Outcome(name, circuit, None, tasks[name].test)
 
 
 def _finished(folder: Path, prune: PruneConfig, model_hash: str, splits: Splits) -> Circuit | None:

@@ -16,17 +16,14 @@ from circuits_jax.model.taps import only
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.storage.errors import TaskError
 from circuits_jax.tasks import Pairs, Task, build_pairs
+from circuits_jax.tasks.encoding import MAX_TOKENS
 from circuits_jax.tasks.metrics import logit_difference, loss_of_difference, right_margin
-from circuits_jax.tasks.task import MAX_TOKENS
 from circuits_jax.tasks.template import fill, with_padding
 
 if TYPE_CHECKING:
     from circuits_jax.runs.run import Run
 
-SPLITS = ("test", "select")
-# Both are drawn from the held-out templates: "select" with the seed that pruning draws its own pairs with,
-# "test" with another one.
-_TEST_SEED = 1_000_003
+SPLITS = ("test", "select")  # the pairs that masks are learnt on show nothing
 _AT_ONCE = 512  # pairs in one forward pass
 
 Row = dict[str, str | float]
@@ -35,10 +32,8 @@ Row = dict[str, str | float]
 def score(run: "Run", task: Task, split: str, circuit: Circuit | None, count: int) -> dict[str, float]:
     """See `Run.score`."""
     check_choice("the split", split, SPLITS)
-    prune_seed = 0 if run.config is None else run.config.prune.seed
-    seed = prune_seed if split == "select" else _TEST_SEED + prune_seed
-    model = run.model
-    pairs = build_pairs(task, run.tokenizer, "heldout", count, seed, model.config.n_ctx)
+    seed, model = 0 if run.config is None else run.config.prune.seed, run.model
+    pairs = build_pairs(task, run.tokenizer, split, count, seed, model.config.n_ctx)
     if circuit is None:
         return model_figures(model, pairs)
     circuit.check_model(model.hash, run.tokenizer.hash)
@@ -68,10 +63,10 @@ def bigram_accuracy(model: Model, pairs: Pairs) -> float:
 
 
 def pairs_or_refusal(task: Task, tokenizer: Tokenizer, count: int, model: Model | None) -> Pairs | str:
-    """Held-out pairs of a task that fit the model's context, if there is a model, or why there are none."""
+    """Test pairs of a task that fit the model's context, if there is a model, or why there are none."""
     n_ctx = MAX_TOKENS if model is None else model.config.n_ctx
     try:
-        return build_pairs(task, tokenizer, "heldout", count, 0, n_ctx)
+        return build_pairs(task, tokenizer, "test", count, 0, n_ctx)
     except TaskError as error:
         return str(error)
 
@@ -114,8 +109,8 @@ def example(task: Task, pairs: Pairs, tokenizer: Tokenizer) -> str:
 
 def text_example(task: Task) -> str:
     """The task's name, what it asks and one pair of prompts, as text alone: no tokenizer is asked."""
-    template = task.templates["heldout"][0]
-    words = {kind: tuple(chosen) for kind, chosen in task.words["heldout"].items()}
+    template = task.templates["test"][0]
+    words = {kind: tuple(chosen) for kind, chosen in task.words["test"].items()}
     filled = fill(template, words, np.random.RandomState(0))
     lines = [f"{task.name}{' (preference)' if task.preference else ''}: {task.description}"]
     for role, prompt, after in zip("AB", filled.prompts, filled.continuations, strict=True):

@@ -48,12 +48,12 @@ def steer_task(
       TaskError: if the task has too few pairs under this tokenizer.
       BridgeError: if no node can be chosen, or a strength overflows.
     """
-    heldout = _pairs(run, task, "heldout", config.pairs, config.seed)
+    test = _pairs(run, task, "test", config.pairs, config.seed)
     steering, found = Steering(run.joined, config), list[dict[str, Any]]()
     if nodes is None:
         train = _pairs(run, task, "train", config.choose_pairs, config.seed)
         nodes, found = steering.find(pair_batch(train, _n_ctx(run)), allowed)
-    prompts = pair_batch(heldout, _n_ctx(run))
+    prompts = pair_batch(test, _n_ctx(run))
     windows = corpus.validation  # texts from all over them: neighbours are of one file
     rows = np.linspace(0, len(windows) - 1, min(config.texts, len(windows))).astype(int)
     texts = windows.rows(rows)[:, : prompts.tokens.shape[-1]]
@@ -61,8 +61,8 @@ def steer_task(
     examples = [
         {"a": texts_[0], "b": texts_[1], "answer_a": answer[0], "answer_b": answer[1], **figures}
         for texts_, answer, figures in zip(
-            heldout.texts[:SHOWN_PAIRS],
-            [run.tokenizer.pieces(pair.tolist()) for pair in heldout.answers[:SHOWN_PAIRS]],
+            test.texts[:SHOWN_PAIRS],
+            [run.tokenizer.pieces(pair.tolist()) for pair in test.answers[:SHOWN_PAIRS]],
             report.pop("pair_figures"),
             strict=False,
         )

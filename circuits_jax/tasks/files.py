@@ -12,18 +12,28 @@ import shlex
 import sys
 import types
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 from circuits_jax.data.programs.words import SPLITS
 from circuits_jax.storage.lfs import refuse_pointer
 from circuits_jax.storage.paths import as_path
 from circuits_jax.tasks.builtin.table import TASKS
+from circuits_jax.tasks.splits import BEFORE, split_by_hash
 from circuits_jax.tasks.task import Task
 from circuits_jax.tasks.template import TaskError, Template
 
 _KEYS = ("a", "b", "answer_a", "answer_b")
 _ENDINGS = (".py", ".jsonl")
 _named: list[Task] = []  # tasks of files that were named in this process, the last one last
+
+
+class _Line(NamedTuple):
+    """One pair of a JSONL file: where it stands, its split if it says one, a hash of it or its group."""
+
+    where: str
+    split: str | None
+    digest: bytes
+    template: Template
 
 
 def get_task(name: str) -> Task:
@@ -91,8 +101,9 @@ def load_task(path: str | pathlib.Path) -> Task:
 
     A `.py` file defines exactly one `Task` at top level.  A `.jsonl` file has one pair a line:
     `{"a": prompt, "b": prompt, "answer_a": text, "answer_b": text}`, the answers being the right
-    continuations, with an optional `"split"`: "train" or "heldout" (default: three quarters train, by
-    hash of the line).  The file's stem is the task's name.
+    continuations, with an optional `"split"`: "train", "select" or "test" (`tasks.splits.split_by_hash` says
+    what is done without), and an optional `"template"`, a name: lines of one template go to one split.  The
+    file's stem is the task's name.
 
     Raises:
       TaskError: for a file that cannot be read or holds no task, naming the line.
@@ -179,44 +190,70 @@ def _from_python(path: pathlib.Path, content: bytes) -> Task:
 
 
 def _from_jsonl(path: pathlib.Path, content: bytes) -> Task:
-    """A task without slots: every line a template of its own."""
-    templates: dict[str, list[Template]] = {split: [] for split in SPLITS}
+    """A task without slots: every line, or group of lines, a template of its own."""
     try:
         # Not splitlines: JSON strings may hold U+2028 and others of its line ends as they are.
-        lines = content.decode("utf-8-sig").split("\n")
+        texts = content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise TaskError(f"task file {path} is not UTF-8: {error}") from error
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            split, template = _read_line(line, f"{path} line {number}")
-            templates[split].append(template)
-    empty = [split for split in SPLITS if not templates[split]]
+    lines = [
+        _read_line(text, f"{path} line {number}") for number, text in enumerate(texts, 1) if text.strip()
+    ]
+    templates = _by_split(lines)
+    empty = [split for split in ("train", "test") if not templates[split]]
     if empty:
         raise TaskError(
             f'task file {path} has no {empty[0]} pair; add lines or give some of them "split": "{empty[0]}"'
         )
-    return Task(
-        path.stem,
-        f"pairs of {path.name}",
-        {split: tuple(found) for split, found in templates.items()},
-        python=False,
-    )
+    return Task(path.stem, f"pairs of {path.name}", templates, python=False)
 
 
-def _read_line(line: str, where: str) -> tuple[str, Template]:
-    """One pair and its split."""
+def _by_split(lines: list[_Line]) -> dict[str, tuple[Template, ...]]:
+    """The templates of each split, in the order of the lines; those of one group in the same split."""
+    groups: dict[str | int, list[_Line]] = {}
+    for place, line in enumerate(lines):
+        groups.setdefault(line.template.group or place, []).append(line)
+    said = []
+    for name, members in groups.items():
+        split, first = None, ""
+        for line in members:
+            if split is not None and line.split not in (None, split):
+                raise TaskError(
+                    f"{line.where} puts template {name!r} into split {line.split}, and {first} puts it into "
+                    f"{split}; lines of one template go to one split"
+                )
+            if line.split is not None and split is None:
+                split, first = line.split, line.where
+        said.append(split)
+    found = split_by_hash([members[0].digest for members in groups.values()], said)
+    split_of = dict(zip(groups, found, strict=True))
+    return {
+        split: tuple(
+            line.template
+            for place, line in enumerate(lines)
+            if split_of[line.template.group or place] == split
+        )
+        for split in SPLITS
+    }
+
+
+def _read_line(line: str, where: str) -> _Line:
+    """One pair, its split and its group."""
     try:
         row: Any = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
         raise TaskError(f"{where} is not JSON: {error}") from error
     if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in _KEYS):
         raise TaskError(f"{where} must be an object with the strings {', '.join(_KEYS)}")
+    group, split = row.get("template") or "", row.get("split")
+    if not isinstance(group, str):
+        raise TaskError(f"{where} has the template {group!r}; give its name as a string, or none")
     try:
-        digest = hashlib.sha256("\0".join(row[key] for key in _KEYS).encode()).digest()
+        digest = hashlib.sha256((group or "\0".join(row[key] for key in _KEYS)).encode()).digest()
     except UnicodeEncodeError as error:
         raise TaskError(f"{where} holds half a character: {error}") from error
-    split = row.get("split", "heldout" if digest[0] < 64 else "train")
-    if split not in SPLITS:
+    split = "test" if split == BEFORE else split
+    if split not in (None, *SPLITS):
         raise TaskError(f"{where} has the split {split!r}; choose one of {', '.join(SPLITS)}")
     empty = [key for key in _KEYS if not row[key]]
     if empty:
@@ -227,4 +264,4 @@ def _read_line(line: str, where: str) -> tuple[str, Template]:
         if row[first] == row[second]:
             raise TaskError(f"{where} has the same text as {first} and as {second}; the two must differ")
     a, b, answer_a, answer_b = (row[key].replace("$", "$$") for key in _KEYS)
-    return split, Template((a, b), (answer_a, answer_b))
+    return _Line(where, split, digest, Template((a, b), (answer_a, answer_b), group))

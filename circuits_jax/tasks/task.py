@@ -4,7 +4,6 @@ A task is declared by skeletons (`tasks.template`) and built into pairs under a 
 docs/tasks.md, "Rules".
 """
 
-import ast
 import collections
 import dataclasses
 import hashlib
@@ -14,6 +13,8 @@ import numpy as np
 
 from circuits_jax.data.programs.words import SPLITS, WORDS
 from circuits_jax.model.tokenizer import Tokenizer
+from circuits_jax.tasks.encoding import DroppedError, Encoded, encode_pair
+from circuits_jax.tasks.splits import BEFORE, group_numbers, three_splits, three_word_lists
 from circuits_jax.tasks.template import (
     Filled,
     TaskError,
@@ -21,12 +22,9 @@ from circuits_jax.tasks.template import (
     fill,
     is_text,
     single_pieces,
-    with_padding,
 )
 
-MIN_TOKENS, MAX_TOKENS = 10, 120  # of a prompt of templates; pairs as they are may be of any length
 _MIN_DRAWS = 64  # fewer draws say little about how many pairs a tokenizer loses
-_SHOWN = 60  # characters of a prompt in a message
 _STALE_DRAWS = 400  # draws in a row without a new pair: there are no more
 
 
@@ -37,13 +35,15 @@ class Task:
     Attributes:
       name: Short name, as on the command line.
       description: One line: what the model must know to answer.
-      templates: Split -> its templates.
+      templates: Split -> its templates.  Without `select`, that is taken from `train`; `heldout`, as `test`
+        was called, is read as such (`tasks.splits.three_splits`); the same holds of `words`.
       preference: Python allows both answers, real code prefers one.
       words: Split -> kind of slot -> words.
       python: Whether prompts are Python of the usual length: prompt + continuation must parse, and a prompt
         has MIN_TOKENS to MAX_TOKENS.  Otherwise only the context limits it.
       file: Where `load_task` read it, by which its circuits find it again; "" for others.
       digest: SHA-256 of that file, in hex; "" for others.
+      seen: Prompts of pairs that are not drawn again; see `unlike`.
     """
 
     name: str
@@ -54,15 +54,20 @@ class Task:
     python: bool = True
     file: str = dataclasses.field(default="", compare=False)
     digest: str = dataclasses.field(default="", compare=False)
+    seen: frozenset[frozenset[str]] = dataclasses.field(default=frozenset(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.name or self.name.startswith(".") or set(self.name) & set("/\\,\n\0"):
             raise TaskError(f"a task cannot be called {self.name!r}: its circuit's folder has its name")
         if not is_text(self.name):
             raise TaskError(f"a task cannot be called {self.name!r}, which is not UTF-8; rename its file")
-        for split in SPLITS:
-            if not self.templates.get(split):
-                raise TaskError(f"task {self.name!r} has no {split} template; give both splits at least one")
+        object.__setattr__(self, "templates", three_splits(self.name, self.templates))
+        object.__setattr__(self, "words", three_word_lists(self.name, self.words))
+
+    def unlike(self, *seen: "Pairs") -> "Task":
+        """The same task, of which none of the pairs `seen` is drawn."""
+        prompts = frozenset(frozenset(texts) for pairs in seen for texts in pairs.texts)
+        return dataclasses.replace(self, seen=self.seen | prompts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +82,7 @@ class Pairs:
       texts: N times (prompt A, prompt B).
       survived: Share of the pairs drawn that the tokenizer's rules kept.
       continuations: N times the right continuation of A and of B, for display.
+      template: int32 [N], which of the split's templates each was made from; by default all of one.
     """
 
     task: str
@@ -87,6 +93,11 @@ class Pairs:
     texts: list[tuple[str, str]]
     survived: float
     continuations: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    template: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, np.int32))
+
+    def __post_init__(self) -> None:
+        if not self.template.size:
+            object.__setattr__(self, "template", np.zeros(len(self.last), np.int32))
 
     @property
     def digest(self) -> str:
@@ -97,38 +108,14 @@ class Pairs:
         return found.hexdigest()
 
 
-@dataclasses.dataclass(frozen=True)
-class _Encoded:
-    """One pair that passed: both prompts' ids (equally many), the two answers, the texts."""
-
-    prompts: tuple[list[int], list[int]]
-    answers: tuple[int, int]
-    texts: tuple[str, str]
-    continuations: tuple[str, str]
-
-
-class _DroppedError(Exception):
-    """A pair that breaks a rule.
-
-    Attributes:
-      rule: What is wrong, in words that are the same for all such pairs.
-      example: What is wrong with this one.
-      way_out: What its author can do.
-    """
-
-    def __init__(self, rule: str, way_out: str, example: str = ""):
-        super().__init__(rule)
-        self.rule, self.way_out, self.example = rule, way_out, example
-
-
 class _Losses:
     """The pairs that were dropped: how many broke which rule, and the first of each."""
 
     def __init__(self) -> None:
         self._count: collections.Counter[str] = collections.Counter()
-        self._first: dict[str, _DroppedError] = {}
+        self._first: dict[str, DroppedError] = {}
 
-    def add(self, error: _DroppedError) -> None:
+    def add(self, error: DroppedError) -> None:
         self._count[error.rule] += 1
         self._first.setdefault(error.rule, error)
 
@@ -156,25 +143,32 @@ def build_pairs(task: Task, tokenizer: Tokenizer, split: str, count: int, seed: 
     Args:
       task: The task.
       tokenizer: Decides lengths, answers and which words are used.
-      split: "train" or "heldout".
+      split: "train", "select" or "test".
       count: Number of pairs N, at least 1.
       seed: Any integer.
       n_ctx: Longest sequence of the model, in tokens.
 
     Raises:
-      TaskError: for an unknown split, fewer than `count` pairs, words that the tokenizer all splits, more
-        than half of the pairs lost, or a prompt longer than `n_ctx`.
+      TaskError: for an unknown split, one without templates, fewer than `count` pairs, words that the
+        tokenizer all splits, more than half of the pairs lost, or a prompt longer than `n_ctx`.
     """
     if split not in SPLITS:
         raise TaskError(f"split is {split!r}; choose one of {', '.join(SPLITS)}")
+    if not task.templates[split]:
+        raise TaskError(
+            f"task {task.name!r} has no {split} pairs: one template cannot be for learning and for choosing; "
+            f"give it two train templates (or lines of a JSONL file) or more, or some of split {split!r}"
+        )
     if count < 1:
         raise TaskError(f"{count} pairs of task {task.name!r} were asked for; ask for 1 or more")
-    kept: list[_Encoded] = []
+    kept: list[Encoded] = []
     dropped = _Losses()
     for texts in _draws(task, tokenizer, split, seed):
         try:
-            kept.append(_encode_pair(task, texts, tokenizer, n_ctx))
-        except _DroppedError as error:
+            pair = encode_pair(task.python, texts, tokenizer, n_ctx)
+            if frozenset(pair.texts) not in task.seen:
+                kept.append(pair)
+        except DroppedError as error:
             dropped.add(error)
         drawn = len(kept) + dropped.total
         enough = drawn >= 2 * count or len(kept) >= count
@@ -184,8 +178,9 @@ def build_pairs(task: Task, tokenizer: Tokenizer, split: str, count: int, seed: 
     _check_survival(task, split, survived, dropped)
     if len(kept) < count:
         raise TaskError(
-            f"task {task.name!r} has only {len(kept)} different {split} pairs under this tokenizer, "
-            f"not {count}; ask for fewer (prune.{split}_pairs, audit.pairs or --pairs) or give the task more "
+            f"task {task.name!r} has only {len(kept)} different {split} pairs under this tokenizer"
+            f"{' that pruning has not seen' if task.seen else ''}, not {count}; ask for fewer "
+            f"(prune.{split}_pairs, audit.pairs or --pairs) or give the task more "
             + ("templates or words" if task.python else "lines")
             + (f" ({dropped.reasons()})" if dropped.total else "")
         )
@@ -202,7 +197,7 @@ def _check_survival(task: Task, split: str, survived: float, dropped: _Losses) -
         )
 
 
-def _pack(name: str, split: str, kept: list[_Encoded], survived: float, eot: int, n_ctx: int) -> Pairs:
+def _pack(name: str, split: str, kept: list[Encoded], survived: float, eot: int, n_ctx: int) -> Pairs:
     """Encoded pairs as arrays, right-padded with end-of-text."""
     lengths = np.array([len(pair.prompts[0]) for pair in kept], np.int32)
     longest = int(lengths.max())
@@ -217,7 +212,8 @@ def _pack(name: str, split: str, kept: list[_Encoded], survived: float, eot: int
         tokens[row, :, : lengths[row]] = pair.prompts
     answers = np.array([pair.answers for pair in kept], np.int32)
     texts, continuations = [pair.texts for pair in kept], [pair.continuations for pair in kept]
-    return Pairs(name, split, tokens, lengths - 1, answers, texts, survived, continuations)
+    template = np.array([pair.template for pair in kept], np.int32)
+    return Pairs(name, split, tokens, lengths - 1, answers, texts, survived, continuations, template)
 
 
 def _draws(task: Task, tokenizer: Tokenizer, split: str, seed: int) -> Iterator[Filled]:
@@ -227,14 +223,17 @@ def _draws(task: Task, tokenizer: Tokenizer, split: str, seed: int) -> Iterator[
         for kind, words in task.words[split].items()
     }
     templates = _usable_templates(task, split, pool)
-    digest = hashlib.sha256(f"{task.name}/{split}/{seed}/{tokenizer.hash}".encode()).digest()
+    # By its old name, so that test pairs of users' files are those that they were before there was `select`.
+    stream = BEFORE if split == "test" else split
+    digest = hashlib.sha256(f"{task.name}/{stream}/{seed}/{tokenizer.hash}".encode()).digest()
     # RandomState, because numpy promises its stream for ever; Generator's may change.
     rng = np.random.RandomState(np.frombuffer(digest, np.uint32))
     seen: set[tuple[str, ...]] = set()
     stale = 0
     while stale < max(_STALE_DRAWS, 2 * len(templates)):
         for index in rng.permutation(len(templates)):
-            texts = fill(templates[index], pool, rng)
+            template, number = templates[index]
+            texts = dataclasses.replace(fill(template, pool, rng), template=number)
             key = texts.prompts + texts.continuations
             stale = stale + 1 if key in seen else 0
             if key not in seen:
@@ -242,10 +241,17 @@ def _draws(task: Task, tokenizer: Tokenizer, split: str, seed: int) -> Iterator[
                 yield texts
 
 
-def _usable_templates(task: Task, split: str, pool: Mapping[str, tuple[str, ...]]) -> list[Template]:
-    """Templates whose slots the kept words can fill; raises TaskError if more than half cannot be used."""
+def _usable_templates(
+    task: Task, split: str, pool: Mapping[str, tuple[str, ...]]
+) -> list[tuple[Template, int]]:
+    """Templates whose slots the kept words can fill, with the numbers of their groups.
+
+    Raises:
+      TaskError: if more than half cannot be used.
+    """
     usable, lacking = [], collections.Counter[str]()
-    for template in task.templates[split]:
+    templates = task.templates[split]
+    for template, number in zip(templates, group_numbers(templates), strict=True):
         needs = collections.Counter(slot[0] for slot in template.slots())
         needs["w"] += template.padded
         unknown = sorted(set(needs) - set(pool))
@@ -254,10 +260,10 @@ def _usable_templates(task: Task, split: str, pool: Mapping[str, tuple[str, ...]
                 f"task {task.name!r} has slots of kind {', '.join(unknown)}; "
                 f"its words have the kinds {', '.join(sorted(pool))}"
             )
-        lacks = [kind for kind, number in needs.items() if number > len(pool[kind])]
+        lacks = [kind for kind, needed in needs.items() if needed > len(pool[kind])]
         lacking.update(lacks)
         if not lacks:
-            usable.append(template)
+            usable.append((template, number))
     if 2 * len(usable) < len(task.templates[split]):
         kept = ", ".join(f"{len(pool[kind])} of {len(task.words[split][kind])} {kind!r}" for kind in lacking)
         raise TaskError(
@@ -266,120 +272,3 @@ def _usable_templates(task: Task, split: str, pool: Mapping[str, tuple[str, ...]
             "use a larger vocabulary or leave the task out"
         )
     return usable
-
-
-def _clipped(text: str) -> str:
-    """The end of a text, which decides what comes next, in quotes."""
-    return repr(text) if len(text) <= _SHOWN else f"...{text[-_SHOWN:]!r}"
-
-
-def _equal_prompts(task: Task, texts: Filled, tokenizer: Tokenizer) -> tuple[str, str]:
-    """Both prompts' texts, the shorter one's comment lengthened by one word a token."""
-    plain = [with_padding(prompt, texts, 0) for prompt in texts.prompts]
-    lengths = [len(tokenizer.encode(text)) for text in plain]
-    extra = [max(lengths) - length for length in lengths]
-    if any(extra) and not texts.padding:
-        shown = " and ".join(
-            f"{_clipped(text)} ({count} tokens)" for text, count in zip(plain, lengths, strict=True)
-        )
-        raise _DroppedError(
-            "the prompts differ in length and have no $pad",
-            "write both prompts of a pair in equally many tokens"
-            + (", or put $pad into both" if task.python else ""),
-            shown,
-        )
-    a, b = (with_padding(text, texts, more) for text, more in zip(texts.prompts, extra, strict=True))
-    return a, b
-
-
-def _encode_pair(task: Task, texts: Filled, tokenizer: Tokenizer, n_ctx: int) -> _Encoded:
-    """Applies the rules (docs/tasks.md, "Rules") to one pair; raises _DroppedError naming the rule broken."""
-    prompts = _equal_prompts(task, texts, tokenizer)
-    whole = [prompt + after for prompt, after in zip(prompts, texts.continuations, strict=True)]
-    if task.python and not all(map(_parses, whole)):
-        raise _DroppedError(
-            "prompt and continuation are not valid Python",
-            "correct the templates, or give the task python=False",
-            next(repr(text) for text in whole if not _parses(text)),
-        )
-    ids = [tokenizer.encode(prompt) for prompt in prompts]
-    if len(ids[0]) != len(ids[1]):
-        raise _DroppedError("padding could not make the prompts equally long", "write them equally long")
-    length = len(ids[0])
-    whole_ids = [tokenizer.encode(text) for text in whole]
-    joined = [i for i in (0, 1) if whole_ids[i][:length] != ids[i]]
-    if joined:
-        prompt, after = prompts[joined[0]], texts.continuations[joined[0]]
-        raise _DroppedError(
-            "the prompt's tokens are not a prefix of prompt + continuation",
-            "let the prompts end where a token ends: move their last characters into the answers, or the "
-            "answers' first ones into the prompts",
-            f"{_clipped(prompt)} before {after!r}",
-        )
-    rest_a, rest_b = whole_ids[0][length:], whole_ids[1][length:]
-    # Tokens that both continuations begin with belong to the prompt: they decide nothing.
-    shared = next((i for i, (a, b) in enumerate(zip(rest_a, rest_b, strict=False)) if a != b), None)
-    if shared is None:
-        raise _same_continuations(texts.continuations)
-    length += shared
-    a, b = whole_ids[0][:length], whole_ids[1][:length]
-    if a == b:
-        raise _DroppedError(
-            "the two prompts are the same",
-            "let the prompts differ in what decides the answer",
-            _clipped(prompts[0]),
-        )
-    if a[-1:] != b[-1:]:
-        raise _DroppedError(
-            "the prompts do not end in the same token",
-            "write the same after what differs in the prompts, so that their last token does not decide",
-            " and ".join(map(_clipped, prompts)),
-        )
-    _check_length(task, length, n_ctx, prompts[0])
-    answers = rest_a[shared], rest_b[shared]
-    if not shared:
-        return _Encoded((a, b), answers, prompts, texts.continuations)
-    afters = tokenizer.decode(rest_a[shared:]), tokenizer.decode(rest_b[shared:])
-    return _Encoded((a, b), answers, (tokenizer.decode(a), tokenizer.decode(b)), afters)
-
-
-def _same_continuations(continuations: tuple[str, str]) -> _DroppedError:
-    """Why two right continuations do not tell the prompts apart."""
-    shorter, longer = sorted(continuations, key=len)
-    if not shorter:
-        return _DroppedError("a right continuation is empty", "say how both prompts go on")
-    if shorter == longer:
-        return _DroppedError(
-            "the two right continuations do not differ",
-            "give each prompt an answer of its own",
-            repr(shorter),
-        )
-    return _DroppedError(
-        "one right continuation begins with the other",
-        "add to the shorter one what follows it, such as a line end or a bracket, so that the two differ",
-        f"{shorter!r} and {longer!r}",
-    )
-
-
-def _check_length(task: Task, length: int, n_ctx: int, prompt: str) -> None:
-    """Raises _DroppedError for a prompt of a length that the task's rules exclude."""
-    if task.python and not MIN_TOKENS <= length <= MAX_TOKENS:
-        raise _DroppedError(
-            f"a prompt has fewer than {MIN_TOKENS} or more than {MAX_TOKENS} tokens",
-            f"write templates of {MIN_TOKENS} to {MAX_TOKENS} tokens",
-            f"{_clipped(prompt)} ({length} tokens)",
-        )
-    if not task.python and length > n_ctx:
-        raise _DroppedError(
-            f"a prompt has more tokens than the model's context of {n_ctx}",
-            "shorten the prompts, or use a model with a longer context (model.n_ctx)",
-            f"{_clipped(prompt)} ({length} tokens)",
-        )
-
-
-def _parses(text: str) -> bool:
-    try:
-        ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # also a null byte, or deep nesting
-        return False
-    return True

@@ -24,10 +24,17 @@ _PAD = "\udbff"  # stands for $pad in a filled template: half a character, which
 
 @dataclasses.dataclass(frozen=True)
 class Template:
-    """Texts of prompt A and prompt B and of their right continuations, with `$` slots."""
+    """Texts of prompt A and prompt B and of their right continuations, with `$` slots.
+
+    Attributes:
+      prompts: Of A and of B.
+      continuations: Of A and of B.
+      group: Templates of one group count as one, and stand in one split; "" is a group of its own.
+    """
 
     prompts: tuple[str, str]
     continuations: tuple[str, str]
+    group: str = ""
 
     def __post_init__(self) -> None:
         for text in self.prompts + self.continuations:
@@ -70,12 +77,13 @@ def single_pieces(words: tuple[str, ...], tokenizer: Tokenizer) -> tuple[str, ..
 
 @dataclasses.dataclass(frozen=True)
 class Filled:
-    """A filled template; `$pad` is still open in the prompts, its words beside them."""
+    """A filled template; `$pad` is still open in the prompts, its words and a number beside them."""
 
     prompts: tuple[str, str]
     continuations: tuple[str, str]
     padding: tuple[str, ...]
     common: int
+    template: int = 0
 
 
 def fill(template: Template, pool: Mapping[str, tuple[str, ...]], rng: np.random.RandomState) -> Filled:

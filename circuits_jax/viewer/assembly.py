@@ -155,10 +155,10 @@ def build_index(
             {
                 "task": name, "circuit": place, "href": address, "verdict": verdict,
                 "note": _asks(circuit.task),
-                "loss": measured.get("heldout/calibrated_loss"),
-                "accuracy": measured.get("heldout/calibrated_accuracy"),
+                "loss": measured.get("test/calibrated_loss"),
+                "accuracy": measured.get("test/calibrated_accuracy"),
                 "nodes": len(circuit.nodes), "edges": len(circuit.edges),
-                "full": measured.get("full/heldout/calibrated_loss", measured.get("full/heldout/loss")),
+                "full": measured.get("full/test/calibrated_loss", measured.get("full/test/loss")),
             }
         )  # fmt: skip
     empty = dict.fromkeys(("circuit", "href", "loss", "accuracy", "nodes", "edges", "full"))
@@ -240,6 +240,7 @@ def circuit_data(key: str, circuit: Circuit, evidence: Evidence | None) -> Data:
         "calibration": [circuit.calibration.scale, circuit.calibration.shift],
         "metrics": dict(circuit.metrics),
         "provenance": dict(circuit.provenance),
+        "ofTwoSplits": circuit.of_two_splits,
         "curve": evidence.get("curve", []),
         "evidence": evidence,
     }

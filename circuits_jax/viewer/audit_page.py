@@ -59,7 +59,7 @@ def _section(task: str, report: Report) -> str:
 
 def _sentence(report: Report) -> str:
     circuit, model, verdict = report["circuit"], report["model"], report["verdict"]
-    loss = model["heldout"]["calibrated_loss"]["value"]
+    loss = model["test"]["calibrated_loss"]["value"]
     judged = f"{circuit['nodes']} nodes and {circuit['edges']} edges, judged on {report['pairs']} pairs"
     text = f"{judged}. The full model is {model['assessment']} at this task (calibrated loss {loss:.3f})"
     if model["assessment"] != "good":
@@ -114,8 +114,8 @@ def _plots(report: Report) -> list[Plot]:
 def _enough(report: Report, lines: Sequence[Line]) -> Plot:
     circuit, base = report["circuit"], report["baselines"]
     bars = [
-        _bar("the circuit alone", circuit["heldout"]["calibrated_loss"], "ours"),
-        _bar("full model", report["model"]["heldout"]["calibrated_loss"], "model"),
+        _bar("the circuit alone", circuit["test"]["calibrated_loss"], "ours"),
+        _bar("full model", report["model"]["test"]["calibrated_loss"], "model"),
         _bar("random nodes", base["random"]["sufficiency"]),
         _bar("random, matched per site", base["matched"]["sufficiency"]),
     ]
@@ -213,11 +213,11 @@ def _natural(report: Report) -> str:
 def _scores(report: Report) -> str:
     rows = [
         {
-            "": f"{name}, {'held-out' if split == 'heldout' else 'training'} pairs",
+            "": f"{name}, {'test' if split == 'test' else 'training'} pairs",
             **{key.replace("_", " "): _interval(figure) for key, figure in report[part][split].items()},
         }
         for part, name in (("model", "full model"), ("circuit", "circuit"))
-        for split in ("train", "heldout")
+        for split in ("train", "test")
     ]
     return f"<h3>Both splits</h3>{_table(rows)}"
 

@@ -138,7 +138,7 @@ def _steering(report: Report) -> str:
     share, untouched = report["reverse"]["sparse_share"], report["untouched"]["dense"]["value"]
     text = (
         f"{report['description']}. {', '.join(report['nodes'])} written into the dense model on prompt A of "
-        f"{report['pairs']} held-out pairs: most answers {flips}. On prompt B itself the dense model gives "
+        f"{report['pairs']} test pairs: most answers {flips}. On prompt B itself the dense model gives "
         f"B's answer the probability {show(untouched)}. The sparse model, its node turned alike, shows "
         f"{show(share)} of the dense model's change in logits."
     )

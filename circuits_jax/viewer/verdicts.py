@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from circuits_jax.circuits.audit.records import is_of, read_reports
+from circuits_jax.circuits.circuit import Circuit
 
-UNKNOWN = "not audited"
+UNKNOWN, STALE = "not audited", "needs a new audit"
 
 
 def read_audits(path: Path, folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
@@ -34,6 +35,8 @@ def _of_folders(found: Mapping[str, Any], folders: Iterable[Path]) -> dict[str, 
     return audits
 
 
-def verdict_words(audit: Mapping[str, Any] | None) -> str:
-    """The verdict of one of `read_audits`, or that there is none."""
-    return UNKNOWN if audit is None else audit["verdict"]["verdict"]
+def verdict_words(audit: Mapping[str, Any] | None, circuit: Circuit | None = None) -> str:
+    """The verdict of one of `read_audits` on `circuit`, or that there is none."""
+    if audit is not None:
+        return audit["verdict"]["verdict"]
+    return STALE if circuit is not None and circuit.of_two_splits else UNKNOWN

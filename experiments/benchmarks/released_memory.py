@@ -23,6 +23,7 @@ from absl import app, flags
 from circuits_jax import released
 from circuits_jax.circuits.ablation.means import Subject, reference_activations
 from circuits_jax.circuits.pruning.assembly import make_circuit
+from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import ModelConfig, PruneConfig
 from circuits_jax.data.tokenizers.bpe import train_sentencepiece
@@ -92,11 +93,11 @@ def run_stage(stage: str, folder: Path, shape: str) -> None:
         subject = Subject(model, means)
         prune = PruneConfig(
             steps=1, target=9.0, edge_steps=0, importance_pairs=8, importance_nodes=2, train_pairs=64,
-            heldout_pairs=32, final_resid=True,
+            select_pairs=32, test_pairs=32, final_resid=True,
         )  # fmt: skip
-        pairs = [random_pairs(config, count, 24) for count in (64, 32)]
-        pruned = Pruner(subject, prune, jax.devices()[:1]).prune(*pairs, allow_unlearned=True)
-        circuit = make_circuit(pruned, subject, prune, *pairs)
+        splits = Splits(*(random_pairs(config, count, 24) for count in (64, 32, 32)))
+        pruned = Pruner(subject, prune, jax.devices()[:1]).prune(splits, allow_unlearned=True)
+        circuit = make_circuit(pruned, subject, prune, splits)
         assert dataclasses.is_dataclass(circuit) and "final_resid" in circuit.masks()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps({"stage": stage, "peak GiB": round(peak, 2), "seconds": time.perf_counter() - began}))

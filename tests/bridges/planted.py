@@ -14,7 +14,7 @@ from circuits_jax.circuits.planted import plant
 @functools.cache
 def planted():
     """The quotes network and 24 pairs of each split."""
-    return plant("quotes", 5, 24, 24)
+    return plant("quotes", 5, 24, 24, 24)
 
 
 def itself():
@@ -29,6 +29,6 @@ def itself():
     return Joined(bridge, found.model, found.model, {"encoder": linear, "decoder": dict(linear)})
 
 
-def prompts(split="heldout"):
+def prompts(split="test"):
     """The network's pairs as arrays."""
     return pair_batch(getattr(planted(), split), planted().config.n_ctx)

@@ -21,6 +21,7 @@ from circuits_jax.circuits.circuit import (
     load_circuit,
 )
 from circuits_jax.storage.errors import CircuitError
+from circuits_jax.viewer.verdicts import verdict_words
 
 # What the first release's `Circuit.save` wrote of this file's example.
 VERSION_1 = Path(__file__).parents[1] / "testdata" / "circuit_v1"
@@ -42,7 +43,7 @@ def example() -> Circuit:
         embedding=(Entry(5, 3, 0.25),),
         unembedding=(),
         calibration=Calibration(1.5, -0.1),
-        metrics={"heldout/calibrated_loss": 0.125, "nodes": 3.0},
+        metrics={"test/calibrated_loss": 0.125, "nodes": 3.0},
         model_config={"d_model": 4, "activation_locations": ["attn_in"]},
         model_hash="a" * 64,
         tokenizer_hash="b" * 64,
@@ -139,6 +140,32 @@ def test_version_1_still_loads():
     assert loaded.importance is None
     assert set(loaded.masks()) == set(loaded.means) == set(circuit.means) - {"0.attn.y"}
     assert [edge[:2] for edge in loaded.edges] == [edge[:2] for edge in circuit.edges]
+
+
+def test_figures_of_two_splits_have_the_names_of_today(saved):
+    path = saved / MANIFEST
+    manifest = json.loads(path.read_text())
+    manifest["metrics"] = {"heldout/loss": 1.0, "full/heldout/loss": 2.0, "train/loss": 3.0, "heldout": 4.0}
+    path.write_text(json.dumps(manifest))
+    assert load_circuit(saved).metrics == {
+        "test/loss": 1.0, "full/test/loss": 2.0, "train/loss": 3.0, "heldout": 4.0
+    }  # fmt: skip
+
+
+def test_a_circuit_of_two_splits_says_that_it_needs_a_new_audit():
+    circuit = example()
+    for provenance, before in (
+        ({"prune": {"steps": 3, "heldout_pairs": 8}}, True),
+        ({"prune": {"steps": 3, "test_pairs": 8}, "pairs": ["a", "b", "c"]}, False),
+        ({"prune": {"steps": 3, "test_pairs": 8}}, False),
+        ({"prune": None, "pairs": None}, False),
+        ({}, False),  # not cut by us
+    ):
+        cut = dataclasses.replace(circuit, provenance=provenance)
+        assert cut.of_two_splits is before
+        assert ("needs a new audit" in str(cut)) is before
+        assert verdict_words(None, cut) == ("needs a new audit" if before else "not audited")
+        assert verdict_words({"verdict": {"verdict": "faithful"}}, cut) == "faithful"
 
 
 def test_a_version_1_file_saved_again_is_of_this_version(tmp_path):

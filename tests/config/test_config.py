@@ -64,7 +64,15 @@ REFUSED = [
     *(
         (PruneConfig, {field: -1}, [f"prune.{field}", "-1"])
         for field in (
-            *("steps", "batch_pairs", "train_pairs", "heldout_pairs", "learning_rate", "temperature"),
+            *(
+                "steps",
+                "batch_pairs",
+                "train_pairs",
+                "select_pairs",
+                "test_pairs",
+                "learning_rate",
+                "temperature",
+            ),
             *("target", "mean_batches"),
         )
     ),
@@ -126,6 +134,16 @@ def test_a_configuration_survives_json():
     values = json.loads(json.dumps(to_dict(config)))
     assert from_dict(Config, values) == config
     assert isinstance(from_dict(Config, values).data.roots, tuple)
+
+
+@pytest.mark.parametrize("today", [{}, {"select_pairs": 7, "test_pairs": 9}])
+def test_what_was_one_setting_is_two(today):
+    found = from_dict(PruneConfig, {**today, "heldout_pairs": 32})
+    assert found == PruneConfig(select_pairs=32, test_pairs=32)
+    whole = from_dict(Config, {"prune": {"heldout_pairs": 32, "seed": 3}})
+    assert whole.prune == PruneConfig(select_pairs=32, test_pairs=32, seed=3)
+    with pytest.raises(ConfigError, match="prune.select_pairs is 'many'"):
+        from_dict(Config, {"prune": {"heldout_pairs": "many"}})
 
 
 def test_missing_keys_take_their_defaults():

@@ -24,14 +24,17 @@ AUDIT = (
     *("--config.audit.pairs=16", "--config.audit.draws=2", "--config.audit.natural=8"),
     *("--config.audit.resamples=20", "--config.audit.seeds=1"),
 )
-PRUNE = PruneConfig(steps=2, batch_pairs=8, train_pairs=8, heldout_pairs=8, mean_batches=1)
+PRUNE = PruneConfig(steps=2, batch_pairs=8, train_pairs=8, select_pairs=8, test_pairs=8, mean_batches=1)
 
 
 def digit_pairs():
     """Pairs that any tokenizer keeps: which digit was assigned.  There are 40 of each split."""
-    for number in range(80):
-        a, b = (f"x = {digit}\ny = x, 0, {number // 10}, {number % 10}\nassert x == " for digit in "12")
-        split = "train" if number % 2 else "heldout"
+    for number in range(120):
+        a, b = (
+            f"x = {digit}\ny = x, 0, {number // 100}, {number // 10 % 10}, {number % 10}\nassert x == "
+            for digit in "12"
+        )
+        split = ("train", "select", "test")[number % 3]
         yield {"a": a, "b": b, "answer_a": "1\n", "answer_b": "2\n", "split": split}
 
 
@@ -40,7 +43,12 @@ def place(tmp_path_factory):
     """A folder with a trained run in `run`."""
     place = tmp_path_factory.mktemp("audit")
     words = [word for kinds in WORDS["train"].values() for word in kinds if word.islower()]
-    held_out = "\n".join(f"{word} = {word}" for kinds in WORDS["heldout"].values() for word in kinds)
+    held_out = "\n".join(
+        f"{word} = {word}"
+        for split in ("select", "test")
+        for kinds in WORDS[split].values()
+        for word in kinds
+    )
     (place / f"{TASK}.jsonl").write_text("\n".join(map(json.dumps, digit_pairs())))
     (place / "tree").mkdir()
     for number, text in enumerate(generate_programs(corpus_words(words), seed=0, count=60)):
@@ -120,9 +128,8 @@ def test_too_few_pairs_are_said_in_the_table(first, place):
     code, _, errors = run_audit(place, mine(place), *AUDIT[1:], "--config.audit.pairs=41")
     assert code == 0, errors
     (row,) = json.loads((place / "run" / "audit.json").read_text())["rows"]
-    assert (
-        row["task"] == TASK and "40 different heldout pairs" in row["refused"] and "\n" not in row["refused"]
-    )
+    assert row["task"] == TASK and "\n" not in row["refused"]
+    assert "40 different test pairs under this tokenizer that pruning has not seen" in row["refused"]
 
 
 def test_earlier_audits_stay_in_the_file_and_on_the_page(place, circuit, tmp_path, monkeypatch):

@@ -37,7 +37,7 @@ def write_task(path):
     for number in range(64):
         body = ", ".join(f"{number:02}{number * 7 % 100:02}5")
         pair = {"a": f"x = [{body}", "b": f"x = ({body}", "answer_a": "]", "answer_b": ")"}
-        lines.append(json.dumps(pair | {"split": "train" if number % 2 else "heldout"}))
+        lines.append(json.dumps(pair | {"split": "train" if number % 2 else "test"}))
     path.write_text("\n".join(lines))
 
 

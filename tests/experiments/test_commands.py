@@ -108,3 +108,9 @@ def test_tasks_are_listed_without_any_workdir(tmp_path):
         prompts = [line[5:].partition(" -> ") for line in (first, second)]
         assert all(arrow == " -> " and answer for _, arrow, answer in prompts)
         assert first[5:] != second[5:]
+
+
+def test_a_setting_may_be_given_by_its_former_name():
+    given = ["--workdir=x", "--config.prune.heldout_pairs=8", "--config=quickstart", "--config.audit.pairs=9"]
+    today = ["--config.prune.select_pairs=8", "--config.prune.test_pairs=8"]
+    assert launching._today(given) == [given[0], *today, *given[2:]]

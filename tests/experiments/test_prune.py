@@ -24,7 +24,8 @@ PRUNE = PruneConfig(
     batch_pairs=16,
     trials=2,
     train_pairs=32,
-    heldout_pairs=32,
+    select_pairs=32,
+    test_pairs=32,
     mean_batches=2,
     edge_steps=0,
     importance_nodes=0,
@@ -33,7 +34,7 @@ PRUNE = PruneConfig(
 
 @pytest.fixture(scope="module")
 def planted():
-    return plant("quotes", 0, 32, 32)
+    return plant("quotes", 0, 32, 32, 32)
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def run(monkeypatch, planted, tmp_path):
     """A run of the planted network; the tasks are its own, twice, and one it does not know."""
 
     def pairs(task, tokenizer, split, count, seed, n_ctx):
-        found = getattr(planted, "train" if split == "train" else "heldout")
+        found = getattr(planted.splits, split)
         rng = np.random.default_rng(0)
         answers = found.answers
         if task.name == "riddle":
@@ -109,10 +110,10 @@ def test_every_task_gets_its_smallest_circuit_and_a_second_call_prunes_nothing(
     assert [outcome.circuit.nodes for outcome in again] == [outcome.circuit.nodes for outcome in outcomes[:2]]
 
     # The same name and settings, but other pairs: a user's file that was edited is pruned for anew.
-    edited = dataclasses.replace(planted.heldout, answers=planted.heldout.answers[:, ::-1])
+    edited = dataclasses.replace(planted.test, answers=planted.test.answers[:, ::-1])
     identity = model_hash(planted.config, planted.params)
-    for heldout, circuit in ((planted.heldout, outcomes[0].circuit), (edited, None)):
-        folder, splits = tmp_path / "circuits" / TASKS[0], (planted.train, heldout)
+    for test, circuit in ((planted.test, outcomes[0].circuit), (edited, None)):
+        folder, splits = tmp_path / "circuits" / TASKS[0], planted.splits._replace(test=test)
         found = pruning._finished(folder, PRUNE, identity, splits)
         assert (found and found.nodes) == (circuit and circuit.nodes)
 

@@ -17,7 +17,12 @@ def workdir(tmp_path_factory):
     """A finished quickstart of a tiny model on programs whose words the tasks use too."""
     place = tmp_path_factory.mktemp("quickstart")
     words = [word for kinds in WORDS["train"].values() for word in kinds if word.islower()]
-    held_out = "\n".join(f"{word} = {word}" for kinds in WORDS["heldout"].values() for word in kinds)
+    held_out = "\n".join(
+        f"{word} = {word}"
+        for split in ("select", "test")
+        for kinds in WORDS[split].values()
+        for word in kinds
+    )
     (place / "tree").mkdir()
     for number, text in enumerate(generate_programs(corpus_words(words), seed=0, count=60)):
         (place / "tree" / f"{number}.py").write_text(text + held_out + "\n" * number)

@@ -33,7 +33,13 @@ TINY = {
     },
     "data": {"validation_fraction": 0.25},
     "train": {"steps": 4, "batch_size": 2, "eval_every": 2, "checkpoint_every": 2},
-    "prune": {"steps": 5, "train_pairs": 16, "heldout_pairs": 16, "tasks": ["while_return_true"]},
+    "prune": {
+        "steps": 5,
+        "train_pairs": 16,
+        "select_pairs": 16,
+        "test_pairs": 16,
+        "tasks": ["while_return_true"],
+    },
 }
 # A model of four steps knows nothing of any task: its circuit is cut all the same, once the reason is told.
 ALL_THE_SAME = """
@@ -73,7 +79,12 @@ def place(tmp_path_factory):
     """A folder with a small corpus."""
     place = tmp_path_factory.mktemp("colab")
     words = [word for kinds in WORDS["train"].values() for word in kinds if word.islower()]
-    held_out = "\n".join(f"{word} = {word}" for kinds in WORDS["heldout"].values() for word in kinds)
+    held_out = "\n".join(
+        f"{word} = {word}"
+        for split in ("select", "test")
+        for kinds in WORDS[split].values()
+        for word in kinds
+    )
     (place / "tree").mkdir()
     for number, text in enumerate(generate_programs(corpus_words(words), seed=0, count=60)):
         (place / "tree" / f"{number}.py").write_text(text + held_out + "\n" * number)
@@ -124,13 +135,13 @@ def test_a_task_of_ones_own(quickstart, place, monkeypatch):
     del quickstart  # whose run it reads
     parameters = f"""
 import dataclasses
-short = dataclasses.replace(run.config.prune, steps=5, train_pairs=16, heldout_pairs=16)
+short = dataclasses.replace(run.config.prune, steps=5, train_pairs=16, select_pairs=16, test_pairs=16)
 run = dataclasses.replace(run, config=dataclasses.replace(run.config, prune=short))
 {ALL_THE_SAME}"""
     shown = execute("your_own_task", place, parameters, monkeypatch)
     task = cj.load_task(place / "call_or_index.jsonl")
     run = cj.load(place / "runs" / "quickstart")
-    pairs = cj.build_pairs(task, run.tokenizer, "heldout", 16, 0, run.model.config.n_ctx)
+    pairs = cj.build_pairs(task, run.tokenizer, "test", 16, 0, run.model.config.n_ctx)
     assert [run.tokenizer.pieces(ids.tolist()) for ids in pairs.answers] == [[")\n", "]\n"]] * 16
     score = told_score(shown["run.score(task, pairs=64)"])
     assert score == pytest.approx(run.score(task, pairs=64), abs=1e-5)

@@ -1,14 +1,15 @@
 """Every built-in task keeps every rule of docs/tasks.md, checked on the built pairs from outside."""
 
 import ast
+import itertools
 import re
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from circuits_jax.data.programs.words import HELDOUT_WORDS, SPLITS, WORDS
-from circuits_jax.tasks import TASKS, build_pairs
+from circuits_jax.data.programs.words import SPLITS, WORDS
+from circuits_jax.tasks import TASKS, build_pairs, skeleton
 from circuits_jax.tasks.metrics import accuracy
 
 NAMES = """single_double_quote bracket_counting set_or_string set_or_string_fixedvarname with_as with_open
@@ -65,34 +66,86 @@ def test_no_bigram_decides(built, name, split):
     assert accuracy(jnp.array(table[final]), jnp.array(pairs.answers)) == 0.5
 
 
+def _spelled(text):
+    """What a template spells itself."""
+    return re.sub(r"\$[a-z]+\d?", "", text)
+
+
+def _code_lines(prompt):
+    """Lines of a template's prompt without comments, padding and indentation, slots blanked."""
+    lines = (re.sub(r"\$[a-z]\d", "_", re.sub(r"\$pad|#.*", "", line)).strip() for line in prompt.split("\n"))
+    return [line for line in lines if line]
+
+
+def _deciding(template):
+    """Lines where A and B first differ and where they end, each with the code line before it."""
+    sides = [_code_lines(prompt) for prompt in template.prompts]
+    differ = next((i for i, (a, b) in enumerate(zip(*sides, strict=False)) if a != b), -1)
+    return {(["", *lines][at], lines[at]) for lines in sides for at in (differ % len(lines), len(lines) - 1)}
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_splits_share_no_word_and_no_template(name):
     task = TASKS[name]
-    held_words = {word for kind, words in task.words["heldout"].items() if kind != "d" for word in words}
-    train_words = {word for kind, words in task.words["train"].items() if kind != "d" for word in words}
-    assert not held_words & train_words
-    skeletons = {}
-    for split, templates in task.templates.items():
-        texts = [text for template in templates for text in template.prompts + template.continuations]
-        # What a skeleton spells itself is no word of either list, or a split could see the other's words.
-        assert not _words(re.sub(r"\$[a-z]+\d?", "", text) for text in texts) & (held_words | train_words)
-        skeletons[split] = {tuple(re.sub(r"\$([a-z])\d", r"$\1", t) for t in x.prompts) for x in templates}
-        assert len(skeletons[split]) == len(templates) >= (3 if split == "train" else 2)
-    assert not skeletons["train"] & skeletons["heldout"]
+    words = {
+        split: {word for kind, each in task.words[split].items() if kind != "d" for word in each}
+        for split in SPLITS
+    }
+    for one, other in itertools.combinations(SPLITS, 2):
+        assert not words[one] & words[other]
+    for split, least in zip(SPLITS, (6, 4, 6), strict=True):
+        templates = task.templates[split]
+        texts = [_spelled(text) for each in templates for text in each.prompts + each.continuations]
+        # What a skeleton spells itself is no word of any list, or a split could see the other's words.
+        assert not _words(texts) & set().union(*words.values())
+        assert len({tuple(map(tuple, map(_code_lines, each.prompts))) for each in templates}) >= least
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_prompts_hold_no_word_of_the_other_split(built, name):
-    train = {text for pair in built[name, "train"].texts for text in pair}
-    held = {text for pair in built[name, "heldout"].texts for text in pair}
-    assert not _words(train) & HELDOUT_WORDS
-    assert not _words(held) & {
-        word for kind, words in WORDS["train"].items() if kind != "d" for word in words
-    }
+def test_no_two_splits_share_the_deciding_line_with_the_line_before_it(name):
+    found = {split: set().union(*map(_deciding, TASKS[name].templates[split])) for split in SPLITS}
+    for one, other in itertools.combinations(SPLITS, 2):
+        assert not found[one] & found[other]
+
+
+def test_the_deciding_line_is_found():
+    found = _deciding(skeleton("if $n1:\n    # $w0\n    $n2 = «[|{»$d0,  # x\n    $pad\n    f($n0", ")"))
+    assert found == {("if _:", "_ = [_,"), ("if _:", "_ = {_,"), ("_ = [_,", "f(_"), ("_ = {_,", "f(_")}
+    assert _deciding(skeleton("$n0 = «1|2»", "")) == {("", "_ = 1"), ("", "_ = 2")}
+
+
+@pytest.mark.parametrize("name,split", CASES)
+def test_pairs_remember_their_template(built, name, split):
+    pairs = built[name, split]
+    assert pairs.template.dtype == np.int32 and len(pairs.template) == 48
+    # No template is lost to the tokenizer, and all give about as many pairs.
+    count = np.bincount(pairs.template, minlength=len(TASKS[name].templates[split]))
+    assert count.min() >= 48 // len(count) - 3
+    for number, (a, b), afters in zip(pairs.template, pairs.texts, pairs.continuations, strict=True):
+        template = TASKS[name].templates[split][number]
+        for text, prompt, after in zip(
+            (a + afters[0], b + afters[1]), template.prompts, template.continuations, strict=True
+        ):
+            pattern = re.sub(r"\\\$pad", "# [a-z_A-Z ]+", re.escape(prompt + after))
+            assert re.fullmatch(re.sub(r"\\\$[a-z]\d", r"\\w+", pattern), text)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_prompts_hold_no_word_of_another_split(built, name):
+    for split in SPLITS:
+        others = {
+            word
+            for other in SPLITS
+            if other != split
+            for kind, words in WORDS[other].items()
+            if kind != "d"
+            for word in words
+        }
+        assert not _words(text for pair in built[name, split].texts for text in pair) & others
 
 
 def test_the_quote_task_asks_for_quotes(built, tokenizer):
-    pairs = built["single_double_quote", "heldout"]
+    pairs = built["single_double_quote", "test"]
     assert {tuple(tokenizer.pieces(row.tolist())) for row in pairs.answers} == {('"', "'")}
 
 

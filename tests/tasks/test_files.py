@@ -5,9 +5,19 @@ import json
 import pathlib
 import py_compile
 
+import numpy as np
 import pytest
 
-from circuits_jax.tasks import TASKS, TaskError, build_pairs, find_task, get_task, load_recorded, load_task
+from circuits_jax.tasks import (
+    TASKS,
+    Task,
+    TaskError,
+    build_pairs,
+    find_task,
+    get_task,
+    load_recorded,
+    load_task,
+)
 from tests.tasks.characters import Characters
 from tests.tasks.word_tokenizer import WordTokenizer
 
@@ -31,7 +41,7 @@ def _row(number, **more):
 def test_python_file(tmp_path):
     (tmp_path / "mine.py").write_text(PYTHON)
     task = get_task(str(tmp_path / "mine.py"))
-    pairs = build_pairs(task, WordTokenizer(), "heldout", 30, 0, 64)
+    pairs = build_pairs(task, WordTokenizer(), "test", 30, 0, 64)
     assert pairs.task == "mine"
     assert all(a.count("+=") == 2 for a, _ in pairs.texts)
 
@@ -59,7 +69,7 @@ def test_names():
 @pytest.mark.parametrize(
     "name,text,message",
     [
-        ("a.jsonl", json.dumps(_row(1, split="train")), "has no heldout pair"),
+        ("a.jsonl", json.dumps(_row(1, split="train")), "has no test pair"),
         ("a.jsonl", "{", "a.jsonl line 1 is not JSON"),
         (
             "a.jsonl",
@@ -68,8 +78,16 @@ def test_names():
         ),
         (
             "a.jsonl",
-            json.dumps(_row(1, split="test")),
-            "line 1 has the split 'test'; choose one of train, heldout",
+            json.dumps(_row(1, split="dev")),
+            "line 1 has the split 'dev'; choose one of train, select, test",
+        ),
+        ("a.jsonl", json.dumps(_row(1, template=3)), "line 1 has the template 3; give its name as a string"),
+        (
+            "a.jsonl",
+            "\n".join(
+                json.dumps(_row(n, split=split, template="t")) for n, split in enumerate(("train", "test"))
+            ),
+            "line 2 puts template 't' into split test, and .*line 1 puts it into train; lines of one",
         ),
         ("a.py", "x = 1", "defines 0 tasks"),
         ("a.py", "x = (", "fails when imported: SyntaxError"),
@@ -219,3 +237,120 @@ def test_a_circuits_task_is_found_again_by_its_name(tmp_path, monkeypatch):
     assert find_task("var_if", ()) is TASKS["var_if"]
     with pytest.raises(TaskError, match="'gone' is not built in, and its file is not there .*gone.jsonl"):
         find_task("gone", names)
+
+
+def _load(tmp_path, rows):
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return load_task(path)
+
+
+def _numbers(templates):
+    return [int(template.prompts[0].split()[3]) for template in templates]
+
+
+def _many(count, **more):
+    return [
+        _row(number)
+        | {"a": f"cost = $ {number} and a b c d x (", "b": f"cost = $ {number} and a b c d y ("}
+        | more
+        for number in range(count)
+    ]
+
+
+def test_select_is_taken_from_train_lines_by_their_hash(tmp_path):
+    train, tested = _many(200, split="train"), [_row(1, split="heldout")]
+    task = _load(tmp_path, train + tested)
+    assert len(task.templates["test"]) == 1
+    found = {split: _numbers(task.templates[split]) for split in ("train", "select")}
+    assert sorted(found["train"] + found["select"]) == list(range(200))
+    assert 30 <= len(found["select"]) <= 70
+    # Whatever other lines there are, and in whatever order they come.
+    fewer = _load(tmp_path, train[150:50:-1] + tested)
+    assert _numbers(fewer.templates["select"]) == [n for n in range(150, 50, -1) if n in found["select"]]
+    # Lines that say it are the only ones.
+    said = _load(tmp_path, train + tested + [_row(2, split="select")])
+    assert len(said.templates["select"]) == 1 and len(said.templates["train"]) == 200
+
+
+def test_lines_without_a_split_are_tested_with_as_before(tmp_path):
+    rows = _many(200)
+    tested = [
+        number
+        for number, row in enumerate(rows)
+        if hashlib.sha256(
+            "\0".join(row[key] for key in ("a", "b", "answer_a", "answer_b")).encode()
+        ).digest()[0]
+        < 64
+    ]
+    assert _numbers(_load(tmp_path, rows).templates["test"]) == tested
+
+
+@pytest.mark.parametrize("count", [3, 4, 12])
+def test_lines_of_one_template_stay_together(tmp_path, count):
+    rows = [row | {"template": f"t{number % count}"} for number, row in enumerate(_many(60))]
+    task = _load(tmp_path, rows)
+    seen = {split: {number % count for number in _numbers(task.templates[split])} for split in task.templates}
+    assert sum(map(len, seen.values())) == len(set().union(*seen.values())) == count
+    assert min(map(len, seen.values())) >= 1
+    pairs = build_pairs(task, WordTokenizer(), "train", 60 // count, 0, 64)
+    assert len(np.unique(pairs.template)) <= len(seen["train"])
+    for (a, _), number in zip(pairs.texts, pairs.template, strict=True):
+        names = list(dict.fromkeys(number % count for number in _numbers(task.templates["train"])))
+        assert names[number] == int(a.split()[3]) % count
+
+
+def test_one_line_says_the_split_of_its_template(tmp_path):
+    rows = _many(40, template="one")[:20] + _many(40, template="two")[20:]
+    rows[7]["split"], rows[30]["split"] = "test", "heldout"
+    with pytest.raises(TaskError, match="has no train pair"):
+        _load(tmp_path, rows)
+    rows[30]["split"] = "train"
+    task = _load(tmp_path, rows)
+    assert _numbers(task.templates["test"]) == list(range(20))
+    assert _numbers(task.templates["train"]) == list(range(20, 40))
+    with pytest.raises(TaskError, match="no select pairs: one template .*give it two train templates"):
+        build_pairs(task, WordTokenizer(), "select", 1, 0, 64)
+
+
+def test_a_task_of_two_splits_opens(tmp_path):
+    more = PYTHON.replace('"train": (skeleton(*_CLOSE),)', '"train": (skeleton(*_CLOSE),) * 9')
+    (tmp_path / "mine.py").write_text(more)
+    task = load_task(tmp_path / "mine.py")
+    assert {split: len(found) for split, found in task.templates.items()} == {
+        "train": 7,
+        "select": 2,
+        "test": 1,
+    }
+    (tmp_path / "mine.py").write_text(PYTHON)
+    task = load_task(tmp_path / "mine.py")  # of one template: what needs no choice can be done
+    assert len(build_pairs(task, WordTokenizer(), "test", 9, 0, 64).texts) == 9
+    with pytest.raises(TaskError, match="no select pairs: one template"):
+        build_pairs(task, WordTokenizer(), "select", 9, 0, 64)
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (("train", "dev", "test"), "has a split 'dev'; choose among train, select, test"),
+        (("train", "test", "heldout"), "both a split test and a split heldout"),
+        (("train", "select"), "no test template"),
+        (("select", "test"), "no train template"),
+    ],
+)
+def test_splits_that_cannot_be_read(splits, message):
+    templates = TASKS["var_if"].templates["train"]
+    with pytest.raises(TaskError, match=message):
+        Task("mine", "", dict.fromkeys(splits, templates))
+
+
+def test_words_of_two_splits_give_some_to_select():
+    words = {"train": {"n": tuple("abcdef"), "d": ("1",)}, "heldout": {"n": tuple("xyz"), "d": ("1",)}}
+    task = Task("mine", "", TASKS["var_if"].templates, words=words)
+    assert task.words == {
+        "train": {"n": ("a", "b", "d", "e"), "d": ("1",)},
+        "select": {"n": ("c", "f"), "d": ("1",)},
+        "test": {"n": ("x", "y", "z"), "d": ("1",)},
+    }
+    with pytest.raises(TaskError, match="no test words"):
+        Task("mine", "", TASKS["var_if"].templates, words={"train": words["train"]})

@@ -15,7 +15,7 @@ N_CTX, PAIRS = 128, 24
 
 @pytest.fixture(scope="module")
 def pairs():
-    return build_pairs(TASKS["bracket_counting"], TOKENIZER, "heldout", PAIRS, 0, N_CTX)
+    return build_pairs(TASKS["bracket_counting"], TOKENIZER, "test", PAIRS, 0, N_CTX)
 
 
 def lists(pairs, count, kind="d", n_ctx=N_CTX):

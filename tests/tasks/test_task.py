@@ -6,7 +6,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from circuits_jax.tasks import TASKS, Task, TaskError, build_pairs, skeleton
+from circuits_jax.data.programs.words import SPLITS
+from circuits_jax.tasks import TASKS, Pairs, Task, TaskError, build_pairs, skeleton
 from tests.tasks.word_tokenizer import WordTokenizer
 
 QUOTE = TASKS["single_double_quote"]
@@ -71,35 +72,65 @@ def test_same_seed_and_hash_same_pairs():
 
 def test_pairs_are_the_same_on_every_machine():
     tokenizer = WordTokenizer()
-    pairs = [build_pairs(task, tokenizer, "heldout", 20, 0, 128) for task in TASKS.values()]
+    pairs = [build_pairs(task, tokenizer, "test", 20, 0, 128) for task in TASKS.values()]
     assert (
-        hashlib.sha256(repr([found.texts for found in pairs]).encode()).hexdigest()[:16] == "1028437af7ba6c5a"
+        hashlib.sha256(repr([found.texts for found in pairs]).encode()).hexdigest()[:16] == "994862fd86a6ae2a"
     )
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_word_tokenizer_keeps_every_task(name):
-    assert build_pairs(TASKS[name], WordTokenizer(), "heldout", 64, 0, 128).survived == 1
+    for split in SPLITS:
+        assert build_pairs(TASKS[name], WordTokenizer(), split, 64, 0, 128).survived == 1
 
 
 def test_templates_share_the_pairs_evenly():
     pairs = build_pairs(TASKS["bracket_counting"], WordTokenizer(), "train", 400, 0, 64)
-    assert 80 <= sum("def " in a for a, _ in pairs.texts) <= 120  # one template of four
+    assert 60 <= sum("def " in a for a, _ in pairs.texts) <= 74  # one template of six
+    assert np.bincount(pairs.template).tolist() == pytest.approx([400 / 6] * 6, abs=2)
+
+
+def test_pairs_that_were_seen_are_not_drawn_again():
+    seen = [
+        build_pairs(QUOTE, WordTokenizer(), "test", count, seed, 64) for count, seed in ((30, 0), (20, 1))
+    ]
+    free = build_pairs(QUOTE, WordTokenizer(), "test", 60, 0, 64)
+    new = build_pairs(QUOTE.unlike(*seen), WordTokenizer(), "test", 30, 0, 64)
+    assert new.texts == [texts for texts in free.texts if texts not in seen[0].texts + seen[1].texts][:30]
+    few = _task(skeleton("a = b\na = b\na = $d0«(|[»c", "«)|]»\n"))
+    some = build_pairs(few, WordTokenizer(), "test", 4, 0, 64)
+    with pytest.raises(TaskError, match="only 5 different test pairs .* that pruning has not seen, not 6"):
+        build_pairs(few.unlike(some), WordTokenizer(), "test", 6, 0, 64)
+
+
+def test_a_template_that_is_left_out_keeps_its_number():
+    kept = build_pairs(QUOTE, _NoFunctions(), "train", 90, 0, 64)
+    assert set(kept.template.tolist()) == {0, 2, 4}
+
+
+def test_pairs_are_of_one_template_where_nothing_is_said():
+    found = build_pairs(QUOTE, WordTokenizer(), "train", 9, 0, 64)
+    bare = Pairs("t", "test", found.tokens, found.last, found.answers, found.texts, 1.0)
+    assert bare.template.tolist() == [0] * 9 and bare.digest == found.digest
+
+
+class _NoFunctions(WordTokenizer):
+    def encode(self, text):
+        return WordTokenizer.encode(self, text) * (1 + (text.strip() in QUOTE.words["train"]["f"]))
 
 
 def test_templates_without_words_are_left_out():
-    class NoFunctions(WordTokenizer):
-        def encode(self, text):
-            return WordTokenizer.encode(self, text) * (1 + (text.strip() in QUOTE.words["train"]["f"]))
-
-    pairs = build_pairs(QUOTE, NoFunctions(), "train", 90, 0, 64)
+    pairs = build_pairs(QUOTE, _NoFunctions(), "train", 90, 0, 64)
     assert {a.split()[0] for a, _ in pairs.texts}.isdisjoint({"def", "import"})
 
 
 @pytest.mark.parametrize(
     "message,build",
     [
-        ("split is 'test'; choose one of train, heldout", lambda t: build_pairs(QUOTE, t, "test", 4, 0, 64)),
+        (
+            "split is 'dev'; choose one of train, select, test",
+            lambda t: build_pairs(QUOTE, t, "dev", 4, 0, 64),
+        ),
         ("ask for 1 or more", lambda t: build_pairs(QUOTE, t, "train", 0, 0, 64)),
         ("more than the context of 12", lambda t: build_pairs(QUOTE, t, "train", 4, 0, 12)),
         ("single tokens", lambda t: build_pairs(QUOTE, LetterTokenizer(), "train", 4, 0, 64)),
@@ -139,7 +170,7 @@ def test_templates_without_words_are_left_out():
         ),
         ("kind z", lambda t: build_pairs(_task(skeleton("$z0 = («1|2»", ")\n")), t, "train", 4, 0, 64)),
         ("no slot", lambda t: _task(skeleton("$ = 1", ")\n"))),
-        ("no heldout template", lambda t: Task("mine", "", {"train": QUOTE.templates["train"]})),
+        ("no test template", lambda t: Task("mine", "", {"train": QUOTE.templates["train"]})),
     ],
 )
 def test_clear_errors(message, build):

@@ -123,7 +123,7 @@ def text_pairs(tokenizer: SentencePieceTokenizer, texts: list[tuple[str, str]]) 
         tokens[row, :, : lengths[row]] = pair
     answers = [tokenizer.encode(quote)[0] for quote in "\"'"]
     return Pairs(
-        "single_double_quote", "heldout", tokens, np.array(lengths, np.int32) - 1,
+        "single_double_quote", "test", tokens, np.array(lengths, np.int32) - 1,
         np.tile(np.array(answers, np.int32), (len(ids), 1)), texts, 1.0,
     )  # fmt: skip
 

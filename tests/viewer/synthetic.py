@@ -179,10 +179,10 @@ def make_circuit(
         unembedding=graph.unembedding_entries(config, params, nodes, answers),
         calibration=Calibration(1.4, -0.08),
         metrics={
-            "heldout/loss": 0.2113, "heldout/calibrated_loss": 0.1391, "heldout/accuracy": 0.957,
-            "heldout/calibrated_accuracy": 0.962, "full/heldout/calibrated_accuracy": 0.984,
+            "test/loss": 0.2113, "test/calibrated_loss": 0.1391, "test/accuracy": 0.957,
+            "test/calibrated_accuracy": 0.962, "full/test/calibrated_accuracy": 0.984,
             "train/loss": 0.19, "train/calibrated_loss": 0.1498, "train/accuracy": 0.97,
-            "full/heldout/loss": 0.0912, "full/heldout/calibrated_loss": 0.088, "full/heldout/accuracy": 0.98,
+            "full/test/loss": 0.0912, "full/test/calibrated_loss": 0.088, "full/test/accuracy": 0.98,
             "full/train/loss": 0.08, "full/train/calibrated_loss": 0.079, "full/train/accuracy": 0.99,
         },
         model_config=to_dict(config),
@@ -204,7 +204,7 @@ def make_pairs(config: ModelConfig, count: int = 5, length: int = 14, seed: int 
     texts = [("", "")] * count
     return Pairs(
         task="single_double_quote",
-        split="heldout",
+        split="test",
         tokens=tokens,
         last=last,
         answers=answers,

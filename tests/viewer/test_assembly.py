@@ -104,7 +104,7 @@ def test_an_index_holds_what_its_table_and_thumbnails_need(example):
     assert [row["task"] for row in data["rows"]] == ["a/b", "c"]
     first, second = data["rows"]
     assert (first["nodes"], first["edges"], first["verdict"]) == (40, len(example.circuit.edges), "faithful")
-    assert first["loss"] == example.circuit.metrics["heldout/calibrated_loss"]
+    assert first["loss"] == example.circuit.metrics["test/calibrated_loss"]
     assert (second["verdict"], second["note"], second["loss"]) == ("refused", "<why>", None)
     assert len(data["circuits"]) == 1 and len(data["circuits"][0]["nodes"]) == 40
     assert len(index) < len(example.page) / 2  # no evidence in it

@@ -42,12 +42,12 @@ def draws(value):
 
 
 REPORT = {
-    "model": {"train": scores(0.021), "heldout": scores(0.213), "assessment": "mediocre"},
+    "model": {"train": scores(0.021), "test": scores(0.213), "assessment": "mediocre"},
     "circuit": {
         "nodes": 29,
         "edges": 39,
         "train": scores(0.031),
-        "heldout": scores(0.143),
+        "test": scores(0.143),
         "constant_competitors": scores(0.157),
     },
     "references": {

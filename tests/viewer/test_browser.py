@@ -96,7 +96,7 @@ def test_layout_is_layered_and_nothing_overlaps(plain: Element, example: Example
 def test_tables_summary_and_curve_are_shown(plain: Element, example: Example):
     text = plain.words()
     for words in (
-        "held-out pairs", "calibrated loss", "full model", "0.139", "a <b>bold</b> corpus", "while_true",
+        "test pairs", "calibrated loss", "full model", "0.139", "a <b>bold</b> corpus", "while_true",
         "Not audited",
     ):  # fmt: skip
         assert words in text
@@ -496,7 +496,7 @@ def test_an_index_sorts_and_filters(pages: Pages, example: Example):
     rows = [
         IndexRow(
             name,
-            dataclasses.replace(example.circuit, metrics={"heldout/calibrated_loss": loss}),
+            dataclasses.replace(example.circuit, metrics={"test/calibrated_loss": loss}),
             verdict,
             f"{name}.html",
         )

@@ -53,7 +53,7 @@ def test_an_audit_counts_for_the_circuit_that_was_audited(tmp_path):
     settings = {"pairs": 8}
     key = hashlib.sha256(b"as audited" + json.dumps(settings, sort_keys=True).encode()).hexdigest()
     report = {"key": key, "verdict": {"verdict": "faithful"}, "controls": None, "natural": "much more"}
-    found = {"format": "circuits_jax.audit", "version": 1, "settings": settings, "tasks": {"t": report}}
+    found = {"format": "circuits_jax.audit", "version": 2, "settings": settings, "tasks": {"t": report}}
     path = tmp_path / "audit.json"
     assert read_audits(path, [folder]) == {}
     path.write_text(json.dumps(found))

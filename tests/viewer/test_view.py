@@ -89,7 +89,7 @@ def test_a_comparison_holds_both_circuits_and_their_audits(
     settings = {"pairs": 8}
     key = hashlib.sha256(path.read_bytes() + json.dumps(settings, sort_keys=True).encode()).hexdigest()
     report = {"key": key, "verdict": {"verdict": "faithful"}, "controls": None}
-    found = {"format": "circuits_jax.audit", "version": 1, "settings": settings, "tasks": {"old": report}}
+    found = {"format": "circuits_jax.audit", "version": 2, "settings": settings, "tasks": {"old": report}}
     (tmp_path / "audit.json").write_text(json.dumps(found))
     monkeypatch.setattr(pages, "gather_evidence", lambda *rest: live.evidence)
     notes = {"old": {str(live.circuit.nodes[0]): "my name"}}
@@ -98,6 +98,7 @@ def test_a_comparison_holds_both_circuits_and_their_audits(
     assert data["comparison"] is True and [c["key"] for c in data["circuits"]] == ["new", "old"]
     assert [c["nodeDeltas"] is None for c in data["circuits"]] == [False, True]
     assert data["circuits"][0]["audit"] is None
+    assert data["circuits"][0]["ofTwoSplits"]  # of settings with one number of pairs to choose and to test by
     assert data["circuits"][1]["audit"] == {"verdict": {"verdict": "faithful"}, "controls": None}
 
 

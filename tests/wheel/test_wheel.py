@@ -40,7 +40,12 @@ def build(folder: pathlib.Path) -> pathlib.Path:
 def corpus(folder: pathlib.Path) -> pathlib.Path:
     """A small tree of Python files."""
     words = [word for kinds in WORDS["train"].values() for word in kinds if word.islower()]
-    heldout = "\n".join(f"{word} = {word}" for kinds in WORDS["heldout"].values() for word in kinds)
+    heldout = "\n".join(
+        f"{word} = {word}"
+        for split in ("select", "test")
+        for kinds in WORDS[split].values()
+        for word in kinds
+    )
     folder.mkdir()
     for number, text in enumerate(generate_programs(corpus_words(words), seed=0, count=60)):
         (folder / f"{number}.py").write_text(text + heldout + "\n" * number)

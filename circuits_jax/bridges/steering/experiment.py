@@ -79,7 +79,7 @@ class Steering:
         return nodes, table[:SHOWN_SITES]
 
     def run(self, nodes: Sequence[Node], prompts: PairBatch, texts: np.ndarray) -> Report:
-        """Steers the dense model by `nodes` on the held-out `prompts`.
+        """Steers the dense model by `nodes` on the test `prompts`.
 
         Args:
           texts: int [M, T], unrelated text of the prompts' length.

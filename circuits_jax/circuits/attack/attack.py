@@ -67,12 +67,12 @@ class DilutionCase:
 
 def plant_case(lists: int, room: int = PLANTED_ROOM) -> DilutionCase:
     """A planted bracket network, without positions and so of any context: `room` tokens."""
-    found = planted.plant("brackets", SEED, lists, lists)
+    found = planted.plant("brackets", SEED, lists, lists, lists)
     model = dataclasses.replace(found.model, config=dataclasses.replace(found.config, n_ctx=room))
     masks = full_masks(model.config, 0.0)
     for node in found.nodes:
         masks[node.site][node.index] = 1
-    short = found.heldout
+    short = found.test
     known = {
         int(token): name
         for (text, _), row in zip(short.texts, short.tokens, strict=True)

@@ -78,7 +78,7 @@ class Auditor:
         self,
         circuit: Circuit,
         train: Pairs,
-        heldout: Pairs,
+        test: Pairs,
         natural: Natural | str,
         advance: Callable[[str], None] = lambda stage: None,
     ) -> Report:
@@ -87,11 +87,11 @@ class Auditor:
         Args:
           circuit: Cut from this model.
           train: The pairs it was cut on.
-          heldout: The pairs it is judged on.
+          test: The pairs it is judged on.
           natural: Positions of real code, or why there are none.
           advance: Called with the name of each stage as it begins.
         """
-        examination = _Examination(self, circuit, train, heldout)
+        examination = _Examination(self, circuit, train, test)
         parts = {
             "circuit": examination.circuit_alone,
             "references": examination.references,
@@ -110,10 +110,10 @@ class Auditor:
 class _Examination:
     """One circuit under examination: what its parts share."""
 
-    def __init__(self, auditor: Auditor, circuit: Circuit, train: Pairs, heldout: Pairs):
+    def __init__(self, auditor: Auditor, circuit: Circuit, train: Pairs, test: Pairs):
         self.auditor, self.saved, self.run = auditor, circuit, auditor.run
         self.config, self.params = auditor.config, auditor.model.device_params
-        self.answers = np.unique(heldout.answers)
+        self.answers = np.unique(test.answers)
         masks = circuit.masks()
         # In forward order, whatever the order in the file, so that a seed decides what is drawn.
         self.final = sites.FINAL in masks
@@ -121,11 +121,9 @@ class _Examination:
         self.kept, self.rest = stack([self.masks]), stack([outside(self.masks)])
         self.means = {site: jnp.asarray(mean) for site, mean in circuit.means.items()}
         self.alone = self.without_edges(self.means)
-        self.train, self.heldout = (
-            pair_batch(pairs, auditor.model.config.n_ctx) for pairs in (train, heldout)
-        )
-        self.bootstrap = self.bootstrap_of(self.heldout.size)
-        self.before = self.run.ablated(self.params, auditor.everything, self.means, self.heldout)
+        self.train, self.test = (pair_batch(pairs, auditor.model.config.n_ctx) for pairs in (train, test))
+        self.bootstrap = self.bootstrap_of(self.test.size)
+        self.before = self.run.ablated(self.params, auditor.everything, self.means, self.test)
         self.fitted = self.run.ablated(self.params, auditor.everything, self.means, self.train)
         scales, shifts = self.run.calibrated(self.fitted)
         self.full_calibration = (float(scales[0]), float(shifts[0]))
@@ -142,23 +140,21 @@ class _Examination:
         """The full model on both splits, calibrated on training pairs, and what it is worth."""
         report: Report = {
             "train": self._scores(self.fitted[0], self.full_calibration, self.bootstrap_of(self.train.size)),
-            "heldout": self._scores(self.before[0], self.full_calibration, self.bootstrap),
+            "test": self._scores(self.before[0], self.full_calibration, self.bootstrap),
         }
-        loss = report["heldout"]["calibrated_loss"]["value"]
+        loss = report["test"]["calibrated_loss"]["value"]
         return report | {"assessment": assess(self.config, loss)}
 
     def circuit_alone(self) -> Report:
         """Sufficiency: the circuit as saved, on both splits, and with constant competitors."""
         calibration = self.own_calibration
         report: Report = {"nodes": len(self.saved.nodes), "edges": len(self.saved.edges)}
-        for split, batch in (("train", self.train), ("heldout", self.heldout)):
+        for split, batch in (("train", self.train), ("test", self.test)):
             difference = self.run.ablated(self.alone, self.kept, self.means, batch)[0]
             report[split] = self._scores(difference, calibration, self.bootstrap_of(batch.size))
         report["constant_competitors"] = None
         if self.auditor.entry is not None:
-            difference = self.run.competing(
-                self.alone, self.kept, self.auditor.entry, self.means, self.heldout
-            )
+            difference = self.run.competing(self.alone, self.kept, self.auditor.entry, self.means, self.test)
             report["constant_competitors"] = self._scores(difference[0], calibration, self.bootstrap) | {
                 "recalibrated_loss": self._refitted_loss(difference)
             }
@@ -172,22 +168,22 @@ class _Examination:
         }
         report = {}
         for name, held in values.items():
-            alone = self.run.ablated(self.without_edges(held), self.kept, held, self.heldout)
-            without = self.run.ablated(self.params, self.rest, held, self.heldout)
+            alone = self.run.ablated(self.without_edges(held), self.kept, held, self.test)
+            without = self.run.ablated(self.params, self.rest, held, self.test)
             report[name] = {"sufficiency": alone, "necessity": without}
-        donors = another_pair(self.heldout, self.config.seed)
+        donors = another_pair(self.test, self.config.seed)
         report["resample"] = {
-            "sufficiency": self.run.swapped(self.alone, self.kept, donors, self.heldout, self.params),
-            "necessity": self.run.swapped(self.params, self.rest, donors, self.heldout),
+            "sufficiency": self.run.swapped(self.alone, self.kept, donors, self.test, self.params),
+            "necessity": self.run.swapped(self.params, self.rest, donors, self.test),
         }
         return jax.tree.map(self._refitted_loss, report)
 
     def interchange(self) -> Report:
         """Share of answers that flip when the circuit's nodes, or all others, are swapped within the pair."""
-        donors = other_prompt(self.heldout)
+        donors = other_prompt(self.test)
         report = {}
         for what, own in (("circuit", self.rest), ("outside", self.kept)):
-            after = self.run.swapped(self.params, own, donors, self.heldout)
+            after = self.run.swapped(self.params, own, donors, self.test)
             report[what] = self._figure(pair_flips(self.before, after)[0])
         return report
 
@@ -200,12 +196,12 @@ class _Examination:
             "matched": random_circuits.draw_matched(live, self.masks, config.draws, config.seed),
         }
         report: Report = {"live_nodes": int(sum(mask.sum() for mask in live.values()))}
-        donors = other_prompt(self.heldout)
+        donors = other_prompt(self.test)
         for name, masks in sets.items():
             rest = {site: 1 - mask for site, mask in masks.items()}
-            alone = self.run.ablated(self.params, masks, self.means, self.heldout)
-            without = self.run.ablated(self.params, rest, self.means, self.heldout)
-            swapped = self.run.swapped(self.params, rest, donors, self.heldout)
+            alone = self.run.ablated(self.params, masks, self.means, self.test)
+            without = self.run.ablated(self.params, rest, self.means, self.test)
+            swapped = self.run.swapped(self.params, rest, donors, self.test)
             report[name] = {
                 "sufficiency": self._over_draws(self._refitted(alone)),
                 "necessity": self._over_draws(self._refitted(without)),
@@ -219,8 +215,8 @@ class _Examination:
         parts = random_circuits.draw_parts(self.masks, self.config.draws, self.config.seed)
         less = {site: self.masks[site] * (1 - part) for site, part in parts.items()}
         rest = {site: 1 - part for site, part in parts.items()}
-        of_circuit = self._refitted(self.run.ablated(self.alone, less, self.means, self.heldout))
-        of_model = self._refitted(self.run.ablated(self.params, rest, self.means, self.heldout))
+        of_circuit = self._refitted(self.run.ablated(self.alone, less, self.means, self.test))
+        of_model = self._refitted(self.run.ablated(self.params, rest, self.means, self.test))
         removed = sum(part.sum(axis=1) for part in parts.values())
         return {
             "parts": [
@@ -293,7 +289,7 @@ def verdict_of(report: Report, ablation: str, config: AuditConfig) -> Verdict:
     """
     controls = report["controls"]
     measured = Measurements(
-        sufficiency=Figure(**report["circuit"]["heldout"]["calibrated_loss"]),
+        sufficiency=Figure(**report["circuit"]["test"]["calibrated_loss"]),
         necessity=Figure(**report["references"][ablation]["necessity"]),
         flips_inside=Figure(**report["interchange"]["circuit"]),
         flips_outside=Figure(**report["interchange"]["outside"]),

@@ -17,6 +17,7 @@ import optax
 from circuits_jax.circuits.ablation.means import Subject, reference_activations
 from circuits_jax.circuits.audit.random_circuits import overlaps
 from circuits_jax.circuits.masks import Masks, full_masks, size
+from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import ModelConfig, SparsityConfig
 from circuits_jax.model.model import Model
@@ -51,7 +52,7 @@ def empty_controls(
     model: Model,
     sparsity: SparsityConfig,
     corpus: np.ndarray,
-    pairs: tuple[Pairs, Pairs],
+    splits: Splits,
     seed: int,
 ) -> dict[str, Row]:
     """The two controls in which there is nothing to find.
@@ -61,7 +62,7 @@ def empty_controls(
       model: That model.
       sparsity: What its weights were trained to.
       corpus: int [batches, B, T], for the random model's mean activations.
-      pairs: Training and held-out pairs of the task.
+      splits: The task's pairs.
       seed: Of the random model and of the nonsense.
 
     Returns:
@@ -69,35 +70,30 @@ def empty_controls(
     """
     untrained = dataclasses.replace(model, params=random_model(model.config, sparsity, seed))
     means = reference_activations(untrained, corpus, pruner.config.ablation, pruner.final)
-    train, heldout = pairs
-    # Two seeds, so that no pair has its answers by the same lot in both splits.
-    nonsense_pairs = (nonsense(train, 2 * seed), nonsense(heldout, 2 * seed + 1))
+    # A seed each, so that no pair has its answers by the same lot in two splits.
+    of_nonsense = Splits(*(nonsense(pairs, 3 * seed + place) for place, pairs in enumerate(splits)))
     everything = full_masks(model.config, final=pruner.final)
     return {
-        "random model": _outcome(pruner.on(Subject(untrained, means)), pairs, everything)[0],
-        "nonsense task": _outcome(pruner, nonsense_pairs, everything)[0],
+        "random model": _outcome(pruner.on(Subject(untrained, means)), splits, everything)[0],
+        "nonsense task": _outcome(pruner, of_nonsense, everything)[0],
     }
 
 
-def other_seeds(
-    pruner: Pruner, circuit: Masks, pairs: tuple[Pairs, Pairs], seeds: Iterable[int]
-) -> list[Row]:
+def other_seeds(pruner: Pruner, circuit: Masks, splits: Splits, seeds: Iterable[int]) -> list[Row]:
     """The same pruning with other seeds: {seed, nodes, outcome, loss, why, jaccard with `circuit`}."""
     everything = {site: np.ones_like(mask) for site, mask in circuit.items()}
     rows = []
     for seed in seeds:
-        row, masks = _outcome(pruner, pairs, everything, seed)
+        row, masks = _outcome(pruner, splits, everything, seed)
         rows.append({"seed": seed, **row, "jaccard": float(overlaps(masks, circuit))})
     return rows
 
 
-def _outcome(
-    pruner: Pruner, pairs: tuple[Pairs, Pairs], everything: Masks, seed: int | None = None
-) -> tuple[Row, Masks]:
+def _outcome(pruner: Pruner, splits: Splits, everything: Masks, seed: int | None = None) -> tuple[Row, Masks]:
     """What pruning finds, and its masks: all nodes if it misses the target."""
-    found = pruner.prune(*pairs, seed, allow_unlearned=True)
-    loss, nodes, target = found.metrics["heldout/calibrated_loss"], size(found.masks), pruner.config.target
+    found = pruner.prune(splits, seed, allow_unlearned=True)
+    loss, nodes, target = found.metrics["select/calibrated_loss"], size(found.masks), pruner.config.target
     if not found.met_target:
-        why = f"the circuit found, of {nodes} nodes, has {loss:.3f} on held-out pairs, more than {target:.2f}"
+        why = f"the circuit found, of {nodes} nodes, has {loss:.3f} on select pairs, more than {target:.2f}"
         return {"nodes": size(everything), "outcome": "missed", "loss": loss, "why": why}, everything
     return {"nodes": nodes, "outcome": "met", "loss": loss, "why": "the target is met"}, found.masks

@@ -12,7 +12,8 @@ from circuits_jax.circuits.circuit import MANIFEST
 from circuits_jax.config import AuditConfig, to_dict
 from circuits_jax.config.identity import identity
 
-FORMAT, VERSION = "circuits_jax.audit", 1
+# Version 1 judged by pairs that pruning may have chosen by.
+FORMAT, VERSION = "circuits_jax.audit", 2
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -44,7 +45,7 @@ class AuditReport:
         figures = {
             "nodes": report["circuit"]["nodes"],
             "edges": report["circuit"]["edges"],
-            "loss alone": report["circuit"]["heldout"]["calibrated_loss"]["value"],
+            "loss alone": report["circuit"]["test"]["calibrated_loss"]["value"],
             "loss without": report["references"][report["ablation"]]["necessity"]["value"],
             "flips inside": report["interchange"]["circuit"]["value"],
             "flips outside": report["interchange"]["outside"]["value"],

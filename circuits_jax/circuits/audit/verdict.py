@@ -54,7 +54,7 @@ class Measurements:
     """What the verdict is decided by.
 
     Attributes:
-      sufficiency: Calibrated held-out loss of the circuit alone.
+      sufficiency: Calibrated loss on test pairs of the circuit alone.
       necessity: Held-out loss of the model without it.
       flips_inside: Share of answers that flip when the circuit's nodes are swapped.
       flips_outside: Share that flip when all others are.
@@ -92,7 +92,7 @@ def decide(config: AuditConfig, found: Measurements) -> Verdict:
 
 
 def assess(config: AuditConfig, loss: float) -> str:
-    """What the full model knows of a task, by its calibrated held-out loss (docs/method.md, "Pruning").
+    """What the full model knows of a task, by its calibrated loss on test pairs (docs/method.md, "Pruning").
 
     "mediocre" is flagged: a mask can repair such a model, so that its circuit explains less than it seems to.
     """

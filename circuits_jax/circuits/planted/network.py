@@ -10,6 +10,7 @@ from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.planted.designs import DESIGNS, Design
 from circuits_jax.circuits.planted.distractors import bury
 from circuits_jax.circuits.planted.draft import Draft
+from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.config import ModelConfig
 from circuits_jax.config.checks import check_choice
 from circuits_jax.model.model import Model
@@ -33,7 +34,7 @@ class Planted:
       name: Of the circuit: quotes, brackets or binding.
       config, params: The network, of float32 numpy arrays.
       nodes, edges: The circuit, sorted.
-      train, heldout: The task's pairs; the two splits' words differ.
+      splits: The task's pairs; the three splits' words differ.
       corpus: int32 [batches, rows, n_ctx], windows of packed prompts, for mean activations.
     """
 
@@ -42,9 +43,18 @@ class Planted:
     params: Params
     nodes: tuple[Node, ...]
     edges: tuple[NodePair, ...]
-    train: Pairs
-    heldout: Pairs
+    splits: Splits
     corpus: np.ndarray
+
+    @property
+    def train(self) -> Pairs:
+        """Pairs that masks are learnt on."""
+        return self.splits.train
+
+    @property
+    def test(self) -> Pairs:
+        """Pairs that figures are reported of."""
+        return self.splits.test
 
     @functools.cached_property
     def model(self) -> Model:
@@ -62,7 +72,9 @@ class Score:
     edge_recall: float
 
 
-def plant(name: str, seed: int, train_pairs: int = 512, heldout_pairs: int = 256) -> Planted:
+def plant(
+    name: str, seed: int, train_pairs: int = 512, select_pairs: int = 256, test_pairs: int = 256
+) -> Planted:
     """Wires the circuit `name` into a network whose other weights, and whose layout, depend on `seed`.
 
     Raises:
@@ -77,15 +89,19 @@ def plant(name: str, seed: int, train_pairs: int = 512, heldout_pairs: int = 256
     twins = [[ids[token] for token in group] for group in design.twins]
     bury(draft, twins, [ids[token] for token in design.answers], rng)
     words = [token for token in ids if token.startswith("word")]
-    halves = words[::2], words[1::2]
+    own = np.random.default_rng([seed, 1])  # so that the other draws are those of before there was `select`
+    learnt, tested, chosen = words[::2], words[1::4], words[3::4]
     return Planted(
         name=name,
         config=CONFIG,
         params=draft.params,
         nodes=draft.nodes(),
         edges=tuple(sorted(draft.edges)),
-        train=_pairs(design, ids, "train", halves[0], train_pairs, rng),
-        heldout=_pairs(design, ids, "heldout", halves[1], heldout_pairs, rng),
+        splits=Splits(
+            train=_pairs(design, ids, "train", learnt, train_pairs, rng),
+            select=_pairs(design, ids, "select", chosen, select_pairs, own),
+            test=_pairs(design, ids, "test", tested, test_pairs, rng),
+        ),
         corpus=_corpus(design, ids, words, rng),
     )
 

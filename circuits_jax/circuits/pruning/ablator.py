@@ -104,10 +104,10 @@ class Ablator:
         return Calibration(scale, shift)
 
     def measure(
-        self, variant: Masks, train: PairBatch, heldout: PairBatch
+        self, variant: Masks, train: PairBatch, select: PairBatch, test: PairBatch
     ) -> tuple[Calibration, dict[str, float]]:
-        """Calibration on the training pairs, and figures of both splits; see `Prober.measure`."""
-        return self._prober.measure(self._everywhere, variant, train, heldout)
+        """Calibration on the training pairs, and figures of the three splits; see `Prober.measure`."""
+        return self._prober.measure(self._everywhere, variant, train, select, test)
 
     def attributions(self, variant: Masks, pairs: PairBatch, calibration: Calibration) -> Masks:
         """First-order estimates of how much the calibrated loss rises when a node or an edge is removed."""

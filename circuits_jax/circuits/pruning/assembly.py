@@ -15,26 +15,23 @@ from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.circuits.pruning.ablator import EDGES, Ablator
 from circuits_jax.circuits.pruning.edges import prune_edges
 from circuits_jax.circuits.pruning.importance import measure_importance
-from circuits_jax.circuits.pruning.jobs import Pruned
+from circuits_jax.circuits.pruning.jobs import Pruned, Splits
 from circuits_jax.config import PruneConfig, to_dict
-from circuits_jax.tasks.task import Pairs
 
 
-def make_circuit(
-    pruned: Pruned, subject: Subject, prune: PruneConfig, train: Pairs, heldout: Pairs
-) -> Circuit:
+def make_circuit(pruned: Pruned, subject: Subject, prune: PruneConfig, splits: Splits) -> Circuit:
     """The circuit of `pruned` with its edges pruned, its importance, constants, figures and provenance.
 
     Args:
       pruned: What node pruning found.
       subject: The model it was found in, and what removed nodes are held at and removed edges carry.
       prune: How it was found, and how edges are pruned.
-      train, heldout: The task's pairs; edges, calibration and importance are of the training pairs.
+      splits: The task's pairs; edges, calibration and importance are of the training pairs.
     """
     model = subject.model
     config, host = model.config, jax.tree.map(np.asarray, model.params)
-    answers = np.unique(train.answers)
-    data, unseen = pair_batches([train, heldout], config.n_ctx)
+    answers = np.unique(splits.train.answers)
+    data, *others = pair_batches(splits, config.n_ctx)
     pruned_edges = prune_edges(subject, pruned.masks, prune, data, answers)
     nodes = graph.nodes_of(config, pruned_edges.masks)
     every = graph.edges_of(config, host, nodes)
@@ -43,7 +40,7 @@ def make_circuit(
     kept = np.zeros_like(ablator.whole[EDGES])
     kept[: len(every)] = stays
     variant = {**pruned_edges.masks, EDGES: kept}
-    calibration, figures = ablator.measure(variant, data, unseen)
+    calibration, figures = ablator.measure(variant, data, *others)
     weighed = measure_importance(
         ablator,
         (variant, calibration),
@@ -63,7 +60,7 @@ def make_circuit(
         "edges": len(left),
     }
     return Circuit(
-        task=train.task,
+        task=splits.train.task,
         nodes=nodes,
         edges=left,
         bias_only=tuple(not bool(live[node.site][node.index]) for node in nodes),
@@ -76,20 +73,20 @@ def make_circuit(
         model_config=to_dict(config),
         model_hash=model.hash,
         tokenizer_hash="" if model.tokenizer is None else model.tokenizer.hash,
-        provenance=_provenance(pruned, prune, (train, heldout), figures),
+        provenance=_provenance(pruned, prune, splits, figures),
         importance=weighed,
     )
 
 
 def _provenance(
-    pruned: Pruned, prune: PruneConfig, pairs: tuple[Pairs, Pairs], figures: Mapping[str, float]
+    pruned: Pruned, prune: PruneConfig, splits: Splits, figures: Mapping[str, float]
 ) -> dict[str, Any]:
     return {
         "prune": to_dict(prune),
-        "met_target": figures["heldout/calibrated_loss"] <= prune.target,
+        "met_target": figures["select/calibrated_loss"] <= prune.target,
         "mediocre_model": pruned.mediocre,
-        "pairs_survived": pairs[0].survived,
-        "pairs": [split.digest for split in pairs],
+        "pairs_survived": splits.train.survived,
+        "pairs": [pairs.digest for pairs in splits],
         "history": [list(look) for look in pruned.history],
         "versions": {name: importlib.metadata.version(name) for name in ("circuits_jax", "jax", "optax")},
     }

@@ -10,6 +10,15 @@ from circuits_jax.circuits.circuit import Calibration
 from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.fit import PruneSettings
 from circuits_jax.circuits.pruning.taus import Taus
+from circuits_jax.tasks.task import Pairs
+
+
+class Splits(NamedTuple):
+    """A task's pairs: those that masks are learnt on, choices are made by, and figures are reported of."""
+
+    train: Pairs
+    select: Pairs
+    test: Pairs
 
 
 class FitRecord(NamedTuple):
@@ -30,9 +39,9 @@ class Pruned:
     Attributes:
       masks: {node site: float32 [width]} of 0 and 1.
       calibration: Fitted on the training pairs.
-      metrics: Figures of circuit and full model on both splits, and the run's own settings.
-      met_target: Whether the calibrated held-out loss is at most the target.
-      mediocre: Whether the full model itself misses the target on held-out pairs.
+      metrics: Figures of circuit and full model on the three splits, and the run's own settings.
+      met_target: Whether the calibrated loss on select pairs is at most the target.
+      mediocre: Whether the full model itself misses the target on select pairs.
       history: Of `Fitted`.
     """
 
@@ -61,7 +70,7 @@ class Job(NamedTuple):
 
     Attributes:
       task: The task's name.
-      train, heldout: Its pairs as arrays, all cut to one length.
+      train, select, test: Its pairs as arrays, all cut to one length.
       answers: Its answer tokens.
       seed: Of tau and of the pairs' order.
       settings: Its own settings.
@@ -69,7 +78,8 @@ class Job(NamedTuple):
 
     task: str
     train: PairBatch
-    heldout: PairBatch
+    select: PairBatch
+    test: PairBatch
     answers: np.ndarray
     seed: int
     settings: PruneSettings

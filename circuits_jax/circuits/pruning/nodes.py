@@ -35,7 +35,7 @@ from circuits_jax.circuits.pruning.fit import (
     settings_of,
     start_fit,
 )
-from circuits_jax.circuits.pruning.jobs import FitRecord, Fitted, Job, Pruned
+from circuits_jax.circuits.pruning.jobs import FitRecord, Fitted, Job, Pruned, Splits
 from circuits_jax.circuits.pruning.probes import Prober
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.circuits.pruning.search import Search, settle
@@ -44,7 +44,6 @@ from circuits_jax.config import PruneConfig
 from circuits_jax.storage.errors import TaskError
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks.metrics import loss_of_difference
-from circuits_jax.tasks.task import Pairs
 
 # A model is refused when it knows less of a task than this below chance.
 CHANCE = math.log(2)
@@ -94,20 +93,18 @@ class Pruner:
         """How many programs were compiled so far."""
         return self._prober.compilations + self._fitter.compilations
 
-    def prune(
-        self, train: Pairs, heldout: Pairs, seed: int | None = None, allow_unlearned: bool = False
-    ) -> Pruned:
+    def prune(self, splits: Splits, seed: int | None = None, allow_unlearned: bool = False) -> Pruned:
         """Cuts the circuit of one task, with the configured settings and a progress bar.
 
         Args:
-          train, heldout: The task's pairs.
+          splits: The task's pairs.
           seed: Of tau and of the pairs' order; the configured one by default.
           allow_unlearned: Whether a model that knows nothing of the task is pruned all the same.
 
         Raises:
           TaskError: if the full model knows nothing of the task.
         """
-        job = self.job(train, heldout, seed)
+        job = self.job(splits, seed)
         full = self.assess(job)
         if not allow_unlearned:
             check_known(job.task, full)
@@ -123,18 +120,16 @@ class Pruner:
             (kept,) = self.discretise([job], [fitted], watch)
             return self.finish(job, kept, full, watch, fitted.history)
 
-    def job(
-        self, train: Pairs, heldout: Pairs, seed: int | None = None, settings: PruneSettings | None = None
-    ) -> Job:
+    def job(self, splits: Splits, seed: int | None = None, settings: PruneSettings | None = None) -> Job:
         """A run on these pairs, by default with the configured seed and settings."""
-        arrays = pair_batches([train, heldout], self._network.config.n_ctx)
+        arrays, train = pair_batches(splits, self._network.config.n_ctx), splits.train
         seed = self.config.seed if seed is None else seed
         return Job(train.task, *arrays, np.unique(train.answers), seed, settings or settings_of(self.config))
 
     def assess(self, job: Job) -> dict[str, float]:
         """Figures of the full model on the job's pairs; their names begin with "full/"."""
         everything = full_masks(self._network.config, final=self.final)
-        _, figures = self._prober.measure(self._whole, everything, job.train, job.heldout)
+        _, figures = self._prober.measure(self._whole, everything, job.train, job.select, job.test)
         return {f"full/{name}": value for name, value in figures.items()}
 
     def fit(self, jobs: Sequence[Job], watch: Watch, together: int | None = None) -> list[Fitted]:
@@ -200,15 +195,15 @@ class Pruner:
             return (yield from pathless(left))
 
         (left,) = self._settle([search()], [job], watch, self._cut_to(kept))
-        calibration, metrics = self._prober.measure(self._whole, left, job.train, job.heldout)
+        calibration, metrics = self._prober.measure(self._whole, left, job.train, job.select, job.test)
         settings = {"seed": job.seed, **job.settings._asdict()}
         figures = {f"run/{name}": float(value) for name, value in settings.items()}
         return Pruned(
             masks=left,
             calibration=calibration,
             metrics={**metrics, **full, **figures, "nodes": float(size(left))},
-            met_target=metrics["heldout/calibrated_loss"] <= self.config.target,
-            mediocre=full["full/heldout/calibrated_loss"] > self.config.target,
+            met_target=metrics["select/calibrated_loss"] <= self.config.target,
+            mediocre=full["full/select/calibrated_loss"] > self.config.target,
             history=history,
         )
 
@@ -280,10 +275,10 @@ class Pruner:
 
 def check_known(task: str, full: dict[str, float]) -> None:
     """Raises TaskError if the full model, with figures `full` of `Pruner.assess`, knows nothing of `task`."""
-    loss = full["full/heldout/calibrated_loss"]
+    loss = full["full/select/calibrated_loss"]
     if not loss <= CHANCE - MARGIN:
         raise TaskError(
-            f"the model knows nothing of {task}: its calibrated held-out loss is {loss:.3f} where "
+            f"the model knows nothing of {task}: its calibrated loss on select pairs is {loss:.3f} where "
             f"chance is {CHANCE:.3f} and {CHANCE - MARGIN:.3f} is needed; train longer"
         )
 

@@ -1,6 +1,6 @@
 """Judging candidate circuits: masked logit differences, calibrated losses and slopes, many in one program.
 
-Pairs are taken in blocks of BLOCK, so that one compilation serves training and held-out pairs, quick looks at
+Pairs are taken in blocks of BLOCK, so that one compilation serves the pairs of all splits, quick looks at
 a few of them, and every task whose prompts have the same (rounded) length.
 """
 
@@ -15,6 +15,7 @@ from circuits_jax.circuits.circuit import Calibration
 from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.compaction import masked_difference
 from circuits_jax.circuits.pruning.runner import Runner
+from circuits_jax.data.programs.words import SPLITS
 from circuits_jax.model.transformer import Transformer
 from circuits_jax.tasks.calibration import calibrate
 from circuits_jax.tasks.metrics import loss_of_difference
@@ -122,13 +123,13 @@ class Prober:
         return misses
 
     def measure(
-        self, shared: Any, kept: Masks, train: PairBatch, heldout: PairBatch
+        self, shared: Any, kept: Masks, train: PairBatch, select: PairBatch, test: PairBatch
     ) -> tuple[Calibration, dict[str, float]]:
-        """Calibration on the training pairs; loss and accuracy of both splits, with it and without."""
-        found = self.differences(shared, [(kept, train), (kept, heldout)])
+        """Calibration on the training pairs; loss and accuracy of the three splits, with it and without."""
+        found = self.differences(shared, [(kept, pairs) for pairs in (train, select, test)])
         scale, shift, _ = self.calibrations(found[:1])[0]
         figures = {}
-        for split, difference in zip(("train", "heldout"), found, strict=True):
+        for split, difference in zip(SPLITS, found, strict=True):
             for kind, answered in (("", difference), ("calibrated_", scale * difference + shift)):
                 figures[f"{split}/{kind}loss"] = float(_losses(answered).mean())
                 figures[f"{split}/{kind}accuracy"] = float((answered * _SIGNS > 0).mean())

@@ -20,21 +20,18 @@ import numpy as np
 
 from circuits_jax.circuits.masks import size
 from circuits_jax.circuits.pruning.fit import PruneSettings, settings_of
-from circuits_jax.circuits.pruning.jobs import Job, Pruned
+from circuits_jax.circuits.pruning.jobs import Job, Pruned, Splits
 from circuits_jax.circuits.pruning.nodes import Pruner, check_known
 from circuits_jax.circuits.pruning.runner import choose_batching
 from circuits_jax.config import PruneConfig
 from circuits_jax.storage.errors import TaskError
 from circuits_jax.storage.files import write_json
 from circuits_jax.storage.progress import ProgressBar
-from circuits_jax.tasks.task import Pairs
 
 RUNGS = 3  # at most, each twice as long as the one before
 # Half the population survives each rung.  Sampled settings lie within these factors of the configured ones.
 SPREAD = {"k_coef": 8.0, "learning_rate": 3.0, "temperature": 3.0}
 RUNS_PER_DEVICE = 16  # at once, where runs are vmapped
-
-Splits = tuple[Pairs, Pairs]
 
 
 class Member(NamedTuple):
@@ -93,7 +90,7 @@ def sweep(
 
     Args:
       pruner: Of the model; its `config` says how many trials and seeds.
-      tasks: {name: (training pairs, held-out pairs)}.
+      tasks: {name: its pairs}.
       store: Folder, of this model and these settings, for the scores of finished rungs; with them there, a
         sweep that was killed goes on.
       progress: Shows what happens.
@@ -101,10 +98,10 @@ def sweep(
     """
     members = population(pruner.config)
     ready: dict[int, list[tuple[Job, dict[str, float]]]] = {}
-    for task, (train, heldout) in tasks.items():
+    for task, splits in tasks.items():
         progress.doing = task
         progress(0, "the full model")
-        job = pruner.job(train, heldout)
+        job = pruner.job(splits)
         full = pruner.assess(job)
         try:
             if not allow_unlearned:
@@ -186,10 +183,10 @@ def _prune_wave(
 
 
 def _quality(pruned: Pruned) -> tuple[bool, float]:
-    """Circuits that meet the target first, smallest first; then the others by loss."""
+    """Circuits that meet the target first, smallest first; then the others by loss; on select pairs."""
     if pruned.met_target:
         return False, size(pruned.masks)
-    return True, pruned.metrics["heldout/calibrated_loss"]
+    return True, pruned.metrics["select/calibrated_loss"]
 
 
 def _rung(

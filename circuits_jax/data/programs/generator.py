@@ -1,7 +1,7 @@
 """Small, varied, valid generated programs, to be mixed into real code at a stated share.
 
 The paper's own corpus was machine-written small programs.  Ours come from `programs.grammar`, with the
-words of the real corpus; no word and no template of a task's held-out split is in them.
+words of the real corpus; no word and no template of a task's `select` and `test` splits is in them.
 """
 
 import builtins
@@ -18,7 +18,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 
 from circuits_jax.data.programs.grammar import ENGLISH, Writer
-from circuits_jax.data.programs.words import HELDOUT_WORDS
+from circuits_jax.data.programs.words import UNSEEN_WORDS
 from circuits_jax.data.sources.ordered import OrderedBuilder, Spool, prepare_quietly
 from circuits_jax.storage.errors import ConfigError
 
@@ -82,7 +82,7 @@ def _generate(writer: Writer, count: int | None, count_bytes: int | None) -> Ite
 
 
 def _held_out(word: str) -> bool:
-    return word in HELDOUT_WORDS or not HELDOUT_WORDS.isdisjoint(word.split("_"))
+    return word in UNSEEN_WORDS or not UNSEEN_WORDS.isdisjoint(word.split("_"))
 
 
 def _check_words(words: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from circuits_jax.data.programs import idioms
-from circuits_jax.data.programs.words import HELDOUT_WORDS
+from circuits_jax.data.programs.words import UNSEEN_WORDS
 
 _SLOT = re.compile(r"\$([A-DGa-z])")
 _MAX_DEPTH = 3
@@ -56,7 +56,7 @@ class Writer:
         self._words = words
         self._names = [word for word in words if word not in ENGLISH]
         titles = (name.title().replace("_", "") for name in self._names)
-        self._classes = [title for title in titles if title not in HELDOUT_WORDS]
+        self._classes = [title for title in titles if title not in UNSEEN_WORDS]
         self._scope: list[str] = []
         self._depth = 0
         self._mark = '"'

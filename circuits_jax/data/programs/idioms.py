@@ -11,7 +11,7 @@ An idiom is a text with slots, `$` and one letter:
     b o      block of statements, indented like its slot; a trailing comment or nothing
 
 Idioms practise in many forms what the tasks ask (`tasks.python_tasks`), in the manner of their train
-templates.  No idiom spells a held-out template: mind it when adding one (a test does, too).
+templates.  No idiom spells a template of the other splits: mind it when adding one (a test does, too).
 """
 
 SIMPLE = ("$v", "$v", "$d", "$s", "$l")

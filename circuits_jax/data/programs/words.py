@@ -1,12 +1,14 @@
-"""Words that tasks are made of: real-code-like, in fixed lists, disjoint between train and held-out.
+"""Words that tasks are made of: real-code-like, in fixed lists, disjoint between the splits.
+
+Splits: masks are learnt on `train`, choices are made by `select`, figures are reported of `test`.
 
 Kinds: `n` variable names, `i` loop indices, `f` function names, `c` class names, `w` English words (used
-in strings and comments), `d` digits (no words, hence common to both splits).  Under a tokenizer only
+in strings and comments), `d` digits (no words, hence common to all splits).  Under a tokenizer only
 those that are single pieces are used (`tasks.task.single_pieces`), so the lists hold short, frequent
-words first.  Neither split holds a word that a task's skeleton itself spells (`current`, `func`, `add`).
+words first.  No split holds a word that a task's skeleton itself spells (`current`, `func`, `add`).
 """
 
-SPLITS = ("train", "heldout")
+SPLITS = ("train", "select", "test")
 
 _TRAIN = {
     "n": (
@@ -40,7 +42,8 @@ _TRAIN = {
         "river stone winter morning garden horse letter music"
     ),
 }
-_HELDOUT = {
+# Every second one is a word of `test`, the others are words of `select`.
+_UNSEEN = {
     "n": (
         "result line filename obj encoding root start names files header frame group widget target "
         "package stack process tag child thread extra option values flags char res context module method "
@@ -81,10 +84,16 @@ def _lists(kinds: dict[str, str]) -> dict[str, tuple[str, ...]]:
     }
 
 
-WORDS: dict[str, dict[str, tuple[str, ...]]] = {"train": _lists(_TRAIN), "heldout": _lists(_HELDOUT)}
+_UNSEEN_LISTS = _lists(_UNSEEN)
+
+WORDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "train": _lists(_TRAIN),
+    "select": {kind: words if kind == "d" else words[1::2] for kind, words in _UNSEEN_LISTS.items()},
+    "test": {kind: words if kind == "d" else words[::2] for kind, words in _UNSEEN_LISTS.items()},
+}
 """split -> kind -> words, most frequent in code first."""
 
-HELDOUT_WORDS: frozenset[str] = frozenset(
-    word for kind, words in WORDS["heldout"].items() if kind != "d" for word in words
+UNSEEN_WORDS: frozenset[str] = frozenset(
+    word for kind, words in _UNSEEN_LISTS.items() if kind != "d" for word in words
 )
-"""Every word of the held-out split: generated training programs use none of them."""
+"""Every word of the splits `select` and `test`: generated training programs use none of them."""

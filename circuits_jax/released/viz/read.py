@@ -222,10 +222,10 @@ class _VizFile:
         return {
             "nodes": float(len(self.nodes)),
             "edges": float(edges),
-            "full/heldout/loss": self.full,
-            "full/heldout/calibrated_loss": self.full,
-            "heldout/loss": self.base,
-            "heldout/calibrated_loss": self.base,
+            "full/test/loss": self.full,
+            "full/test/calibrated_loss": self.full,
+            "test/loss": self.base,
+            "test/calibrated_loss": self.base,
         }
 
     def _importance(

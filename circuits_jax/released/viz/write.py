@@ -60,7 +60,7 @@ def export_viz(data: Circuit | VizData, path: str | Path) -> Path:
 
 def _importances(data: VizData, config: ModelConfig, kept: Mapping[str, list[int]]) -> dict[str, Any]:
     circuit = data.circuit
-    base = circuit.metrics["heldout/calibrated_loss"]
+    base = circuit.metrics["test/calibrated_loss"]
     layers = {f"{layer}.{half}": float("nan") for layer in range(config.n_layer) for half in ("mlp", "attn")}
     parts = {
         key: {name: DOUBLED * (base + delta) for name, delta in circuit.provenance[there].items()}
@@ -86,14 +86,14 @@ def _importances(data: VizData, config: ModelConfig, kept: Mapping[str, list[int
 
 def _all_loss(circuit: Circuit) -> list[tuple[int, float]]:
     """(trial, loss) of the search, or else the circuit's own loss, since the visualizer plots the list."""
-    trials = circuit.provenance.get("all_loss") or [[0, circuit.metrics["heldout/calibrated_loss"]]]
+    trials = circuit.provenance.get("all_loss") or [[0, circuit.metrics["test/calibrated_loss"]]]
     return [(trial, DOUBLED * loss) for trial, loss in trials]
 
 
 def _full_loss(circuit: Circuit) -> float:
     """The whole model's loss, as the circuit's own is measured where that is known."""
     metrics = circuit.metrics
-    return metrics.get("full/heldout/calibrated_loss", metrics.get("full/heldout/loss", float("nan")))
+    return metrics.get("full/test/calibrated_loss", metrics.get("full/test/loss", float("nan")))
 
 
 def _node_losses(circuit: Circuit, kept: Mapping[str, list[int]], base: float) -> dict[str, list[float]]:

@@ -1,10 +1,10 @@
 """Tasks whose answer closes what was opened (docs/tasks.md)."""
 
+from circuits_jax.tasks.builtin.blocks import BODY, templates
 from circuits_jax.tasks.task import Task
 from circuits_jax.tasks.template import skeleton
 
 _QUOTE = """«"|'»"""
-_OPEN, _CLOSE = "«[[|[»", "«]]|]»\n"
 
 SINGLE_DOUBLE_QUOTE = Task(
     "single_double_quote",
@@ -16,156 +16,278 @@ SINGLE_DOUBLE_QUOTE = Task(
             skeleton(f"if $n0 == $n1:\n    raise ValueError({_QUOTE}$w0 $w1 $w2", f"{_QUOTE})\n"),
             skeleton(f"import $n0\n$n1 = $n0.$f0($n2, {_QUOTE}$w0", f"{_QUOTE})\n"),
             skeleton(f"$n0 = [$n1, $n2]\n$n3 = [$n0, {_QUOTE}$w0 $w1", f"{_QUOTE}]\n"),
+            skeleton(f"$n0 = $n1.$n2\n$f0($n0, $n3={_QUOTE}$w0 $w1", f"{_QUOTE})\n"),
         ),
-        "heldout": (
+        "select": (
+            skeleton(f"$n0 = $n1\nassert $n0 == $n2, {_QUOTE}$w0 $w1", f"{_QUOTE}\n"),
+            skeleton(f"$n0.$n1 = $d0\n$n2 = $n0[{_QUOTE}$w0 $w1", f"{_QUOTE}]\n"),
+            skeleton(f"while $n0:\n    $n1 = $n0 % {_QUOTE}$w0 $w1", f"{_QUOTE}\n"),
+            skeleton(f"def $f0($n0, $n1):\n    return $n0 + {_QUOTE}$w0 $w1", f"{_QUOTE}\n"),
+        ),
+        "test": (
             skeleton(f"for $n0 in $n1:\n    print($n0, {_QUOTE}$w0 $w1", f"{_QUOTE})\n"),
             skeleton(f"with $f0($n0) as $n1:\n    $n1.$f1({_QUOTE}$w0 $w1 $w2", f"{_QUOTE})\n"),
             skeleton(f"class $c0:\n    $n0 = $d0\n    $n1 = {_QUOTE}$w0 $w1", f"{_QUOTE}\n"),
+            skeleton(f"if not $n0:\n    $n1 = {{$n0: {_QUOTE}$w0 $w1", f"{_QUOTE}}}\n"),
+            skeleton(f"$n0 = $n1[$d0]\nif $n0 == {_QUOTE}$w0 $w1", f"{_QUOTE}:\n    pass\n"),
+            skeleton(f"$n0.$f0()\n$n1 = ($n0, {_QUOTE}$w0 $w1", f"{_QUOTE})\n"),
         ),
     },
 )
+
+_OPEN, _CLOSE = "«[[|[»", "«]]|]»\n"
 
 BRACKET_COUNTING = Task(
     "bracket_counting",
     "close as many brackets as are open",
     {
-        "train": (
-            skeleton(f"$pad\n$n0 = {_OPEN}$d0, $d1], [$d2, $d3", _CLOSE),
-            skeleton(f"$n0 = $d4\n$pad\n$n1 = {_OPEN}$n0, $d0, $d1], [$d2, $d3", _CLOSE),
-            skeleton(f"def $f0($n0):\n    $pad\n    $n1 = {_OPEN}$d0], [$n0, $d1", _CLOSE),
-            skeleton(f"$pad\n$n0.$n1 = {_OPEN}$n2, $n3], [$n4, $n5", _CLOSE),
+        "train": templates(
+            _CLOSE,
+            f"$pad\n$n0 = {_OPEN}$d0, $d1], [$d2, $d3",
+            f"$n0 = $d4\n$pad\n$n1 = $n0 if $n2 else {_OPEN}$d0, $d1], [$d2, $d3",
+            f"def $f0($n0):\n    $pad\n    $n1 = {_OPEN}$d0], [$n0, $d1",
+            f"$pad\n$n0.$n1 = {_OPEN}$n2, $n3], [$n4, $n5",
+            f"$n0 = $n1.$n2\n$pad\n$n0[$d0] = {_OPEN}$d1, $d2], [$d3, $d4",
+            f"$n0 = $n1\n$pad\n$n2 = $n3 = {_OPEN}$d0, $d1], [$n0, $d2",
         ),
-        "heldout": (
-            skeleton(f"$pad\n$n0 += {_OPEN}$d0, $d1, $d2], [$d3, $d4", _CLOSE),
-            skeleton(f"def $f0($n0, $n1):\n    $pad\n    return {_OPEN}$n0, $d0], [$n1, $d1", _CLOSE),
-            skeleton(f"$pad\nif $n0:\n    $n1 = {_OPEN}$d0, $d1], [$d2, $d3, $d4", _CLOSE),
+        "select": templates(
+            _CLOSE,
+            f"def $f0($n0):\n    $pad\n    yield {_OPEN}$n0, $d0], [$d1, $d2",
+            f"$n0.$f0()\n$pad\n$n1, $n2 = {_OPEN}$d0, $d1], [$d2, $d3",
+            f"$n1 = $d4\n$pad\n$n0 = $n1 or {_OPEN}$d0, $d1], [$d2, $d3",
+            f"while $n0:\n    $pad\n    $n0.$n1 += {_OPEN}$d0, $d1], [$d2, $d3",
+        ),
+        "test": templates(
+            _CLOSE,
+            f"$pad\n$n0 += {_OPEN}$d0, $d1, $d2], [$d3, $d4",
+            f"def $f0($n0, $n1):\n    $pad\n    return {_OPEN}$n0, $d0], [$n1, $d1",
+            f"if $n0:\n    $pad\n    $n1 = $n0, {_OPEN}$d0, $d1], [$d2, $d3",
+            f"for $n0 in $n1:\n    $pad\n    $n2 = $n0 + {_OPEN}$d0, $d1], [$d2, $d3",
+            f"import $n0\n$pad\n$n1 = lambda: {_OPEN}$d0, $d1], [$d2, $d3",
+            f"class $c0:\n    $pad\n    $n0: list = {_OPEN}$d0, $d1], [$d2, $d3",
         ),
     },
 )
 
-_AFTER_CALL = "«) as $n0:\n    pass\n|)\n»"
-_AFTER_CALL_INSIDE = "«) as $n0:\n        pass\n|)\n»"
+_WITH = "«with|$n0 =»"
+_AFTER_CALL = f"«) as $n0:\n{BODY}pass|)»\n"
 
 WITH_AS = Task(
     "with_as",
     "after the call, a `with` goes on and an assignment ends",
     {
-        "train": (
-            skeleton("$n2 = $d0\n$pad\n«with|$n0 =» open($n1", _AFTER_CALL),
-            skeleton("def $f0($n1):\n    $pad\n    «with|$n0 =» open($n1", _AFTER_CALL_INSIDE),
-            skeleton("$pad\n$n1 = $n2\n«with|$n0 =» $f0($n1, $n3", _AFTER_CALL),
+        "train": templates(
+            _AFTER_CALL,
+            f"$n2 = $d0\n$pad\n{_WITH} open($n1",
+            f"def $f0($n1):\n    $pad\n    {_WITH} open($n1, $n2",
+            f"$pad\n$n1 = $n2\n{_WITH} $f0($n1, $n3",
+            f"for $n1 in $n2:\n    $pad\n    {_WITH} $f0($n1, $n3=$d0",
+            f"while $n1:\n    $pad\n    {_WITH} $n1.$f0($n2, $d0",
+            f"$n1.$f1()\n$pad\n{_WITH} $f0($d0, $n1.$n2",
         ),
-        "heldout": (
-            skeleton("if $n1:\n    $pad\n    «with|$n0 =» open($n1", _AFTER_CALL_INSIDE),
-            skeleton("import $n2\n$pad\n«with|$n0 =» $n2.$f0($n1", _AFTER_CALL),
+        "select": templates(
+            _AFTER_CALL,
+            f"if not $n1:\n    $pad\n    {_WITH} $f0($n2.$n3",
+            f"$n1 = [$n2]\n$pad\n{_WITH} $f0(*$n1",
+            f"def $f0($n1, $n2):\n    $pad\n    {_WITH} $n1.$n2.$f1($d0",
+            f"from $n3 import $f0\n$pad\n{_WITH} $f0($n1 + $n2",
+        ),
+        "test": templates(
+            _AFTER_CALL,
+            f"if $n1:\n    $pad\n    {_WITH} open($n1 / $n2",
+            f"import $n2\n$pad\n{_WITH} $n2.$f0($n1",
+            f"for $n2, $n3 in $n1:\n    $pad\n    {_WITH} $f0($n2=$n3",
+            f"$n1 += $d0\n$pad\n{_WITH} $n2[$n3].$f0($n1",
+            f"class $c0:\n    def $f0(self, $n1):\n        $pad\n        {_WITH} self.$f1($n1",
+            f'with $n3:\n    $pad\n    {_WITH} $f0("$w0", $n1',
         ),
     },
 )
+
+_STRING = '«f"$w0 {|"$w0", (»$n0'
+_END = '«}"|)»)\n'
 
 FSTRING_BRACE = Task(
     "fstring_brace",
     "close the innermost opener: the brace of an f-string or a bracket",
     {
-        "train": (
-            skeleton('$n1 = $d0\n$pad\nprint(«f"$w0 {|"$w0", (»$n0', '«}"|)»)\n'),
-            skeleton('def $f0($n0):\n    $pad\n    return $f1(«f"$w0 {|"$w0", (»$n0', '«}"|)»)\n'),
-            skeleton('$pad\n$n1.$f0(«f"$w0 $w1 {|"$w0 $w1", (»$n0', '«}"|)»)\n'),
-            skeleton('if $n0:\n    $pad\n    print(«f"{$n1} {|$n1, (»$n0', '«}"|)»)\n'),
+        "train": templates(
+            _END,
+            f"$n1 = $d0\n$pad\nprint({_STRING}",
+            f"def $f0($n0):\n    $pad\n    return $f1({_STRING}",
+            '$pad\n$n1.$f0(«f"$w0 $w1 {|"$w0 $w1", (»$n0',
+            'if $n0:\n    $pad\n    print(«f"{$n1} {|$n1, (»$n0',
+            f"while $n1:\n    $pad\n    raise ValueError({_STRING}",
+            f"import $n1\n$pad\n$n2 = $n1.$f0({_STRING}",
         ),
-        "heldout": (
-            skeleton('for $n0 in $n1:\n    $pad\n    print(«f"$w0 {|"$w0", (»$n0', '«}"|)»)\n'),
-            skeleton('$n1 = $n2\n$pad\n$n3 = $f0(«f"$w0 $w1 {|"$w0 $w1", (»$n0', '«}"|)»)\n'),
-            skeleton('def $f0($n0):\n    $pad\n    print(«f"$w0: {|"$w0:", (»$n0', '«}"|)»)\n'),
+        "select": templates(
+            _END,
+            f"def $f0($n0):\n    $pad\n    yield $f1({_STRING}",
+            f"$n1 = [$n2]\n$pad\n$f0($n1, {_STRING}",
+            f"class $c0:\n    $pad\n    $n1 = $n2 or $f0({_STRING}",
+            f"if not $n1:\n    $pad\n    $n1 += $f0({_STRING}",
+        ),
+        "test": templates(
+            _END,
+            f"for $n0 in $n1:\n    $pad\n    print($n1, {_STRING}",
+            '$n1 = $n2\n$pad\n$n3 = $f0(«f"$w0 $w1 {|"$w0 $w1", (»$n0',
+            'def $f0($n0):\n    $pad\n    print(«f"$w0: {|"$w0:", (»$n0',
+            f"with $n1:\n    $pad\n    assert $n1, $f0({_STRING}",
+            f"class $c0:\n    def $f0(self, $n0):\n        $pad\n        self.$f1({_STRING}",
+            f"$n1.$f0()\n$pad\n$n2.$n3 = $f1({_STRING}",
         ),
     },
 )
 
-_EITHER = "«[|{»", "«]|}»\n"
+_EITHER = "«[|{»"
 
 BRACKET_BRACE = Task(
     "bracket_brace",
     "close the list or the set that was opened",
     {
-        "train": (
-            skeleton(f"$pad\n$n0 = {_EITHER[0]}$d0, $d1, $d2", _EITHER[1]),
-            skeleton(f"def $f0($n0):\n    $pad\n    return {_EITHER[0]}$n0, $n1, $n2", _EITHER[1]),
-            skeleton(f"$n1 = $d0\n$pad\n$n0 = {_EITHER[0]}$n1, $d1, $d2", _EITHER[1]),
-            skeleton(f'$pad\n$n0.$n1 = {_EITHER[0]}"$w0", $n2, $n3', _EITHER[1]),
+        "train": templates(
+            "«]|}»\n",
+            f"$pad\n$n0 = {_EITHER}$d0, $d1, $d2",
+            f"def $f0($n0):\n    $pad\n    return {_EITHER}$n0, $n1, $n2",
+            f"$n1 = $d0\n$pad\n$n0 = $n1 + {_EITHER}$d1, $d2, $d3",
+            f'$pad\n$n0.$n1 = {_EITHER}"$w0", $n2, $n3',
+            f"while $n1:\n    $pad\n    $n0[$d0] = {_EITHER}$n1, $d1, $d2",
+            f"import $n1\n$pad\n$n0 = $n1.$n2, {_EITHER}$d0, $d1, $d2",
         ),
-        "heldout": (
-            skeleton(f"if $n1:\n    $pad\n    $n0 = {_EITHER[0]}$d0, $d1, $d2, $d3", _EITHER[1]),
-            skeleton(f"$pad\nfor $n1 in $n2:\n    $n0 = {_EITHER[0]}$n1, $n2, $d0", _EITHER[1]),
-            skeleton(f"def $f0($n0):\n    $pad\n    $n1 = {_EITHER[0]}$n0, $d0, $d1", _EITHER[1]),
+        "select": templates(
+            "«]|}»\n",
+            f"def $f0($n1):\n    $pad\n    yield {_EITHER}$n1, $n2, $d0",
+            f"class $c0:\n    $pad\n    $n0 = $n1 or {_EITHER}$d0, $d1, $d2",
+            f"$n1.$f0()\n$pad\n$n0 = $n1 = {_EITHER}$d0, $d1, $d2",
+            f"with $f0($n1) as $n2:\n    $pad\n    $n0 = $n1 in {_EITHER}$n2, $d0, $d1",
+        ),
+        "test": templates(
+            "«]|}»\n",
+            f"if $n1:\n    $pad\n    $n0 += {_EITHER}$d0, $d1, $d2, $d3",
+            f"for $n1 in $n2:\n    $pad\n    $n0, $n3 = $n1, {_EITHER}$n1, $n2, $d0",
+            f"def $f0($n0):\n    $pad\n    assert $n0 not in {_EITHER}$n0, $d0, $d1",
+            f"$n2 = $f0($n3)\n$pad\n$n0 = lambda $n1: {_EITHER}$n1, $n2, $d0",
+            f"if $n1:\n    $n2 = $d0\nelse:\n    $pad\n    $n0: object = {_EITHER}$n1, $d1, $d2",
+            f"class $c0:\n    def $f0(self, $n0):\n        $pad\n        self.$n1 = {_EITHER}$n0, $d0, $d1",
         ),
     },
 )
 
+_TRUE = "«while|return» True"
+
+# The deciding line has one form, so the blocks around it differ.
 WHILE_RETURN_TRUE = Task(
     "while_return_true",
     "`True` ends the header of a loop or a return statement",
     {
         "train": (
-            skeleton(
-                "def $f0($n0):\n    $n1 = $n0\n    $pad\n    «while|return» True", "«:\n        $f1($n1)|»\n"
+            *templates(
+                f"«:\n{BODY}$f1($n1)|»\n",
+                f"def $f0($n0):\n    $n1 = $n0\n    $pad\n    {_TRUE}",
+                f"def $f0($n1):\n    $pad\n    {_TRUE}",
+                f"def $f0($n0):\n    for $n1 in $n0:\n        $pad\n        {_TRUE}",
             ),
-            skeleton(
-                "def $f0($n0, $n1):\n    $n0 = $n1\n    $pad\n    «while|return» True", "«:\n        pass|»\n"
+            *templates(
+                f"«:\n{BODY}pass|»\n", f"def $f0():\n    if $n0 == $d0:\n        $pad\n        {_TRUE}"
             ),
-            skeleton(
-                "def $f0():\n    if $n0 == $d0:\n        $pad\n        «while|return» True",
-                "«:\n            pass|»\n",
-            ),
-            skeleton(
-                "def $f0($n0):\n    $n1 = $d0\n    $pad\n    «while|return» True", "«:\n        $n0.$f1()|»\n"
+            *templates(
+                f"«:\n{BODY}$n0.$f1()|»\n",
+                f"def $f0($n0):\n    if $n0:\n        $pad\n        {_TRUE}",
+                f"def $f0($n0, $n1):\n    $n0.$n1 = $d0\n    $pad\n    {_TRUE}",
             ),
         ),
-        "heldout": (
-            skeleton(
-                "def $f0($n0):\n    $n0.$f1($n1)\n    $pad\n    «while|return» True", "«:\n        pass|»\n"
+        "select": templates(
+            f"«:\n{BODY}$f2($n0)|»\n",
+            f"def $f0($n0):\n    $f1($n0)\n    $pad\n    {_TRUE}",
+            f"def $f0($n0):\n    if $n0:\n        return $d0\n    else:\n        $pad\n        {_TRUE}",
+            f"def $f0($n0):\n    with $f1($n0) as $n1:\n        $pad\n        {_TRUE}",
+            f"def $f0($n0):\n    if not $n0:\n        $pad\n        {_TRUE}",
+        ),
+        "test": (
+            *templates(
+                f"«:\n{BODY}pass|»\n",
+                f"def $f0($n0):\n    $n0.$f1($n1)\n    $pad\n    {_TRUE}",
+                f"class $c0:\n    def $f0(self, $n0):\n        $pad\n        {_TRUE}",
+            ),
+            *templates(
+                f"«:\n{BODY}$f2($n0)|»\n",
+                f"def $f0($n0):\n    $n0 += $d0\n    $pad\n    {_TRUE}",
+                f"def $f0($n0):\n    for $n1 in $n0:\n        del $n1\n    $pad\n    {_TRUE}",
+                f"def $f0($n0):\n    $n1 = $f1($n0)\n    $pad\n    {_TRUE}",
             ),
             skeleton(
-                "class $c0:\n    def $f0(self):\n        $pad\n        «while|return» True",
-                "«:\n            pass|»\n",
-            ),
-            skeleton(
-                "def $f0($n0):\n    $n0 += $d0\n    $pad\n    «while|return» True", "«:\n        $f1($n0)|»\n"
+                f"def $f0($n0):\n    try:\n        $pad\n        {_TRUE}",
+                "«:\n            $n0.$f1()|»\n    except ValueError:\n        pass\n",
             ),
         ),
     },
 )
+
+_LAMBDA = "«$f0 = lambda |def $f0(»"
+_PARAMETERS = f"«: $n0|):\n{BODY}return $n0»\n"
 
 LAMBDA_FUNC = Task(
     "lambda_func",
     "parameters end with a colon in a lambda, with a bracket in a function",
     {
-        "train": (
-            skeleton("$n2 = $d0\n$pad\n«$f0 = lambda |def $f0(»$n0, $n1", "«: $n0|):\n    return $n0»\n"),
-            skeleton("$pad\n«$f0 = lambda |def $f0(»$n0, $n2, $n1", "«: $n0 + $n1|):\n    return $n0»\n"),
-            skeleton("import $n3\n$pad\n«$f0 = lambda |def $f0(»$n0, $n1", "«: $n1|):\n    $n1 = $n0»\n"),
+        "train": templates(
+            _PARAMETERS,
+            f"$n2 = $d0\n$pad\n{_LAMBDA}$n0, $n1",
+            f"$pad\n{_LAMBDA}$n0, $n2, $n1",
+            f"import $n3\n$pad\n{_LAMBDA}$n0, $n2, *$n1",
+            f"class $c0:\n    $pad\n    {_LAMBDA}self, $n0",
+            f"def $f1($n2):\n    $pad\n    {_LAMBDA}$n0, $n1=$d0",
+            f"while $n2:\n    $pad\n    {_LAMBDA}$n0, *$n1",
         ),
-        "heldout": (
-            skeleton(
-                "if $n2:\n    $pad\n    «$f0 = lambda |def $f0(»$n0, $n1", "«: $n1|):\n        return $n1»\n"
-            ),
-            skeleton("$n2 = $n3\n$pad\n«$f0 = lambda |def $f0(»$n0, $n1", "«: $n2|):\n    return $n2»\n"),
+        "select": templates(
+            _PARAMETERS,
+            f"with $f1() as $n2:\n    $pad\n    {_LAMBDA}$n0=$n2, **$n1",
+            f"$n3.$f1()\n$pad\n{_LAMBDA}$n0, $n1, $n2=$n3",
+            f"for $n2 in $n3:\n    $pad\n    {_LAMBDA}*$n0, **$n1",
+            f"$n2 = [$n3]\n$pad\n{_LAMBDA}$n0=$d0, $n1=$d1",
+        ),
+        "test": templates(
+            _PARAMETERS,
+            f"if $n2:\n    $pad\n    {_LAMBDA}$n0=$n2, *$n1",
+            f"$n2 = $n3\n$pad\n{_LAMBDA}$n0, /, $n1",
+            f"$n2 = $n3 + $d0\n$pad\n{_LAMBDA}$n0, $n1, $n2, $n3",
+            f"$n2 = $f1($n3)\n$pad\n{_LAMBDA}$n0, *, $n1",
+            f"if $n2:\n    $n3 = $d0\nelse:\n    $pad\n    {_LAMBDA}$n0, **$n1",
+            f"from $n3 import $n4\n$pad\n{_LAMBDA}*$n0, $n1=$d0",
         ),
     },
 )
+
+_ARGUMENTS = "$n0«=$d0|», $n1«=$d1|», $n2"
 
 FINAL_KWARG = Task(
     "final_kwarg",
     "keep the calling style of the earlier arguments, by name or by position (preference)",
     {
-        "train": (
-            skeleton("$n3 = $d3\n$pad\n$f0($n0«=$d0|», $n1«=$d1|», $n2", "«=$d2)|)»\n"),
-            skeleton("$pad\n$n3 = $f0($n0«=$d0|», $n1«=$d1|», $n2", "«=$d2)|)»\n"),
-            skeleton("def $f0($n0):\n    $pad\n    $n0.$f1($n1«=$d1|», $n2«=$d0|», $n3", "«=$d2)|)»\n"),
-            skeleton("if $n3:\n    $pad\n    $n4 = $f0($n0«=$d0|», $n1«=$d1|», $n2", "«=$d2)|)»\n"),
+        "train": templates(
+            "«=$d2)|)»\n",
+            f"$n3 = $d3\n$pad\n$f0({_ARGUMENTS}",
+            f"$pad\n$n3 = $f0({_ARGUMENTS}",
+            f"def $f0($n3):\n    $pad\n    $n3.$f1({_ARGUMENTS}",
+            f"def $f0($n3):\n    $pad\n    return $f1({_ARGUMENTS}",
+            f"import $n3\n$pad\n$n4 = $n3.$f0({_ARGUMENTS}",
+            f"while $n3:\n    $pad\n    raise $c0({_ARGUMENTS}",
         ),
-        "heldout": (
-            skeleton("import $n3\n$pad\n$n3.$f0($n0«=$d0|», $n1«=$d1|», $n2", "«=$d2)|)»\n"),
-            skeleton("for $n3 in $n4:\n    $pad\n    $f0($n0«=$d0|», $n1«=$d1|», $n2", "«=$d2)|)»\n"),
-            skeleton("$n4 = $n3\n$pad\n$n4 = $f0($n0«=$n3|», $n1«=$n4|», $n2", "«=$d2)|)»\n"),
+        "select": templates(
+            "«=$d2)|)»\n",
+            f"def $f0($n3):\n    $pad\n    yield $f1({_ARGUMENTS}",
+            f"$n4 = [$n3]\n$pad\n$n4[$d3] = $f0({_ARGUMENTS}",
+            f"class $c0:\n    $pad\n    $n3 += $f0({_ARGUMENTS}",
+            f"$n3.$f1()\n$pad\n$f0($n3, {_ARGUMENTS}",
+        ),
+        "test": templates(
+            "«=$d2)|)»\n",
+            f"from $n3 import $n4\n$pad\n$n3.$n4.$f0({_ARGUMENTS}",
+            f"class $c0:\n    def $f0(self):\n        $pad\n        self.$f1({_ARGUMENTS}",
+            f"$n4 = $n3\n$pad\nassert $f0({_ARGUMENTS}",
+            f"if not $n3:\n    $pad\n    $n3 = $n4 or $f0({_ARGUMENTS}",
+            f"if $n3:\n    $pad\n    $n3.$n4 = $f0({_ARGUMENTS}",
+            f"for $n3 in $n4:\n    $pad\n    $n4[$n3].$f0({_ARGUMENTS}",
         ),
     },
     preference=True,

@@ -1,52 +1,144 @@
 """Tasks whose answer goes on with the statement that a keyword began (docs/tasks.md)."""
 
+from circuits_jax.tasks.builtin.blocks import BODY, in_try, templates
 from circuits_jax.tasks.task import Task
 from circuits_jax.tasks.template import Template, skeleton
 
+_LOOP = "«for|while» $n0"
+_LOOP_ON = f"« in $n1| < $n1»:\n{BODY}pass\n"
+
+# The deciding line has one form, so the blocks around it differ.
 FOR_WHILE = Task(
     "for_while",
     "go on with the loop header: `for x in` or `while x <`",
     {
-        "train": (
-            skeleton("$n1 = $d0\n$pad\n«for|while» $n0", "« in $n2| < $n1»:\n    pass\n"),
-            skeleton("def $f0($n1):\n    $pad\n    «for|while» $n0", "« in $n1| < $n1»:\n        pass\n"),
-            skeleton("$pad\n$n0 = $n2.$f0($n1)\n«for|while» $n0", "« in $n1| < $n1»:\n    pass\n"),
-            skeleton("if $n1 == $n2:\n    $pad\n    «for|while» $n0", "« in $n1| < $d0»:\n        pass\n"),
+        "train": templates(
+            _LOOP_ON,
+            f"$n2 = $n3\n$n1 = $d0\n$pad\n{_LOOP}",
+            f"def $f0($n1):\n    $pad\n    {_LOOP}",
+            f"$pad\n$n0 = $n2.$f0($n1)\n{_LOOP}",
+            f"if $n1 == $n2:\n    $pad\n    {_LOOP}",
+            f"if $n2:\n    $n1 = $d0\nelse:\n    $pad\n    {_LOOP}",
+            f"$n2 = $d0\n$n1 += $n2\n$pad\n{_LOOP}",
         ),
-        "heldout": (
-            skeleton(
-                "import $n2\n$n1 = $n2.$f0($d0)\n$pad\n«for|while» $n0", "« in $n1| < $n1»:\n    pass\n"
+        "select": templates(
+            _LOOP_ON,
+            f"class $c0:\n    $pad\n    {_LOOP}",
+            f"with $f0($n1) as $n2:\n    $pad\n    {_LOOP}",
+            f"def $f0($n1):\n    if $n2:\n        return $n1\n    $pad\n    {_LOOP}",
+            f"$n1[$n2] = $d0\n$pad\n{_LOOP}",
+        ),
+        "test": (
+            *templates(
+                _LOOP_ON,
+                f"import $n2\nimport $n1\n$pad\n{_LOOP}",
+                f"def $f0($n1, $n2):\n    $pad\n    {_LOOP}",
+                f"$n1 = $n2 + $d0\n$pad\n{_LOOP}",
+                f"for $n2 in $n1:\n    $f0($n2)\n$pad\n{_LOOP}",
+                f"class $c0:\n    def $f0(self):\n        $pad\n        {_LOOP}",
             ),
-            skeleton(
-                "def $f0($n1, $n2):\n    $pad\n    «for|while» $n0", "« in $n1| < $n1»:\n        pass\n"
-            ),
-            skeleton("$n1 = $n2 + $d0\n$pad\n«for|while» $n0", "« in $n1| < $n1»:\n    pass\n"),
+            in_try(*templates(_LOOP_ON, f"$n1 = $n2\ntry:\n    $pad\n    {_LOOP}")),
         ),
     },
 )
 
 
-def _chain(head: str, first: str, instead: str, second: str, last: str) -> Template:
-    """A: two branches of a chain; B: two statements as long as the first branch, then a first branch."""
+def _chain(head: str, tests: str, plain: str, statements: str) -> Template:
+    """A: two branches of a chain; B: two statements as long as the first branch, then a first branch.
+
+    Args:
+      head: What the chain stands in, at the margin.
+      tests: Of the branches; `#` stands for what differs between them.
+      plain: B's first statement; `#` as in A's first test.
+      statements: A's first branch, B's second statement, the branch of both, and the one after; `;` between.
+    """
+    one, two, three = (tests.replace("#", number) for number in "678")
+    first, instead, second, last = statements.split("; ")
+    a = f"if {one}:\n        {first}\n    elif"
+    b = f"{plain.replace('#', '6')}\n    {instead}\n    if"
     return skeleton(
-        f'{head}\n    $pad\n    «if $n0 == "$w0":\n        {first}\n    elif|$n4 = "$w0"\n    {instead}\n'
-        f'    if» $n0 == "$w1":\n        {second}\n    ',
-        f'«else:|elif $n0 == "$w2":»\n        {last}\n',
+        f"{head}\n    $pad\n    «{a}|{b}» {two}:\n        {second}\n    ",
+        f"«else:|elif {three}:»\n        {last}\n",
     )
 
+
+_EQUAL, _SET_TO = '$n0 == "$w#"', '$n4 = "$w#"'
 
 ELSE_ELIF = Task(
     "else_elif",
     "end a chain of two branches, or go on after a first one (preference)",
     {
         "train": (
-            _chain("def $f0($n0):", "$n1 = $d0", "$n5 = $n4", "$n1 = $d1", "$n1 = $d2"),
-            _chain("def $f0($n0, $n1):", "$n1 = $n2", "$n5 = $n4", "return $n1", "return $n2"),
-            _chain("for $n0 in $n1:", "$f0($n2)", "$f0($n4)", "$f1($n0)", "$f2($n0)"),
+            _chain("def $f0($n0):", _EQUAL, _SET_TO, "$n1 = $d0; $n5 = $n4; $n1 = $d1; $n1 = $d2"),
+            _chain("def $f0($n0, $n1):", _EQUAL, _SET_TO, "$n1 = $n2; $n5 = $n4; return $n1; return $n2"),
+            _chain("for $n0 in $n1:", _EQUAL, _SET_TO, "$f0($n2); $f0($n4); $f1($n0); $f2($n0)"),
+            _chain("while $n0:", '$n0.$n1 == "$w#"', _SET_TO, "$n2 = $n0; $n3 = $n4; $n2 = $d0; $n2 = $d1"),
+            _chain("if $n1:", _EQUAL, _SET_TO, "$n2.$f0(); $n3.$f0(); $n2.$f1(); $n2.$f2()"),
+            _chain(
+                "with $f0($n1) as $n2:",
+                _EQUAL,
+                _SET_TO,
+                "$n2.$n3 = $d0; $n2.$n3 = $n4; $n2.$n3 = $d1; $n2.$n3 = $d2",
+            ),
         ),
-        "heldout": (
-            _chain("def $f0($n0):", "return $n1", "$n5 = $n4", "return $n2", "return $n3"),
-            _chain("while $n1:", "$n2 = $d0", "$n5 = $n4", "$n2 = $n1", "$n2 = $d2"),
+        "select": (
+            _chain(
+                "def $f0($n0):",
+                '$n0[$d0] == "$w#"',
+                '$n4[$d0] = "$w#"',
+                "return $d1; $f1($n4); return $d2; return $d3",
+            ),
+            _chain(
+                "for $n0 in $n1:",
+                '$n0[$n2] == "$w#"',
+                '$n4[$n2] = "$w#"',
+                "$n1 += $d1; $n3 += $d1; $n1 += $d2; $n1 += $d3",
+            ),
+            _chain(
+                "while $n0:",
+                '$f0($n0) == "$w#"',
+                '$n4 = $f0("$w#")',
+                "break; $n5 = $n4; continue; return",
+            ),
+            _chain(
+                "if $n1:",
+                '$f0($n0) == "$w#"',
+                '$n4 = $f0("$w#")',
+                "$n2[$d0] = $n0; $n2[$d0] = $n4; $n2[$d1] = $n0; $n2[$d2] = $n0",
+            ),
+        ),
+        "test": (
+            _chain(
+                "def $f0($n0):",
+                '$n0.$f1() == "$w#"',
+                '$n4 = $n0.$f1("$w#")',
+                "return $n1; $n5 = $n4; return $n2; return $n3",
+            ),
+            _chain(
+                "while $n1:",
+                '"$w#" == $n0',
+                '"$w#" in $n4',
+                "$n2 = $d0; $n5 = $n4; $n2 = $n1; $n2 = $d2",
+            ),
+            _chain(
+                "for $n0 in $n1:",
+                "$n0 == $d#",
+                "$n4 = $d#",
+                "$n2[$n0] = $n3; $n5 = $n4; del $n2[$n0]; $f0($n2)",
+            ),
+            _chain(
+                "def $f0(self, $n0):",
+                "$n0 in self.$n#",
+                "$n4 = self.$n#",
+                "self.$f1($n0); self.$f1($n4); self.$f2($n0); raise ValueError($n0)",
+            ),
+            _chain(
+                "with $n1:",
+                '$n0 != "$w#"',
+                '$n4 += "$w#"',
+                'print($n0); print($n4); print("$w1"); print("$w2")',
+            ),
+            _chain("if not $n1:", "$n0 is $n#", "$n4 = $n#", "yield $n0; yield $n4; yield $n1; yield $n2"),
         ),
     },
     preference=True,
@@ -57,114 +149,213 @@ IF_TERNARY = Task(
     "an `if` inside an expression calls for `else`, a statement for a colon",
     {
         "train": (
-            skeleton("$n3 = $d0\n$pad\n«$n0 = $n1 if|if» $n2", "« else $n3|:\n    pass»\n"),
-            skeleton("def $f0($n1):\n    $pad\n    «$n0 = $n1 if|if» $n2", "« else $d0|:\n        pass»\n"),
-            skeleton("$pad\n«$n0 = $d0 if|if» $n1 == $n2", "« else $d1|:\n    pass»\n"),
-            skeleton("import $n3\n$pad\n«$n0 = $n3.$n1 if|if» $n2", "« else $d0|:\n    pass»\n"),
+            *templates(
+                f"« else $d0|:\n{BODY}pass»\n",
+                "$n3 = $d1\n$pad\n«$n0 = $n1 if|if» $n2",
+                "def $f0($n1):\n    $pad\n    «$n0 = $n1 + $d1 if|if» $n2",
+                "import $n3\n$pad\n«$n0 = $n3.$n1 if|if» $n2",
+                "while $n3:\n    $pad\n    «$n0.$n1 = $n2 if|if» $n3",
+            ),
+            *templates(
+                f"« else $d1|:\n{BODY}pass»\n",
+                "$pad\n«$n0 = $d0 if|if» $n1 == $n2",
+                "def $f0($n1, $n2):\n    $pad\n    «return $n1 if|if» $n2",
+            ),
         ),
-        "heldout": (
-            skeleton("for $n1 in $n3:\n    $pad\n    «$n0 = $n1 if|if» $n2", "« else $d0|:\n        pass»\n"),
-            skeleton("$n3 = $n4\n$pad\n«$n0 = $n1 if|if» $n2 < $n3", "« else $n3|:\n    pass»\n"),
-            skeleton("$pad\n$n1 = $n3 + $d0\n«$n0 = $n1 if|if» $n2", "« else $n3|:\n    pass»\n"),
+        "select": templates(
+            f"« else $d0|:\n{BODY}pass»\n",
+            "with $f0($n1) as $n3:\n    $pad\n    «$n0 += $n1 if|if» not $n3",
+            "$n3.$f0()\n$pad\n«$n0 = $n1[$n3] if|if» $n2.$n3",
+            "class $c0:\n    $pad\n    «$n0 = $n1, $n2 if|if» $n2 and $n3",
+            "def $f0($n1):\n    $pad\n    «yield $n1 if|if» $n2 in $n1",
+        ),
+        "test": templates(
+            f"« else $n3|:\n{BODY}pass»\n",
+            "for $n1 in $n3:\n    $pad\n    «$n0[$n1] = $n1 if|if» $n2",
+            "$n3 = $n4\n$pad\n«$n0 = $n1 if|if» $n2 < $n3",
+            "$n1 = $n3 + $d0\n$pad\n«$n0 = $n1 * $n3 if|if» $n2",
+            "if $n3:\n    $pad\n    «$n0 = $f0($n1) if|if» $n2 is $n3",
+            "class $c0:\n    def $f0(self, $n1):\n        $pad\n        «self.$n0 = $n1 if|if» $n1.$n2",
+            "assert $n1\n$pad\n«$n0 = [$n1] if|if» $n2 or $n3",
         ),
     },
 )
+
+_COMPARE = f"« == $n2:\n{BODY}pass| = $n2»\n"
 
 IF_EQUALS = Task(
     "if_equals",
     "compare inside an `if`, assign outside",
     {
         "train": (
-            skeleton("$n3 = $d0\n$pad\n«if $n0 and|$n0,» $n1", "« == $n2:\n    pass| = $n2»\n"),
-            skeleton(
-                "def $f0($n2):\n    $pad\n    «if $n0 and|$n0,» $n1", "« == $n2:\n        pass| = $n2»\n"
+            *templates(
+                _COMPARE,
+                "$n3 = $d0\n$pad\n«if $n0 and|$n0,» $n1",
+                "def $f0($n2):\n    $pad\n    «if $n0 and $n3 and|$n0, $n3,» $n1",
+                "if $n2:\n    $pad\n    «if $n0.$n3 and|$n0.$n3,» $n1",
+                "while $n2:\n    $pad\n    «if $n0 or|$n0,» $n1",
+                "$n2 = $n3.$n4\n$pad\n«if $n0 and|$n0,» $n2.$n1",
             ),
-            skeleton("$pad\nimport $n2\n«if $n0 and|$n0,» $n1", "« == $n2.$n3:\n    pass| = $n2.$n3»\n"),
+            *templates(
+                f"« == $n2.$n3:\n{BODY}pass| = $n2.$n3»\n", "$pad\nimport $n2\n«if $n0 > $d0 and|$n0,» $n1"
+            ),
         ),
-        "heldout": (
-            skeleton(
-                "for $n3 in $n2:\n    $pad\n    «if $n0 and|$n0,» $n1", "« == $n3:\n        pass| = $n3»\n"
+        "select": templates(
+            _COMPARE,
+            "with $f0() as $n2:\n    $pad\n    «if $n0[$d0] and|$n0[$d0],» $n1",
+            "class $c0:\n    $pad\n    «while $n0 and|$n0,» $n1",
+            "$n2.$f0()\n$pad\n«if $n0 is $n3 and|$n0, $n3,» $n1",
+            "$n2 = [$d0]\n$pad\n«if $f0($n0) and|$n0,» $n1",
+        ),
+        "test": (
+            *templates(
+                _COMPARE,
+                "for $n3 in $n2:\n    $pad\n    «if $n3 or $n0 and|$n3, $n0,» $n1",
+                "$n2 = $f0($n3)\n$pad\n«if not $n0 and|$n0,» $n1",
+                "class $c0:\n    def $f0(self, $n2):\n        $pad\n        «if self.$n0 and|self.$n0,» $n1",
+                "$n0 = $n3 = $d0\n$pad\n«if $n0 < $n3 and|$n0, $n3,» $n1",
             ),
-            skeleton("$n2 = $f0($n3)\n$pad\n«if $n0 and|$n0,» $n1", "« == $n2:\n    pass| = $n2»\n"),
+            *templates(
+                "« == $n2| = $n2»\n",
+                "if $n2:\n    $n3 = $d0\nelse:\n    $pad\n    «assert $n0 and|$n0,» $n1",
+                "def $f0($n2, $n3):\n    $pad\n    «return $n0 and|$n0,» $n1",
+            ),
         ),
     },
 )
+
+
+def _indented(head: str, values: str, comment: str = "$w0", on: str = "$f9($n1)") -> Template:
+    """A loop over `values`, or an assignment of them, in the function that begins with `head`."""
+    return skeleton(
+        f"{head}\n    $pad\n    «for $n1 in {values}:|$n1 = {values}»  # {comment}\n",
+        f"«        {on}|    {on}»\n",
+    )
+
 
 INDENT_FOR = Task(
     "indent_for",
     "indent after the header of a loop, stay after an assignment",
     {
         "train": (
-            skeleton(
-                "def $f0($n0):\n    $pad\n    «for $n1 in $n0:|$n1 = $n0»  # $w0\n",
-                "«        $f1($n1)|    return $n1»\n",
-            ),
-            skeleton(
-                "def $f0($n0):\n    $n2 = $d0\n    $pad\n    «for $n1 in $n2:|$n1 = $n2»  # $w0 $w1\n",
-                "«        $n0 = $n1|    $n0 = $n1»\n",
-            ),
-            skeleton(
-                "def $f0():\n    $pad\n    «for $n0 in $n1.$n2:|$n0 = $n1.$n2»  # $w0\n",
-                "«        $n0.$f1()|    $n0.$f1()»\n",
-            ),
+            _indented("def $f0($n0):", "$n0"),
+            _indented("def $f0($n0):\n    $n2 = $d0", "reversed($n2)", "$w0 $w1", "$n0 = $n1"),
+            _indented("def $f0():", "$n0.$n2", on="$n1.$f1()"),
+            _indented("def $f0($n0):", "$n0[$d0]"),
+            _indented("def $f0($n0):", "$n0.$f1()", "$w0 $w1", "$n2 = $n1"),
+            _indented("def $f0($n0):", "[$n0, $n2]", on="return $n1"),
         ),
-        "heldout": (
-            skeleton(
-                "def $f0($n0, $n2):\n    $pad\n    «for $n1 in $n2:|$n1 = $n2»  # $w0\n",
-                "«        $n0 = $n1|    $n0 = $n1»\n",
-            ),
-            skeleton(
-                "def $f0($n0):\n    $pad\n    «for $n1 in $f1($n0):|$n1 = $f1($n0)»  # $w0 $w1\n",
-                "«        $f2($n1)|    return $n1»\n",
-            ),
+        "select": (
+            _indented("def $f0($n0):", "$n0 + $n2"),
+            _indented("def $f0($n0, $n2):", "$f1($n0, $n2)", "$w0 $w1", "$n0 = $n1"),
+            _indented("def $f0($n0):\n    $n2 = $d0", "$n0.$n2.$n3", on="$n1.$f1()"),
+            _indented("def $f0():", "$n0, $n2", "$w0 $w1", "return $n1"),
+        ),
+        "test": (
+            _indented("def $f0($n0, $n2):", "{$n0, $n2}", on="$n0 = $n1"),
+            _indented("def $f0($n0):", "$f1($n0)", "$w0 $w1", "return $n1"),
+            _indented("def $f0($n0):", "$n0 or $n2"),
+            _indented("def $f0($n0):", "$n0[$d0].$n2", "$w0 $w1", "$n1.$f1()"),
+            _indented("def $f0($n0, $n2):", "$n0.$f1($n2)", on="$n2 = $n1"),
+            _indented("def $f0($n0):\n    $n2 = $d0", "$n0 * $n2"),
         ),
     },
 )
 
+_EACH = "for $i0«, $n0|» in"
+_RANGE = f"« enumerate($n1)| range($n1)»:\n{BODY}pass\n"
+
+# The deciding line of a loop has one form, so the blocks around it differ, and some are comprehensions.
 ENUMERATE_RANGE = Task(
     "enumerate_range",
     "two loop variables call for `enumerate`, one for `range` (preference)",
     {
         "train": (
-            skeleton("$n1 = $d0\n$pad\nfor $i0«, $n0|» in", "« enumerate($n1)| range($n1)»:\n    pass\n"),
-            skeleton(
-                "def $f0($n1):\n    $pad\n    for $i0«, $n0|» in",
-                "« enumerate($n1)| range($n1)»:\n        pass\n",
+            *templates(
+                _RANGE,
+                f"$n1 = $d0\n$pad\n{_EACH}",
+                f"def $f0($n1):\n    $pad\n    {_EACH}",
+                f"while $n1:\n    $pad\n    {_EACH}",
             ),
-            skeleton("$pad\n$n1.$f0($n2)\nfor $i0«, $n0|» in", "« enumerate($n1)| range($d0)»:\n    pass\n"),
-            skeleton(
-                "$n1 = [$d0, $d1]\n$pad\nfor $i0«, $n0|» in", "« enumerate($n1)| range($d0)»:\n    pass\n"
+            *templates(
+                f"« enumerate($n1)| range($d0)»:\n{BODY}pass\n",
+                f"$pad\n$n1.$f0($n2)\n{_EACH}",
+                f"$n1 = [$d0, $d1]\n$pad\n{_EACH}",
+            ),
+            *templates("« enumerate($n1)]| range($d0)]»\n", f"$n1 = $n2.$n3\n$pad\n$n4 = [$i0 {_EACH}"),
+        ),
+        "select": (
+            *templates(
+                _RANGE,
+                f"with $f0() as $n1:\n    $pad\n    {_EACH}",
+                f"if not $n1:\n    $pad\n    {_EACH}",
+                f"if $n2:\n    $n1 = $d0\nelse:\n    $pad\n    {_EACH}",
+            ),
+            *templates(
+                "« enumerate($n1)]| range($n1)]»\n", f"def $f0($n1, $n2):\n    $pad\n    return [$i0 {_EACH}"
             ),
         ),
-        "heldout": (
-            skeleton(
-                "if $n1:\n    $pad\n    for $i0«, $n0|» in", "« enumerate($n1)| range($n1)»:\n        pass\n"
+        "test": (
+            *templates(
+                _RANGE,
+                f"if $n1:\n    $pad\n    {_EACH}",
+                f"$n1 = $f0($n2)\n$pad\n{_EACH}",
+                f"class $c0:\n    def $f0(self, $n1):\n        $pad\n        {_EACH}",
             ),
-            skeleton(
-                "$n1 = $f0($n2)\n$pad\nfor $i0«, $n0|» in", "« enumerate($n1)| range($n2)»:\n    pass\n"
-            ),
-            skeleton(
-                "import $n1\n$pad\nfor $i0«, $n0|» in", "« enumerate($n1.$n2)| range($d0)»:\n    pass\n"
-            ),
+            *templates(f"« enumerate($n1.$n2)| range($d0)»:\n{BODY}pass\n", f"import $n1\n$pad\n{_EACH}"),
+            *templates("« enumerate($n1))| range($n1))»\n", f"$n1 += $d0\n$pad\n$f0($i0 {_EACH}"),
+            *templates("« enumerate($n1)}| range($n1)}»\n", f"$n1 = $n2 or $n3\n$pad\n$n4 = {{$i0 {_EACH}"),
         ),
     },
     preference=True,
 )
 
-_METHOD = "« __init__(self):\n        pass| wrapper():\n        return func()\n    return wrapper»\n"
+
+def _method(head: str, opens: str, before: str = "") -> Template:
+    """A class or a decorator after `head`, up to its first `def`.
+
+    Args:
+      head: Lines before it; the last one, if indented, gives its depth.
+      opens: Its first line, which differs.
+      before: A statement that stands before the `def`.
+    """
+    line = head.rpartition("\n")[2]
+    indent = line[: len(line) - len(line.lstrip())]
+    inner = indent + "    "
+    stands = f"{inner}{before}\n\n" if before else ""
+    return skeleton(
+        f"{head}\n{indent}{opens}:\n{stands}{inner}def",
+        f"« __init__(self):\n{inner}    pass| wrapper():\n{inner}    return func()\n{inner}return wrapper»\n",
+    )
+
+
+_PLAIN = "«class $c0|def $f0(func)»"
 
 CLASS_INIT = Task(
     "class_init",
     "name the first method of a class or the inner function of a decorator (preference)",
     {
         "train": (
-            skeleton("import $n0\n$pad\n«class $c0|def $f0(func)»:\n    def", _METHOD),
-            skeleton("$n0 = $d0\n$pad\n«class $c0|def $f0(func)»:\n    def", _METHOD),
-            skeleton("$pad\n$n0 = $n1\n\n\n«class $c0|def $f0(func)»:\n    def", _METHOD),
+            _method("import $n0\n$pad", _PLAIN),
+            _method("$n0 = $d0\n$pad", _PLAIN, '"""$w0."""'),
+            _method("$pad\n$n0.$n1 = $n2\n\n", _PLAIN, "$n3 = [$d0]"),
+            _method("from $n0 import $c1\n$pad", "«class $c0($c1)|def $f0(func)»"),
+            _method("$n0 = $n1\n$pad", "«class $c0($n0)|def $f0(func, $n0)»"),
+            _method("if $n0:\n    $pad", _PLAIN),
         ),
-        "heldout": (
-            skeleton("from $n0 import $n1\n$pad\n«class $c0|def $f0(func)»:\n    def", _METHOD),
-            skeleton("$n0 = $f1($n1)\n$pad\n«class $c0|def $f0(func)»:\n    def", _METHOD),
+        "select": (
+            _method("$n0 = $d0\n\n\n$pad\n@$f1", _PLAIN, '"""$w0 $w1."""'),
+            _method("$n0 += $d0\n$pad", _PLAIN, "$n1 = $n0.$n2"),
+            _method("$n0 = [$n1]\n$pad", _PLAIN, "$n1 = $d0"),
+            _method("assert $n0\n$pad", "«class $c0(object)|def $f0(func=$n0)»"),
+        ),
+        "test": (
+            _method("from $n0 import $n1\n$pad", "«class $c0($n0.$n1)|def $f0(func, $n1=$n0)»"),
+            _method("$n0 = $f1($n1)\n$pad", "«class $c0()|def $f0(func, *$n1)»"),
+            _method("$n0[$n1] = $d0\n$pad", _PLAIN, "$n1 = []"),
+            _method("del $n0\n$pad", _PLAIN, "$n1 = $f1()"),
+            _method("$n0 = $n1 + $d0\n$pad", _PLAIN, '$n2 = "$w0"'),
+            _method("def $f1($n0):\n    return $n0\n\n\n# $w0 $w1\n$pad", _PLAIN, "$n1: int = $d0"),
         ),
     },
     preference=True,

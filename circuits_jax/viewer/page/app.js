@@ -57,9 +57,9 @@ function circuitHead(circuit) {
   return h("div", { class: "circuit-head" },
     h("div", {}, page.circuits.length > 1 ? h("h2", {}, circuit.key) : null, circuit.description ? h("p", {}, circuit.description) : null),
     h("dl", { class: "figures" }, figure("nodes", formatNumber(circuit.nodes.length), `of ${formatNumber(circuit.total)}`), figure("edges", formatNumber(circuit.edges.length)),
-      figure("held-out loss, calibrated", loss("heldout/calibrated_loss"), `full model ${loss("full/heldout/calibrated_loss")}`),
-      metrics["heldout/calibrated_accuracy"] === undefined ? null : figure("held-out accuracy, calibrated", percent("heldout/calibrated_accuracy"),
-        `uncalibrated ${percent("heldout/accuracy")}, full model ${percent("full/heldout/calibrated_accuracy")}`)));
+      figure("test loss, calibrated", loss("test/calibrated_loss"), `full model ${loss("full/test/calibrated_loss")}`),
+      metrics["test/calibrated_accuracy"] === undefined ? null : figure("test accuracy, calibrated", percent("test/calibrated_accuracy"),
+        `uncalibrated ${percent("test/accuracy")}, full model ${percent("full/test/calibrated_accuracy")}`)));
 }
 
 const PANE_BELOW = 980; // as in style.css

@@ -97,11 +97,11 @@ function comparisonHead(a, b, difference, state) {
 }
 
 function comparisonTable(a, b, { nodes, edges }) {
-  const figure = (name) => [spaced(name.replace("full/", "full model, ").replace("heldout/", "held-out ")), a.metrics[name] ?? null, b.metrics[name] ?? null, ""];
+  const figure = (name) => [spaced(name.replace("full/", "full model, ").replace("test/", "test ")), a.metrics[name] ?? null, b.metrics[name] ?? null, ""];
   const share = ({ shared, onlyA, onlyB }) => formatPercent(shared.size / Math.max(1, shared.size + onlyA.size + onlyB.size));
   return makeTable(["", a.key, b.key, "shared"], [
     ["nodes", a.nodes.length, b.nodes.length, `${nodes.shared.size} (${share(nodes)} of all)`],
     ["edges", a.edges.length, b.edges.length, `${edges.shared.size} (${share(edges)} of all)`],
-    ...["heldout/calibrated_loss", "heldout/calibrated_accuracy", "heldout/accuracy", "full/heldout/calibrated_loss"].map(figure),
+    ...["test/calibrated_loss", "test/calibrated_accuracy", "test/accuracy", "full/test/calibrated_loss"].map(figure),
   ]);
 }

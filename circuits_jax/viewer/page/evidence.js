@@ -4,6 +4,10 @@
 function verdictBand(circuit) {
   const { audit } = circuit;
   if (!audit) {
+    if (circuit.ofTwoSplits) {
+      return h("p", { class: "band warning", role: "note" }, h("strong", {}, "Needs a new audit. "),
+        "It was cut when its test pairs were chosen by, too: their figures are too good.");
+    }
     return h("p", { class: "band warning", role: "note" }, h("strong", {}, "Not audited. "),
       "That these nodes solve the task does not show that the model uses them.");
   }
@@ -59,7 +63,7 @@ function intervalPlot({ value, low, high }, bound) {
 function controlsTable(circuit) {
   const { empty, seeds } = circuit.audit.controls;
   const rows = [
-    ["this circuit", circuit.nodes.length, circuit.metrics["heldout/calibrated_loss"] ?? null, null, ""],
+    ["this circuit", circuit.nodes.length, circuit.metrics["test/calibrated_loss"] ?? null, null, ""],
     ...Object.entries(empty ?? {}).map(([name, row]) => controlRow(name, row)),
     ...(seeds ?? []).map(({ seed, ...row }) => controlRow(`seed ${seed}`, row)),
   ];
@@ -70,7 +74,7 @@ const controlRow = (name, { nodes, loss, jaccard, outcome }) =>
   [name, nodes, loss, jaccard ?? null, outcome === "met" ? "" : "misses the target, so all nodes"];
 
 function curveChart({ curve, metrics }) {
-  const target = metrics["full/heldout/calibrated_loss"];
+  const target = metrics["full/test/calibrated_loss"];
   return lineChart({
     name: "Loss against nodes kept", x: "nodes kept, the most important first", y: "task loss (nats)", logX: true,
     lines: [

@@ -64,7 +64,7 @@ function listParts(items) {
   return items.flatMap((item, i) => [i === 0 ? "" : i === items.length - 1 ? " and " : ", ", item]).slice(1);
 }
 
-/** "heldout/calibrated_loss" -> "heldout calibrated loss". */
+/** "test/calibrated_loss" -> "test calibrated loss". */
 function spaced(name) {
   return name.replace(/[_/]+/g, " ").trim();
 }

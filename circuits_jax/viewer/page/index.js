@@ -53,7 +53,7 @@ function showTable(now) {
   };
   replaceContent(document.getElementById("index"), h("table", { class: "index" }, h("thead", {}, head), h("tbody", {}, rows.map((row) =>
     h("tr", {}, h("td", {}, row.circuit === null ? null : h("a", { href: row.href, tabindex: -1, "aria-hidden": "true" }, row.picture ??= thumbnail(page.circuits[row.circuit]))), COLUMNS.map((column) => cell(row, column)))))),
-  h("p", { class: "quiet" }, rows.length ? "Losses (nats) and accuracies are of held-out pairs, calibrated." : "No circuit matches."));
+  h("p", { class: "quiet" }, rows.length ? "Losses (nats) and accuracies are of test pairs, calibrated." : "No circuit matches."));
 }
 
 /** By another column, or the other way round; the heading keeps the focus. */

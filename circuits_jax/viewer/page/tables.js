@@ -1,10 +1,10 @@
 // Tables: a circuit's figures beside the full model's, and the run's results.
 
 const METRIC_ORDER = [
-  "heldout/loss", "heldout/calibrated_loss", "heldout/accuracy", "heldout/calibrated_accuracy",
+  "test/loss", "test/calibrated_loss", "test/accuracy", "test/calibrated_accuracy",
   "train/loss", "train/calibrated_loss", "train/accuracy", "train/calibrated_accuracy",
 ];
-const METRIC_GROUPS = { heldout: "held-out pairs", train: "training pairs" };
+const METRIC_GROUPS = { test: "test pairs", select: "select pairs", train: "training pairs" };
 const FULL = "full/";
 
 /** A scrollable table: `head` and `rows` are arrays of cells (text, numbers or elements). */

@@ -138,7 +138,7 @@ def test_a_mean_that_is_not_known():
 
 @pytest.fixture(scope="module")
 def planted():
-    return plant("quotes", 0, 32, 32)
+    return plant("quotes", 0, 32, 32, 32)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def circuit(planted):
 
 
 def test_a_circuit_is_kept_or_ablated(planted, circuit):
-    pairs = planted.heldout
+    pairs = planted.test
     rows = pairs.tokens.reshape(-1, pairs.tokens.shape[-1])
 
     @functools.partial(jax.jit, static_argnums=0)

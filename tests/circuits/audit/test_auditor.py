@@ -19,7 +19,7 @@ from circuits_jax.config import AuditConfig, to_dict
 pytestmark = pytest.mark.computes
 
 CONFIG = AuditConfig(pairs=32, draws=4, resamples=200, natural=32)
-PLANTED = plant("quotes", 5, 32, 32)
+PLANTED = plant("quotes", 5, 32, 32, 32)
 CONTROLS = {"empty": {"random model": {"nodes": 1408}}, "seeds": []}
 
 
@@ -65,14 +65,14 @@ def natural_of(pairs):
 
 
 def examine(auditor, circuit, controls=CONTROLS, natural="none were looked for"):
-    report = auditor.audit(circuit, PLANTED.train, PLANTED.heldout, natural)
+    report = auditor.audit(circuit, PLANTED.train, PLANTED.test, natural)
     report["controls"] = controls
     return report, verdict_of(report, circuit.ablation, CONFIG)
 
 
 @pytest.fixture(scope="module")
 def truth(auditor, means):
-    return examine(auditor, circuit_of(PLANTED.nodes, means), natural=natural_of(PLANTED.heldout))
+    return examine(auditor, circuit_of(PLANTED.nodes, means), natural=natural_of(PLANTED.test))
 
 
 def test_the_planted_circuit_is_faithful(truth):
@@ -136,7 +136,7 @@ def test_random_circuits_of_its_size_are_nothing(truth):
 def test_natural_positions_that_are_prompts_are_answered_as_prompts(truth):
     report = truth[0]
     for part, natural in (("model", "model"), ("circuit", "circuit")):
-        on_pairs, here = report[part]["heldout"], report["natural"][natural]
+        on_pairs, here = report[part]["test"], report["natural"][natural]
         for name in ("loss", "calibrated_loss", "accuracy"):
             assert here[name]["value"] == pytest.approx(on_pairs[name]["value"], abs=1e-5)
     assert report["natural"]["second_answer"] == 0.5
@@ -147,7 +147,7 @@ def test_the_order_of_a_circuits_sites_decides_nothing(auditor, truth):
     """A file of arrays keeps none."""
     means = dict(reversed(auditor.means.items()))
     circuit = circuit_of(PLANTED.nodes, {site: np.asarray(mean) for site, mean in means.items()})
-    report, _ = examine(auditor, circuit, natural=natural_of(PLANTED.heldout))
+    report, _ = examine(auditor, circuit, natural=natural_of(PLANTED.test))
     assert report == truth[0]
 
 
@@ -176,7 +176,7 @@ def test_a_random_circuit_of_equal_size_shows_nothing(auditor, means):
     report, verdict = examine(auditor, circuit_of(nodes, means))
     assert verdict.verdict == NOT_SHOWN
     assert {"sufficient", "necessary", "the answer follows the circuit"} <= set(verdict.failed)
-    assert report["circuit"]["heldout"]["calibrated_loss"]["value"] > 0.9 * math.log(2)
+    assert report["circuit"]["test"]["calibrated_loss"]["value"] > 0.9 * math.log(2)
 
 
 def test_the_whole_network_is_no_circuit(auditor, means):

@@ -25,13 +25,13 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in DESIGNS if name !
 
 @pytest.fixture(scope="module", params=[QUICK, *SLOW])
 def case(request):
-    """(network, params, means, the planted circuit's masks, held-out pairs)."""
-    planted = plant(request.param, seed=3, heldout_pairs=32)
+    """(network, params, means, the planted circuit's masks, test pairs)."""
+    planted = plant(request.param, seed=3, test_pairs=32)
     means = mean_activations(planted.model, planted.corpus)
     masks = full_masks(planted.config, 0.0)
     for site, index in planted.nodes:
         masks[site][index] = 1
-    pairs = planted.heldout
+    pairs = planted.test
     data = PairBatch(*map(jnp.asarray, (pairs.tokens, pairs.last, pairs.answers)))
     return planted.model.network, planted.params, means, masks, data
 

@@ -18,7 +18,7 @@ from circuits_jax.circuits.audit.real_code import find_natural, opening_quotes
 from circuits_jax.circuits.audit.verdict import FAITHFUL, NO_BETTER, NOT_SHOWN, Measurements, assess, decide
 from circuits_jax.circuits.masks import full_masks
 from circuits_jax.circuits.planted import plant
-from circuits_jax.circuits.pruning.jobs import Pruned
+from circuits_jax.circuits.pruning.jobs import Pruned, Splits
 from circuits_jax.config import TOPK_LOCATIONS, AuditConfig, ModelConfig, PruneConfig, SparsityConfig
 from circuits_jax.model.model import Model
 from circuits_jax.model.sites import node_sites
@@ -100,7 +100,7 @@ def test_overlap_is_what_is_in_both_of_what_is_in_either():
 
 
 def test_live_nodes_hold_the_planted_ones_and_not_all_others():
-    planted = plant("quotes", 1, 8, 8)
+    planted = plant("quotes", 1, 8, 8, 8)
     live = random_circuits.live_nodes(planted.config, planted.params, np.unique(planted.train.answers))
     assert all(live[node.site][node.index] for node in planted.nodes)
     share = np.mean(np.concatenate(list(live.values())))
@@ -207,22 +207,24 @@ class FakePruner:
         assert not np.array_equal(subject.model.params["wte"]["embedding"], 0)
         return self
 
-    def prune(self, train, heldout, seed=None, allow_unlearned=False):
+    def prune(self, splits, seed=None, allow_unlearned=False):
         assert allow_unlearned  # else controls would be refused, and show nothing
         masks = {site: np.eye(width, dtype=np.float32)[0] for site, width in node_sites(SMALL).items()}
-        loss = 0.4 if (seed or 0) % 2 or "nonsense" in train.task else 0.1
-        return Pruned(masks, None, {"heldout/calibrated_loss": loss}, loss < 0.15, False)
+        loss = 0.4 if (seed or 0) % 2 or "nonsense" in splits.train.task else 0.1
+        return Pruned(masks, None, {"select/calibrated_loss": loss}, loss < 0.15, False)
 
 
 def test_a_control_that_misses_counts_as_all_nodes():
     everything = sum(node_sites(SMALL).values())
     corpus = np.zeros((1, 1, 8), np.int32)
     model = Model(SMALL, {})
-    found = empty_controls(FakePruner(), model, SparsityConfig(), corpus, (riddle(), riddle()), 0)
+    found = empty_controls(
+        FakePruner(), model, SparsityConfig(), corpus, Splits(riddle(), riddle(), riddle()), 0
+    )
     assert (found["random model"]["nodes"], found["random model"]["outcome"]) == (8, "met")
     assert (found["nonsense task"]["nodes"], found["nonsense task"]["outcome"]) == (everything, "missed")
     circuit = {site: np.eye(width, dtype=np.float32)[0] for site, width in node_sites(SMALL).items()}
-    odd, even = other_seeds(FakePruner(), circuit, (riddle(), riddle()), (1, 2))
+    odd, even = other_seeds(FakePruner(), circuit, Splits(riddle(), riddle(), riddle()), (1, 2))
     assert (odd["nodes"], odd["outcome"]) == (everything, "missed")
     assert odd["jaccard"] == pytest.approx(8 / everything)
     assert (even["nodes"], even["outcome"], even["jaccard"]) == (8, "met", 1)
@@ -327,7 +329,7 @@ def test_a_quote_in_a_docstring_is_text_and_end_of_text_ends_all():
 def pairs_of(answers, count=4):
     blank = np.zeros((count, 2, 4), np.int32)
     answers = np.asarray(answers, np.int32)
-    return Pairs("t", "heldout", blank, np.full(count, 3), answers, [("a", "b")] * count, 1.0)
+    return Pairs("t", "test", blank, np.full(count, 3), answers, [("a", "b")] * count, 1.0)
 
 
 def test_natural_positions_of_quotes_close_strings_of_their_own_window():

@@ -30,7 +30,7 @@ names = pytest.mark.parametrize("name", DESIGNS)
 
 @functools.cache
 def network(name):
-    return plant(name, 0, PAIRS, PAIRS)
+    return plant(name, 0, PAIRS, PAIRS, PAIRS)
 
 
 NETWORK = Transformer(CONFIG)
@@ -69,7 +69,7 @@ def losses(params, means, masks, pairs):
 def losses_of(name, masks, split="train"):
     """Calibrated loss of the network `name` with each of `masks`, padded so that all calls compile once."""
     planted = network(name)
-    pairs = getattr(planted, split)
+    pairs = getattr(planted.splits, split)
     padded = masks + [masks[0]] * (16 - len(masks))
     stacked = {site: jnp.stack([m[site] for m in padded]) for site in masks[0]}
     data = PairBatch(*map(jnp.asarray, (pairs.tokens, pairs.last, pairs.answers)))
@@ -100,7 +100,7 @@ def right_answer(name, prompt):
 def test_the_planted_circuit_alone_holds_the_target(name):
     planted = network(name)
     circuit, everything = masks_of(planted), full_masks(planted.config)
-    for split in ("train", "heldout"):
+    for split in ("train", "select", "test"):
         assert losses_of(name, [circuit, everything], split).max() < TARGET / 3
 
 
@@ -130,7 +130,7 @@ def test_the_distractors_are_active_and_reach_the_answers(name):
         others = np.delete(np.asarray(x), mine, axis=-1)
         assert (others.std(axis=(0, 1)) > 0.01).mean() > 0.4, site
     alone, _ = activations(planted.params, tokens, masks_of(planted), means)
-    answer = planted.heldout.answers[0, 0]
+    answer = planted.test.answers[0, 0]
     assert float(jnp.std(logits[..., answer] - alone[..., answer])) > 0.1
 
 
@@ -152,7 +152,7 @@ def test_the_wiring_is_what_the_graph_reads_off(name):
 
 @names
 def test_pairs_are_contrast_pairs_whose_answers_follow_from_the_prompt(name):
-    for pairs in (network(name).train, network(name).heldout):
+    for pairs in network(name).splits:
         for i in range(PAIRS):
             a, b = pairs.tokens[i]
             end = pairs.last[i]
@@ -168,12 +168,13 @@ def test_the_splits_share_no_word(name):
     def words(pairs):
         return {word for texts in pairs.texts for word in texts[0].split() if word.startswith("word")}
 
-    train, heldout = words(network(name).train), words(network(name).heldout)
-    assert len(train) > 5 and len(heldout) > 5 and not train & heldout
+    train, select, test = map(words, network(name).splits)
+    assert min(map(len, (train, select, test))) > 5
+    assert not train & select and not train & test and not select & test
 
 
 def test_a_seed_decides_everything_and_seeds_differ():
-    again, other = plant("quotes", 0, PAIRS, PAIRS), plant("quotes", 1, PAIRS, PAIRS)
+    again, other = plant("quotes", 0, PAIRS, PAIRS, PAIRS), plant("quotes", 1, PAIRS, PAIRS, PAIRS)
     same = jax.tree.map(np.array_equal, again.params, network("quotes").params)
     assert all(jax.tree.leaves(same))
     np.testing.assert_array_equal(again.train.tokens, network("quotes").train.tokens)
@@ -209,7 +210,7 @@ def pruner():
 @names
 def test_pruning_recovers_the_circuit(name):
     planted = network(name)
-    pruned = pruner().on(subject(name)).prune(planted.train, planted.heldout)
+    pruned = pruner().on(subject(name)).prune(planted.splits)
     nodes = graph.nodes_of(planted.config, pruned.masks)
     edges = graph.edges_of(planted.config, planted.params, nodes)
     found = score(planted, nodes, [(nodes[e.source], nodes[e.target]) for e in edges])

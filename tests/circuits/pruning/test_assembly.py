@@ -23,9 +23,7 @@ from circuits_jax.model.taps import mix
 pytestmark = pytest.mark.computes
 
 PAIRS = 64
-PRUNE = PruneConfig(
-    edge_steps=10, batch_pairs=16, importance_pairs=32, importance_nodes=8, heldout_pairs=PAIRS
-)
+PRUNE = PruneConfig(edge_steps=10, batch_pairs=16, importance_pairs=32, importance_nodes=8, test_pairs=PAIRS)
 
 
 class Words:
@@ -37,7 +35,7 @@ class Words:
 @functools.cache
 def case():
     """(planted network with a useless weight in its circuit, the model with its means, the nodes' masks)."""
-    planted = plant("quotes", 2, PAIRS, PAIRS)
+    planted = plant("quotes", 2, PAIRS, PAIRS, PAIRS)
     layer = planted.params["h_0"]["mlp"]
     detector = next(
         node.index
@@ -58,9 +56,9 @@ def case():
 @functools.cache
 def circuit():
     planted, subject, masks = case()
-    metrics = {"full/heldout/loss": 0.25, "heldout/calibrated_loss": 99.0, "nodes": 99.0}
+    metrics = {"full/test/loss": 0.25, "test/calibrated_loss": 99.0, "nodes": 99.0}
     pruned = Pruned(masks, Calibration(1, 0), metrics, met_target=False, mediocre=True)
-    return make_circuit(pruned, subject, PRUNE, planted.train, planted.heldout)
+    return make_circuit(pruned, subject, PRUNE, planted.splits)
 
 
 @functools.partial(jax.jit, static_argnames="network")
@@ -80,14 +78,14 @@ def figures(found, pairs):
     return (*losses, (margins > 0).mean(), (calibrated > 0).mean())
 
 
-@pytest.mark.parametrize("split", ["train", "heldout"])
+@pytest.mark.parametrize("split", ["train", "select", "test"])
 def test_the_saved_figures_are_those_of_the_circuit_as_it_is_saved(tmp_path, split):
     planted, *_ = case()
     circuit().save(tmp_path)
     found = load_circuit(tmp_path)
     kinds = ("loss", "calibrated_loss", "accuracy", "calibrated_accuracy")
     names = [f"{split}/{kind}" for kind in kinds]
-    expected = figures(found, getattr(planted, split))
+    expected = figures(found, getattr(planted.splits, split))
     assert [found.metrics[name] for name in names] == pytest.approx(expected, abs=1e-4)
     assert found.metrics[f"{split}/calibrated_loss"] <= PRUNE.target
 
@@ -108,7 +106,7 @@ def test_counts_before_and_after():
     assert (metrics["nodes"], metrics["edges"]) == (len(planted.nodes), len(planted.edges))
     assert metrics["nodes_before_edges"] == len(planted.nodes)
     assert metrics["edges_before"] == len(planted.edges) + 1
-    assert metrics["full/heldout/loss"] == 0.25
+    assert metrics["full/test/loss"] == 0.25
 
 
 def test_provenance_says_what_came_of_it():

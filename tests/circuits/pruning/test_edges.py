@@ -28,7 +28,7 @@ USELESS = 0.01  # a weight too small to matter
 @functools.cache
 def network(name):
     """(planted network with useless weights between its nodes, means, which were added)."""
-    planted = plant(name, 0, PAIRS, PAIRS)
+    planted = plant(name, 0, PAIRS, PAIRS, PAIRS)
     params = jax.tree.map(np.copy, planted.params)
     added = set()
     for wire in wires(planted.config.n_layer):

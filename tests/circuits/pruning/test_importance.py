@@ -31,7 +31,7 @@ CALIBRATION, FULL = Calibration(1.2, -0.3), Calibration(0.9, 0.2)
 @functools.cache
 def case():
     """(planted network, ablator of its circuit, what the circuit keeps, its edges, pairs, means)."""
-    planted = plant("quotes", 1, PAIRS, PAIRS)
+    planted = plant("quotes", 1, PAIRS, PAIRS, PAIRS)
     means = mean_activations(planted.model, planted.corpus[:1])
     edges = graph.edges_of(planted.config, planted.params, planted.nodes)
     places = edge_set(planted.config, planted.nodes, edges)

@@ -8,6 +8,7 @@ from circuits_jax.circuits import graph
 from circuits_jax.circuits.ablation.means import Subject, reference_activations
 from circuits_jax.circuits.ablation.pairs import PairBatch
 from circuits_jax.circuits.circuit import Node
+from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import ModelConfig, PruneConfig
 from circuits_jax.model.model import Model
@@ -43,7 +44,7 @@ def test_a_model_that_knows_nothing_is_refused():
     means = {site: np.zeros(width, np.float32) for site, width in node_sites(TINY).items()}
     pruner = Pruner(Subject(model, means), PruneConfig(batch_pairs=8), one_device())
     with pytest.raises(TaskError) as caught:
-        pruner.prune(random_pairs(), random_pairs())
+        pruner.prune(Splits(random_pairs(), random_pairs(), random_pairs()))
     assert "riddle" in str(caught.value) and "0.593" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -74,7 +75,7 @@ def test_a_target_that_no_circuit_meets_is_missed_and_all_nodes_are_kept():
     planted = network("quotes")
     strict = pruner().on(subject("quotes"))
     strict.config = dataclasses.replace(strict.config, target=1e-12)
-    pruned = strict.prune(planted.train, planted.heldout)
+    pruned = strict.prune(planted.splits)
     assert not pruned.met_target and pruned.mediocre
     assert pruned.metrics["nodes"] == sum(node_sites(planted.config).values())
     assert all(mask.all() for mask in pruned.masks.values())
@@ -85,7 +86,7 @@ def test_cutting_does_not_change_what_is_found():
     planted = network("quotes")
     config = dataclasses.replace(pruner().config, steps=40, cuts=(0.7, 0.9))
     pruner_ = Pruner(subject("quotes"), config, one_device())
-    pruned = pruner_.prune(planted.train, planted.heldout)
+    pruned = pruner_.prune(planted.splits)
     assert pruner_._rooms  # something was cut
     assert set(graph.nodes_of(planted.config, pruned.masks)) == set(planted.nodes)
 
@@ -94,7 +95,7 @@ def test_cutting_does_not_change_what_is_found():
 def test_devices_that_do_not_divide_the_pairs_find_the_same():
     planted = network("quotes")
     config = dataclasses.replace(pruner().config, steps=40)
-    pruned = Pruner(subject("quotes"), config, jax.devices()[:3]).prune(planted.train, planted.heldout)
+    pruned = Pruner(subject("quotes"), config, jax.devices()[:3]).prune(planted.splits)
     assert set(graph.nodes_of(planted.config, pruned.masks)) == set(planted.nodes)
 
 
@@ -104,7 +105,7 @@ def test_with_nodes_at_the_final_residual_stream_the_one_that_is_read_is_kept():
     planted = network("quotes")
     means = reference_activations(planted.model, planted.corpus, "mean", final=True)
     config = dataclasses.replace(pruner().config, final_resid=True)
-    pruned = Pruner(Subject(planted.model, means), config, one_device()).prune(planted.train, planted.heldout)
+    pruned = Pruner(Subject(planted.model, means), config, one_device()).prune(planted.splits)
     assert pruned.met_target
     written = [node.index for node in planted.nodes if node.site == "1.attn.resid_delta"]
     ends = {Node("final_resid", index) for index in written}

@@ -107,9 +107,9 @@ def test_an_estimate_looks_at_the_first_pairs_only(prober):
 
 
 def test_a_measured_circuit_has_its_calibration_and_figures(prober):
-    train, heldout = pairs_of(64, 2.0), pairs_of(96, 2.0, seed=1)
-    calibration, figures = prober.measure(np.float32(0.1), masks_of(), train, heldout)
-    for split, pairs in (("train", train), ("heldout", heldout)):
+    train, select, test = pairs_of(64, 2.0), pairs_of(32, 2.0, seed=2), pairs_of(96, 2.0, seed=1)
+    calibration, figures = prober.measure(np.float32(0.1), masks_of(), train, select, test)
+    for split, pairs in (("train", train), ("select", select), ("test", test)):
         difference = 0.1 * pairs.tokens[..., 0] / 1000
         assert figures[f"{split}/loss"] == pytest.approx(cross_entropy(difference), rel=1e-4)
         fitted = calibration.scale * difference + calibration.shift

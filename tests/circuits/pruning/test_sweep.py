@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from circuits_jax.circuits.circuit import Calibration
 from circuits_jax.circuits.pruning.fit import settings_of
-from circuits_jax.circuits.pruning.jobs import FitRecord, Fitted, Job, Pruned
+from circuits_jax.circuits.pruning.jobs import FitRecord, Fitted, Job, Pruned, Splits
 from circuits_jax.circuits.pruning.sweep import Progress, best_first, population, rungs, sweep, total_steps
 from circuits_jax.config import PruneConfig
 from circuits_jax.storage.errors import ConfigError, TaskError
@@ -23,11 +23,12 @@ class Stub:
     def __init__(self, config, knows=lambda task: True, meets=lambda job: True):
         self.config, self.knows, self.meets, self.fitted, self.finished = config, knows, meets, [], []
 
-    def job(self, train, heldout):
-        return Job(train, (np.zeros((2, 2, len(train))),), (), np.zeros(1), 0, settings_of(self.config))
+    def job(self, splits):
+        pairs = np.zeros((2, 2, len(splits.train)))
+        return Job(splits.train, (pairs,), (), (), np.zeros(1), 0, settings_of(self.config))
 
     def assess(self, job):
-        return {"full/heldout/calibrated_loss": 0.1 if self.knows(job.task) else 0.69}
+        return {"full/select/calibrated_loss": 0.1 if self.knows(job.task) else 0.69}
 
     def fit(self, jobs, watch, together):
         self.fitted.append([(job.task, int(job.settings.steps), job.seed) for job in jobs])
@@ -44,7 +45,7 @@ class Stub:
         nodes = self.needed(job) - 1
         met = self.meets(job)
         return Pruned(
-            self.mask(nodes), Calibration(1.0, 0.0), {"heldout/calibrated_loss": nodes / 100}, met, False
+            self.mask(nodes), Calibration(1.0, 0.0), {"select/calibrated_loss": nodes / 100}, met, False
         )
 
     def needed(self, job):
@@ -56,7 +57,7 @@ class Stub:
 
 def run(stub, store, tasks=("quote",)):
     progress = Progress(tqdm(total=len(tasks) * total_steps(stub.config), file=io.StringIO()))
-    pairs = {task: (task, task) for task in tasks}
+    pairs = {task: Splits(task, task, task) for task in tasks}
     return dict(sweep(stub, pairs, store, progress)), progress
 
 
@@ -99,7 +100,7 @@ def test_a_sweep_keeps_the_best_of_each_rung(tmp_path):
     assert [len(fit) for fit in stub.fitted] == [8, 4, 2]
     assert [fit[0][1] for fit in stub.fitted] == [10, 20, 40]
     everyone = [
-        stub.needed(stub.job("quote", None)._replace(seed=m.seed, settings=m.settings))
+        stub.needed(stub.job(Splits("quote", None, None))._replace(seed=m.seed, settings=m.settings))
         for m in population(stub.config)
     ]
     assert nodes_of(found["quote"]) == min(everyone) - 1

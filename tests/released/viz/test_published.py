@@ -43,8 +43,8 @@ def test_counts(data):
 
 def test_losses_and_deltas(data):
     circuit = data.circuit
-    assert circuit.metrics["full/heldout/loss"] == published.LOSS / 2
-    assert circuit.metrics["heldout/calibrated_loss"] == published.ALONE / 2
+    assert circuit.metrics["full/test/loss"] == published.LOSS / 2
+    assert circuit.metrics["test/calibrated_loss"] == published.ALONE / 2
     losses = published.node_losses()
     expected = [(losses[node] - published.ALONE) / 2 for node in named(circuit)]
     np.testing.assert_allclose(circuit.importance.node_deltas, expected, rtol=1e-6, atol=1e-9)

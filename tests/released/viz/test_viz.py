@@ -100,7 +100,7 @@ def test_nodes_edges_and_losses(path):
         (Node("0.mlp.act_in", 1), Node("0.mlp.post_act", 11)): 0.5,
     }
     metrics = circuit.metrics
-    assert (metrics["full/heldout/loss"], metrics["heldout/calibrated_loss"]) == (0.25, 0.4)
+    assert (metrics["full/test/loss"], metrics["test/calibrated_loss"]) == (0.25, 0.4)
     assert (metrics["nodes"], metrics["edges"]) == (7, 4)
     masks = circuit.masks()
     assert masks["0.mlp.post_act"].shape == (12,) and masks["0.attn.act_in"].tolist() == [

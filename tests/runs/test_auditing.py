@@ -1,0 +1,101 @@
+"""Which pairs an audit judges by: never one that pruning learnt or chose by."""
+
+import dataclasses
+import json
+import types
+
+import pytest
+
+from circuits_jax.circuits.circuit import Circuit
+from circuits_jax.config import AuditConfig, PruneConfig
+from circuits_jax.runs import auditing
+from circuits_jax.runs.auditing import AuditSubject, RunAuditor
+from circuits_jax.runs.pruning import task_splits
+from circuits_jax.storage.errors import TaskError
+from circuits_jax.tasks import load_task
+from tests.tasks.word_tokenizer import WordTokenizer
+
+PRUNE = PruneConfig(train_pairs=8, select_pairs=8, test_pairs=8)
+RUN = types.SimpleNamespace(
+    tokenizer=WordTokenizer(),
+    model=types.SimpleNamespace(config=types.SimpleNamespace(n_ctx=64)),
+    corpus=types.SimpleNamespace(hash="corpus"),
+)
+
+
+def row(number, split):
+    start = f"cost = $ {number} and a b c d e f "
+    return {"a": start + "x (", "b": start + "y (", "answer_a": "one)", "answer_b": "two)", "split": split}
+
+
+@pytest.fixture
+def task(tmp_path):
+    """40 lines of each split; 20 of those to be tested with are lines of the others, too."""
+    path = tmp_path / "mine.jsonl"
+    numbers = {
+        "train": range(40),
+        "select": range(50, 90),
+        "test": [*range(10), *range(50, 60), *range(100, 120)],
+    }
+    path.write_text("\n".join(json.dumps(row(n, split)) for split, each in numbers.items() for n in each))
+    return load_task(path)
+
+
+@pytest.fixture
+def examine(task, monkeypatch):
+    """The pairs that a circuit with such digests of its pairs is judged by, under such settings."""
+    judged = []
+
+    def audit(circuit, train, test, natural, advance):
+        judged.append((train, test))
+        return {}
+
+    monkeypatch.setattr(RunAuditor, "_auditor", lambda self, prune: types.SimpleNamespace(audit=audit))
+    monkeypatch.setattr(RunAuditor, "_natural", lambda self, pairs: "no corpus")
+    monkeypatch.setattr(auditing, "verdict_of", lambda *rest: Verdict("not shown"))
+
+    def of(digests, counts=("select_pairs", "test_pairs"), **settings):
+        provenance = {"prune": dict.fromkeys(counts, 8), "pairs": digests}
+        circuit = Circuit("mine", (), (), (), {}, "mean", (), (), None, {}, {}, "", "", provenance=provenance)
+        subject = AuditSubject(task, circuit, PRUNE, "key")
+        RunAuditor(RUN, AuditConfig(**settings), controls=False).examine(subject)
+        return judged[-1]
+
+    return of
+
+
+@dataclasses.dataclass
+class Verdict:
+    verdict: str
+
+
+def texts(pairs):
+    return {frozenset(each) for each in pairs.texts}
+
+
+def test_no_pair_is_judged_by_that_was_learnt_or_chosen_by(task, examine):
+    splits = task_splits(RUN, task, PRUNE)
+    train, test = examine([pairs.digest for pairs in splits], pairs=24)
+    assert train.digest == splits.train.digest
+    assert not texts(test) & (texts(splits.train) | texts(splits.select))
+    assert len(texts(test)) == 24
+
+
+def test_too_few_lines_are_told(task, examine):
+    splits = task_splits(RUN, task, PRUNE)
+    seen = texts(splits.train) | texts(splits.select)
+    lines = {frozenset(template.prompts) for template in task.templates["test"]}
+    left = 40 - len({frozenset(p.replace("$$", "$") for p in line) for line in lines} & seen)
+    assert 24 <= left < 40
+    digests = [pairs.digest for pairs in splits]
+    examine(digests, pairs=left)
+    with pytest.raises(TaskError, match=f"only {left} different test pairs .* that pruning has not seen"):
+        examine(digests, pairs=left + 1)
+
+
+def test_a_circuit_of_two_splits_was_chosen_by_test_pairs(task, examine):
+    splits = task_splits(RUN, task, PRUNE)
+    _, test = examine(["other", "pairs"], ["heldout_pairs"], pairs=20)
+    assert not texts(test) & (texts(splits.train) | texts(splits.test))
+    with pytest.raises(TaskError, match="are not those that its circuit was cut on"):
+        examine(["other", "pairs", "now"], pairs=20)
