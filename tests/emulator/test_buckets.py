@@ -33,7 +33,7 @@ RHYTHM = (
     *(f"--config.train.steps={STEPS}", "--config.train.log_every=20", "--config.train.checkpoint_every=20"),
     *("--config.train.eval_every=100", "--config.train.keep_best=1"),
 )
-PRUNE = PruneConfig(steps=4, batch_pairs=8, train_pairs=8, heldout_pairs=8, mean_batches=1)
+PRUNE = PruneConfig(steps=4, batch_pairs=8, train_pairs=8, select_pairs=8, test_pairs=8, mean_batches=1)
 AUDIT = ("--controls=false", "--config.audit.pairs=8", "--config.audit.draws=2", "--config.audit.natural=8")
 
 

@@ -23,7 +23,7 @@ SIZES = (
     *("--config.train.eval_every=6", "--config.train.checkpoint_every=2", "--config.data.seed=1"),
 )
 AUDIT = ("--config.audit.pairs=16", "--config.audit.draws=2", "--config.audit.natural=8", "--controls=false")
-PRUNE = PruneConfig(steps=2, batch_pairs=8, train_pairs=8, heldout_pairs=8, mean_batches=1)
+PRUNE = PruneConfig(steps=2, batch_pairs=8, train_pairs=8, select_pairs=8, test_pairs=8, mean_batches=1)
 
 
 def ran(place: Path, module: str, *flags: object) -> str:
@@ -54,7 +54,7 @@ def test_every_command_works_without_the_sources(tmp_path: Path, shared: bool) -
     ran(tmp_path, "pretrain", *SIZES, roots, f"--workdir={workdir}")  # goes on from step 4
     assert (workdir / "checkpoints" / "6").exists() and last.exists()
     save_circuit(workdir)
-    few = [f"--config.prune.{key}=8" for key in ("train_pairs", "heldout_pairs", "batch_pairs")]
+    few = [f"--config.prune.{key}=8" for key in ("train_pairs", "select_pairs", "test_pairs", "batch_pairs")]
     ran(
         tmp_path,
         "prune",

@@ -38,7 +38,7 @@ WORDS = {
 TINY = " ".join(FLAGS)
 AUDIT = "--config.audit.pairs=8 --config.audit.draws=2 --config.audit.natural=8 --config.audit.resamples=20"
 PRUNE = (
-    "--config.prune.steps=2 --config.prune.train_pairs=8 --config.prune.heldout_pairs=8 "
+    "--config.prune.steps=2 --config.prune.train_pairs=8 --config.prune.select_pairs=8 --config.prune.test_pairs=8 "
     "--config.prune.batch_pairs=8 --config.prune.mean_batches=1"
 )
 # One command after another, in the strange folder, which is also the home folder.
@@ -157,7 +157,7 @@ def cut_by_hand(folder):
         mask[:] = [number % 3 == 0 for number in range(len(mask))]
     nodes = graph.nodes_of(config, masks)
     prune = PruneConfig(
-        steps=2, batch_pairs=8, train_pairs=8, heldout_pairs=8, mean_batches=1, ablation="zero",
+        steps=2, batch_pairs=8, train_pairs=8, select_pairs=8, test_pairs=8, mean_batches=1, ablation="zero",
         tasks=(str(folder / "brackets.jsonl"),),
     )  # fmt: skip
     circuit = Circuit(
@@ -170,7 +170,7 @@ def cut_by_hand(folder):
         embedding=(),
         unembedding=(),
         calibration=Calibration(1.0, 0.0),
-        metrics={"heldout/calibrated_loss": 1.0},
+        metrics={"test/calibrated_loss": 1.0},
         model_config=to_dict(config),
         model_hash=run.model.hash,
         tokenizer_hash=run.tokenizer.hash,

@@ -36,7 +36,12 @@ def run(place):
         *TINY,
         *("--config.model.n_ctx=64", "--config.model.vocab_size=1400", "--config.train.steps=4"),
         *("--config.train.eval_every=2", "--config.train.checkpoint_every=2", "--config.prune.steps=5"),
-        *("--config.prune.train_pairs=16", "--config.prune.heldout_pairs=16", "--config.data.seed=1"),
+        *(
+            "--config.prune.train_pairs=16",
+            "--config.prune.select_pairs=16",
+            "--config.prune.test_pairs=16",
+            "--config.data.seed=1",
+        ),
         f"--config.prune.tasks={TASKS}",
         *(f"--config.data.roots={place / 'tree'}", f"--workdir={place / 'run'}"),
     )
