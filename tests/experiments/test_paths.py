@@ -38,7 +38,8 @@ WORDS = {
 TINY = " ".join(FLAGS)
 AUDIT = "--config.audit.pairs=8 --config.audit.draws=2 --config.audit.natural=8 --config.audit.resamples=20"
 PRUNE = (
-    "--config.prune.steps=2 --config.prune.train_pairs=8 --config.prune.select_pairs=8 --config.prune.test_pairs=8 "
+    "--config.prune.steps=2 --config.prune.train_pairs=8 --config.prune.select_pairs=8 "
+    "--config.prune.test_pairs=8 "
     "--config.prune.batch_pairs=8 --config.prune.mean_batches=1"
 )
 # One command after another, in the strange folder, which is also the home folder.
