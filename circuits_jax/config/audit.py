@@ -3,6 +3,7 @@
 import dataclasses
 
 from circuits_jax.config.checks import (
+    check_confidence,
     check_fraction,
     check_not_negative,
     check_positive,
@@ -20,8 +21,7 @@ class AuditConfig:
       draws: Random circuits of each kind, and random parts removed for completeness.
       natural: Most positions of the validation corpus looked at.
       natural_context: Tokens that such a position has before it, at least.
-      resamples: Bootstrap resamples of an interval.
-      confidence: Of the intervals.
+      confidence: Of the intervals, below 1.
       seeds: Other seeds pruned for, to compare nodes.
       sufficient: Loss, in nats, that a circuit alone has at most; a full model above it is mediocre.
       necessary: Loss that the model without the circuit has at least.
@@ -36,7 +36,6 @@ class AuditConfig:
     draws: int = 16
     natural: int = 256
     natural_context: int = 16
-    resamples: int = 2000
     confidence: float = 0.95
     seeds: int = 2
     sufficient: float = 0.15
@@ -48,10 +47,11 @@ class AuditConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in ("draws", "natural", "natural_context", "resamples", "sufficient", "necessary"):
+        for field in ("draws", "natural", "natural_context", "sufficient", "necessary"):
             check_positive(f"audit.{field}", getattr(self, field))
-        for field in ("confidence", "flips_inside", "flips_outside", "control_share"):
+        for field in ("flips_inside", "flips_outside", "control_share"):
             check_fraction(f"audit.{field}", getattr(self, field))
+        check_confidence("audit.confidence", self.confidence)
         check_not_negative("audit.seeds", self.seeds)
         check_not_negative("audit.margin", self.margin)
         check_seed("audit.seed", self.seed)

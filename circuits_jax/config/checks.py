@@ -23,6 +23,12 @@ def check_fraction(field: str, value: float) -> None:
         raise ConfigError(f"{field} is {value}; a fraction must lie in (0, 1]")
 
 
+def check_confidence(field: str, value: float) -> None:
+    """Raises ConfigError unless 0 < `value` < 1."""
+    if not 0 < value < 1:
+        raise ConfigError(f"{field} is {value}; a confidence must lie between 0 and 1, as 0.95 does")
+
+
 def check_not_negative(field: str, value: float) -> None:
     """Raises ConfigError unless `value` >= 0."""
     if not value >= 0:

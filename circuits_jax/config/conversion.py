@@ -10,8 +10,8 @@ from circuits_jax.storage.errors import ConfigError
 
 T = TypeVar("T")
 
-# Settings by the names that they had before, in files and flags; what was one setting may be two now.
-FORMER_NAMES = {"heldout_pairs": ("select_pairs", "test_pairs")}
+# Settings by the names that they had before, in files and flags; what was one may be two now, or none.
+FORMER_NAMES: dict[str, tuple[str, ...]] = {"heldout_pairs": ("select_pairs", "test_pairs"), "resamples": ()}
 
 
 def former_names(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 from circuits_jax.config.conversion import to_dict
 
 # The fields that every hash of version 1 has covered.  Never added to: that would change all hashes.
-# (Pruning's heldout_pairs is gone: a circuit of that setting is of other pairs than any of now.)
+# (Pruning's heldout_pairs is gone: a circuit of that setting is of other pairs than any of now.
+# So are the audit's resamples: audits with them need to be made anew.)
 _VERSION_1 = {
     "ModelConfig": (
         "n_layer d_model n_ctx vocab_size d_head n_head d_mlp norm activation residual_activation position "
@@ -23,7 +24,7 @@ _VERSION_1 = {
         "importance_pairs importance_nodes"
     ),
     "AuditConfig": (
-        "pairs draws natural natural_context resamples confidence seeds sufficient necessary flips_inside "
+        "pairs draws natural natural_context confidence seeds sufficient necessary flips_inside "
         "flips_outside control_share margin seed"
     ),
 }

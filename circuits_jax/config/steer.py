@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from circuits_jax.config.checks import (
+    check_confidence,
     check_fraction,
     check_positive,
     check_seed,
@@ -24,7 +25,7 @@ class SteerConfig:
       draws: Draws of each random control.
       separation: Share of (A, B) prompts, at least, that a node's values must order for it to be chosen.
       texts: Windows of validation text on which specificity is measured.
-      resamples, confidence: Of the bootstrap bands.
+      confidence: Of the bands, below 1.
       seed: Of everything that is drawn.
     """
 
@@ -36,15 +37,18 @@ class SteerConfig:
     draws: int = 8
     separation: float = 0.9
     texts: int = 64
-    resamples: int = 1000
     confidence: float = 0.95
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in ("nodes", "pairs", "choose_pairs", "draws", "texts", "resamples"):
+        for field in ("nodes", "pairs", "choose_pairs", "draws", "texts"):
             check_positive(f"steer.{field}", getattr(self, field))
-        for field in ("separation", "confidence"):
-            check_fraction(f"steer.{field}", getattr(self, field))
+        check_fraction("steer.separation", self.separation)
+        check_confidence("steer.confidence", self.confidence)
+        if self.texts < 2:
+            raise ConfigError(
+                f"steer.texts is {self.texts}; one text tells nothing of others, give two or more"
+            )
         if not self.tasks:
             raise ConfigError("steer.tasks is empty; name at least one task")
         if not self.strengths or list(self.strengths) != sorted(set(self.strengths)):

@@ -264,9 +264,10 @@ def _note(reports: Mapping[str, Report]) -> str:
     for task, report in reports.items():
         tasks.setdefault(report["settings"]["confidence"], []).append(task)
     if len(tasks) < 2:
-        return f"Intervals are {min(tasks, default=0.95):.0%} bootstrap intervals over pairs."
-    each = "; ".join(f"{confidence:.0%} for {', '.join(found)}" for confidence, found in tasks.items())
-    return f"Intervals are bootstrap intervals over pairs: {each}."
+        each = f"{min(tasks, default=0.95):.0%}"
+    else:
+        each = "; ".join(f"{confidence:.0%} for {', '.join(found)}" for confidence, found in tasks.items())
+    return f"Intervals are those of Student's t over templates: {each}."
 
 
 def audit_page(run: "Run") -> Path:
@@ -289,5 +290,5 @@ def audit_table(reports: Mapping[str, Report], refusals: Mapping[str, str]) -> l
                 row["overlap"] = float(np.mean([each["jaccard"] for each in controls["seeds"]]))
         if "why_not" not in natural:
             row["natural"] = natural["circuit"]["accuracy"]["value"]
-        rows.append(row | {"failed": ", ".join(found.failed)})
+        rows.append(row | {"failed": ", ".join(found.failed), "close": ", ".join(found.close)})
     return rows + [{"task": task, "refused": why} for task, why in refusals.items()]

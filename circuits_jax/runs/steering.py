@@ -57,7 +57,7 @@ def steer_task(
     windows = corpus.validation  # texts from all over them: neighbours are of one file
     rows = np.linspace(0, len(windows) - 1, min(config.texts, len(windows))).astype(int)
     texts = windows.rows(rows)[:, : prompts.tokens.shape[-1]]
-    report = steering.run(nodes, prompts, texts) | {"candidates": found}
+    report = steering.run(nodes, prompts, test.template, texts) | {"candidates": found}
     examples = [
         {"a": texts_[0], "b": texts_[1], "answer_a": answer[0], "answer_b": answer[1], **figures}
         for texts_, answer, figures in zip(

@@ -16,6 +16,8 @@ Report = Mapping[str, Any]
 CHANCE = math.log(2)
 # Right end of the loss axes: a little above chance.
 LOSS = 0.8
+# Templates in a table, and characters of a prompt.
+MOST_TEMPLATES, PROMPT = 24, 60
 
 
 def build_audit_page(
@@ -41,15 +43,16 @@ def build_audit_page(
 
 def _section(task: str, report: Report) -> str:
     verdict = report["verdict"]
-    kind = verdict["verdict"].replace(" ", "-")
+    kind, close = verdict["verdict"].replace(" ", "-"), ", close" if verdict["close"] else ""
     parts = [
         f'<section id="{_anchor(task)}"><h2>{html.escape(task)} '
-        f'<span class="verdict {kind}">{html.escape(verdict["verdict"])}</span></h2>',
+        f'<span class="verdict {kind}">{html.escape(verdict["verdict"])}{close}</span></h2>',
         f"<p>{html.escape(_sentence(report))}</p>",
         _criteria(verdict["criteria"]),
         '<div class="plots">',
         *(_figure(*each) for each in _plots(report)),
         "</div>",
+        _templates(report["templates"]),
         _natural(report["natural"]),
         _scores(report),
         "</section>",
@@ -66,6 +69,8 @@ def _sentence(report: Report) -> str:
         text += ": a mask can repair such a model, so the circuit explains less than its own loss says"
     if verdict["failed"]:
         text += f". What decided against it: {', '.join(verdict['failed'])}"
+    if verdict["close"]:
+        text += f". Close, the interval crosses the bound: {', '.join(verdict['close'])}"
     return text + "."
 
 
@@ -84,7 +89,7 @@ def _criteria(criteria: Iterable[Report]) -> str:
             row["measured"] = show(figure["value"])
             if figure["low"] != figure["high"]:
                 row["interval"] = f"{show(figure['low'])} to {show(figure['high'])}"
-            row["beyond doubt"] = "yes" if each["clear"] else "no"
+            row["close"] = "" if each["clear"] else "close"
         rows.append(row)
     return _table(rows)
 
@@ -186,6 +191,17 @@ def _controls(report: Report, bound: Line) -> Plot:
         caption += f" Overlap: shared nodes among those of either; random circuits have {chance:.2f}."
     most = max(bar.value for bar in bars)
     return "Smaller than controls?", caption, bar_chart("Controls", bars, most, (bound,))
+
+
+def _templates(rows: Sequence[Report]) -> str:
+    """What each template's pairs give; nothing where a template has one pair."""
+    if len(rows) > MOST_TEMPLATES or all(row["pairs"] == 1 for row in rows):
+        return ""
+    shown = [{**row, "prompt": row["prompt"][-PROMPT:]} for row in rows]
+    caption = (
+        "Means over the pairs of each test template: losses are calibrated, prompts are ends of the first."
+    )
+    return f'<h3>By template</h3><p class="quiet">{caption}</p>{_table(shown)}'
 
 
 def _natural(report: Report) -> str:

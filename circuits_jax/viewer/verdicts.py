@@ -38,5 +38,6 @@ def _of_folders(found: Mapping[str, Any], folders: Iterable[Path]) -> dict[str, 
 def verdict_words(audit: Mapping[str, Any] | None, circuit: Circuit | None = None) -> str:
     """The verdict of one of `read_audits` on `circuit`, or that there is none."""
     if audit is not None:
-        return audit["verdict"]["verdict"]
+        verdict = audit["verdict"]
+        return verdict["verdict"] + (", close" if verdict["close"] else "")
     return STALE if circuit is not None and circuit.of_two_splits else UNKNOWN

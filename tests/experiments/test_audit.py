@@ -22,7 +22,7 @@ from tests.experiments.command import TINY, finish, start
 TASK = "digits"
 AUDIT = (
     *("--config.audit.pairs=16", "--config.audit.draws=2", "--config.audit.natural=8"),
-    *("--config.audit.resamples=20", "--config.audit.seeds=1"),
+    "--config.audit.seeds=1",
 )
 PRUNE = PruneConfig(steps=2, batch_pairs=8, train_pairs=8, select_pairs=8, test_pairs=8, mean_batches=1)
 

@@ -36,7 +36,7 @@ WORDS = {
 }  # fmt: skip
 
 TINY = " ".join(FLAGS)
-AUDIT = "--config.audit.pairs=8 --config.audit.draws=2 --config.audit.natural=8 --config.audit.resamples=20"
+AUDIT = "--config.audit.pairs=8 --config.audit.draws=2 --config.audit.natural=8"
 PRUNE = (
     "--config.prune.steps=2 --config.prune.train_pairs=8 --config.prune.select_pairs=8 "
     "--config.prune.test_pairs=8 "

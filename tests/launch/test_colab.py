@@ -94,7 +94,7 @@ def place(tmp_path_factory):
 @pytest.fixture(scope="module")
 def quickstart(place):
     """What the quickstart's notebook shows; it leaves a run behind."""
-    audit = {"pairs": 16, "draws": 2, "natural": 8, "resamples": 20, "seeds": 1}
+    audit = {"pairs": 16, "draws": 2, "natural": 8, "seeds": 1}
     config = TINY | {"data": TINY["data"] | {"roots": [str(place / "tree")]}, "audit": audit}
     parameters = f"""
 from circuits_jax.config import from_dict

@@ -54,6 +54,15 @@ REPORT = {
         name: {"sufficiency": figure(0.1), "necessity": figure(0.612)}
         for name in ("mean", "zero", "resample")
     },
+    "templates": [
+        {
+            "template": number,
+            "pairs": 64,
+            "prompt": f"{'x' * 90} = <{number}>",
+            "sufficiency": 0.5 + number / 9,
+        }
+        for number in range(4)
+    ],
     "interchange": {"circuit": figure(0.931), "outside": figure(0.271)},
     "baselines": {name: draws(0.633) | {"jaccard": 0.01} for name in ("random", "matched")},
     "completeness": {
@@ -88,6 +97,7 @@ REPORT = {
     "verdict": {
         "verdict": "not shown",
         "failed": ["the answer ignores the rest"],
+        "close": ["sufficient"],
         "criteria": [
             criterion("sufficient", 0.143, 0.15, True),
             criterion("necessary", 0.612, 0.5, False),
@@ -139,6 +149,17 @@ def test_every_figure_of_the_verdict_is_on_the_page(page):
         "no <pairs>",
     ):
         assert text in words, text
+
+
+def test_what_is_close_is_said_and_templates_have_a_table_unless_each_has_one_pair(page):
+    words = parse(page).words()
+    assert "not shown, close" in words and "crosses the bound: sufficient" in words
+    assert "By template" in words and "= <3>" in words and "0.833" in words and "x" * 70 not in words
+    alone = copy.deepcopy(REPORT)
+    alone["templates"] = [row | {"pairs": 1} for row in REPORT["templates"]]
+    alone["verdict"]["close"] = []
+    words = parse(build_audit_page("t", [], {TASK: alone})).words()
+    assert "By template" not in words and "close" not in words
 
 
 def test_the_plots_are_those_of_the_report(page):

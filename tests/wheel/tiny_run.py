@@ -30,7 +30,6 @@ SETTINGS = {
     "audit.pairs": 32,
     "audit.draws": 2,
     "audit.natural": 16,
-    "audit.resamples": 50,
 }
 
 

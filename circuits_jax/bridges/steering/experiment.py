@@ -32,7 +32,7 @@ from circuits_jax.bridges.steering.writes import (
     wrong_positions,
 )
 from circuits_jax.circuits.ablation.pairs import PairBatch
-from circuits_jax.circuits.audit.intervals import Bootstrap
+from circuits_jax.circuits.audit.intervals import ClusteredIntervals, Figure
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.config import SteerConfig
 
@@ -78,10 +78,13 @@ class Steering:
         table = [{"node": str(n), "separation": s, "effect": e} for n, s, e in best.values()]
         return nodes, table[:SHOWN_SITES]
 
-    def run(self, nodes: Sequence[Node], prompts: PairBatch, texts: np.ndarray) -> Report:
+    def run(
+        self, nodes: Sequence[Node], prompts: PairBatch, templates: np.ndarray, texts: np.ndarray
+    ) -> Report:
         """Steers the dense model by `nodes` on the test `prompts`.
 
         Args:
+          templates: int [N], which template each of `prompts` was made from.
           texts: int [M, T], unrelated text of the prompts' length.
 
         Returns:
@@ -95,7 +98,7 @@ class Steering:
         Raises:
           BridgeError: if a node writes nothing into the stream, or a strength overflows.
         """
-        config, bridge = self.config, self.joined.bridge
+        bridge = self.joined.bridge
         for node in nodes:
             check_steerable(node, bridge.sparse)
         values = self._values(prompts, {node.site for node in nodes})
@@ -108,7 +111,7 @@ class Steering:
         other = answers[OURS][0].other
         flip = flip_strength(self.strengths, other)
         strength = self.strengths[-1] if flip is None else flip
-        band = Bootstrap(len(prompts.last), config.resamples, config.confidence, config.seed).figure
+        band = ClusteredIntervals(templates, self.config.confidence).rate
         edits = {OURS: [ours], **controls}
         return {
             "nodes": [str(node) for node in nodes],
@@ -162,7 +165,7 @@ class Steering:
             ]
         return sweep(self.joined.sparse, prompts, deltas, self.strengths)
 
-    def _untouched(self, prompts: PairBatch, band: Callable[[np.ndarray], Any]) -> Report:
+    def _untouched(self, prompts: PairBatch, band: Callable[[np.ndarray], Figure]) -> Report:
         """Probability of B's answer on prompt B, which a perfect edit reaches, in both models."""
         swapped = PairBatch(prompts.tokens[:, ::-1], prompts.last, prompts.answers)
         found = {}
@@ -175,8 +178,8 @@ class Steering:
         self, edits: Mapping[str, Sequence[Mapping[str, np.ndarray]]], texts: np.ndarray, strength: float
     ) -> Report:
         """KL of the dense model on unrelated text under the very edits of the pairs, in nats a token."""
-        config, found = self.config, {}
-        band = Bootstrap(len(texts), config.resamples, config.confidence, config.seed).figure
+        found = {}
+        band = ClusteredIntervals(np.arange(len(texts)), self.config.confidence).loss
         for name, draws in edits.items():
             each = [
                 text_divergence(self.joined.dense, texts, on_texts(deltas, len(texts)), strength)
@@ -185,8 +188,8 @@ class Steering:
             found[name] = dataclasses.asdict(band(np.mean(each, axis=0)))
         return found
 
-    def _series(self, draws: Sequence[Answers], band: Callable[[np.ndarray], Any]) -> Report:
-        """Figures at every strength, averaged over draws before the pairs are resampled."""
+    def _series(self, draws: Sequence[Answers], band: Callable[[np.ndarray], Figure]) -> Report:
+        """Figures at every strength, averaged over draws before they are averaged over pairs."""
         other = np.mean([each.other for each in draws], axis=0)
         chances = np.mean([np.exp(each.log_probs) for each in draws], axis=0)
         return {

@@ -25,7 +25,7 @@ from circuits_jax.circuits.attack.dilution import (
     rank_heads,
     score,
 )
-from circuits_jax.circuits.audit.intervals import Bootstrap
+from circuits_jax.circuits.audit.intervals import ClusteredIntervals
 from circuits_jax.circuits.masks import full_masks
 from circuits_jax.model.model import Model
 from circuits_jax.storage.errors import CircuitError
@@ -34,7 +34,7 @@ from circuits_jax.tasks.longer import insert_tokens
 from circuits_jax.tasks.metrics import right_margin
 from circuits_jax.tasks.task import Pairs
 
-SEED, RESAMPLES, CONFIDENCE = 0, 1000, 0.95
+SEED, CONFIDENCE = 0, 0.95
 PLANTED_ROOM = 64
 # How far a prediction at the greatest length may be off: of the short lists' score, and of accuracy.
 SCORE_ERROR, ACCURACY_ERROR = 0.1, 0.25
@@ -114,7 +114,7 @@ class Attack:
         if not abs(self._base_score) > 0:
             raise CircuitError("nothing that the circuit's heads pass to the last token tells A from B")
         self._scale, self._shift, _ = map(float, calibrate(self.base.difference))
-        self._bootstrap = Bootstrap(len(case.short.last), RESAMPLES, CONFIDENCE, SEED)
+        self._intervals = ClusteredIntervals(case.short.template, CONFIDENCE)
 
     def heads(self) -> str:
         """What the circuit's heads average when it runs alone, the one that matters most first."""
@@ -170,8 +170,11 @@ class Attack:
         rows: list[Row] = []
         for role, name in enumerate("AB"):
             row: Row = {"arm": arm, "tokens added": added, "prompts": name}
-            for what, of in (("accuracy", self._right), ("difference", lambda each: each.difference)):
-                figure = self._bootstrap.figure(of(run)[:, role])
+            for what, of, interval in (
+                ("accuracy", self._right, self._intervals.rate),
+                ("difference", lambda each: each.difference, self._intervals.mean),
+            ):
+                figure = interval(of(run)[:, role])
                 row |= {what: figure.value, f"{what} low": figure.low, f"{what} high": figure.high}
                 if predicted is not None:
                     row[f"{what} predicted"] = float(of(predicted)[:, role].mean())

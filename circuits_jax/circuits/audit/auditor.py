@@ -22,7 +22,13 @@ from circuits_jax.circuits.ablation.means import Means, reference_activations
 from circuits_jax.circuits.ablation.pairs import pair_batch
 from circuits_jax.circuits.audit import random_circuits
 from circuits_jax.circuits.audit.interchange import Rows, another_pair, other_prompt
-from circuits_jax.circuits.audit.intervals import Bootstrap, Figure, pair_accuracies, pair_flips, pair_losses
+from circuits_jax.circuits.audit.intervals import (
+    ClusteredIntervals,
+    Figure,
+    pair_accuracies,
+    pair_flips,
+    pair_losses,
+)
 from circuits_jax.circuits.audit.interventions import Interventions
 from circuits_jax.circuits.audit.real_code import Natural
 from circuits_jax.circuits.audit.verdict import Measurements, Verdict, assess, decide
@@ -35,7 +41,7 @@ from circuits_jax.model.transformer import Params
 from circuits_jax.tasks.task import Pairs
 
 Report = dict[str, Any]
-STAGES = ("circuit", "references", "interchange", "baselines", "completeness", "natural")
+STAGES = ("circuit", "references", "interchange", "templates", "baselines", "completeness", "natural")
 
 
 class Auditor:
@@ -96,6 +102,7 @@ class Auditor:
             "circuit": examination.circuit_alone,
             "references": examination.references,
             "interchange": examination.interchange,
+            "templates": examination.templates,
             "baselines": examination.baselines,
             "completeness": examination.completeness,
             "natural": functools.partial(examination.natural, natural),
@@ -122,15 +129,17 @@ class _Examination:
         self.means = {site: jnp.asarray(mean) for site, mean in circuit.means.items()}
         self.alone = self.without_edges(self.means)
         self.train, self.test = (pair_batch(pairs, auditor.model.config.n_ctx) for pairs in (train, test))
-        self.bootstrap = self.bootstrap_of(self.test.size)
+        self.pairs = test
+        self.of_test, self.of_train = (self.intervals(pairs.template) for pairs in (test, train))
+        self.by_pair: dict[str, np.ndarray] = {}  # what `templates` shows, [N] each
         self.before = self.run.ablated(self.params, auditor.everything, self.means, self.test)
         self.fitted = self.run.ablated(self.params, auditor.everything, self.means, self.train)
         scales, shifts = self.run.calibrated(self.fitted)
         self.full_calibration = (float(scales[0]), float(shifts[0]))
         self.own_calibration = (circuit.calibration.scale, circuit.calibration.shift)
 
-    def bootstrap_of(self, count: int) -> Bootstrap:
-        return Bootstrap(count, self.config.resamples, self.config.confidence, self.config.seed)
+    def intervals(self, clusters: np.ndarray) -> ClusteredIntervals:
+        return ClusteredIntervals(clusters, self.config.confidence)
 
     def without_edges(self, means: Means) -> Params:
         """Parameters without the edges that the circuit leaves out, which carry `means` instead."""
@@ -139,9 +148,10 @@ class _Examination:
     def full_model(self) -> Report:
         """The full model on both splits, calibrated on training pairs, and what it is worth."""
         report: Report = {
-            "train": self._scores(self.fitted[0], self.full_calibration, self.bootstrap_of(self.train.size)),
-            "test": self._scores(self.before[0], self.full_calibration, self.bootstrap),
+            "train": self._scores(self.fitted[0], self.full_calibration, self.of_train),
+            "test": self._scores(self.before[0], self.full_calibration, self.of_test),
         }
+        self.by_pair["model"] = pair_losses(self.before[0], *self.full_calibration)
         loss = report["test"]["calibrated_loss"]["value"]
         return report | {"assessment": assess(self.config, loss)}
 
@@ -149,13 +159,15 @@ class _Examination:
         """Sufficiency: the circuit as saved, on both splits, and with constant competitors."""
         calibration = self.own_calibration
         report: Report = {"nodes": len(self.saved.nodes), "edges": len(self.saved.edges)}
-        for split, batch in (("train", self.train), ("test", self.test)):
+        of_splits = {"train": (self.train, self.of_train), "test": (self.test, self.of_test)}
+        for split, (batch, intervals) in of_splits.items():
             difference = self.run.ablated(self.alone, self.kept, self.means, batch)[0]
-            report[split] = self._scores(difference, calibration, self.bootstrap_of(batch.size))
+            report[split] = self._scores(difference, calibration, intervals)
+        self.by_pair["sufficiency"] = pair_losses(difference, *calibration)
         report["constant_competitors"] = None
         if self.auditor.entry is not None:
             difference = self.run.competing(self.alone, self.kept, self.auditor.entry, self.means, self.test)
-            report["constant_competitors"] = self._scores(difference[0], calibration, self.bootstrap) | {
+            report["constant_competitors"] = self._scores(difference[0], calibration, self.of_test) | {
                 "recalibrated_loss": self._refitted_loss(difference)
             }
         return report
@@ -176,6 +188,7 @@ class _Examination:
             "sufficiency": self.run.swapped(self.alone, self.kept, donors, self.test, self.params),
             "necessity": self.run.swapped(self.params, self.rest, donors, self.test),
         }
+        self.by_pair["necessity"] = self._refitted(report[self.saved.ablation]["necessity"])[0]
         return jax.tree.map(self._refitted_loss, report)
 
     def interchange(self) -> Report:
@@ -184,8 +197,19 @@ class _Examination:
         report = {}
         for what, own in (("circuit", self.rest), ("outside", self.kept)):
             after = self.run.swapped(self.params, own, donors, self.test)
-            report[what] = self._figure(pair_flips(self.before, after)[0])
+            flips = self.by_pair[f"flips, {what}"] = pair_flips(self.before, after)[0]
+            report[what] = vars(self.of_test.rate(flips))
         return report
+
+    def templates(self) -> list[Report]:
+        """One row a template: its number, how many pairs, the first prompt, and their means of `by_pair`."""
+        rows = []
+        for number in np.unique(self.pairs.template):
+            chosen = np.flatnonzero(self.pairs.template == number)
+            means = {name: float(values[chosen].mean()) for name, values in self.by_pair.items()}
+            prompt = self.pairs.texts[chosen[0]][0]
+            rows.append({"template": int(number), "pairs": len(chosen), "prompt": prompt, **means})
+        return rows
 
     def baselines(self) -> Report:
         """Random circuits of the same size on the circuit's axes: means over draws, and each draw."""
@@ -203,9 +227,9 @@ class _Examination:
             without = self.run.ablated(self.params, rest, self.means, self.test)
             swapped = self.run.swapped(self.params, rest, donors, self.test)
             report[name] = {
-                "sufficiency": self._over_draws(self._refitted(alone)),
-                "necessity": self._over_draws(self._refitted(without)),
-                "interchange": self._over_draws(pair_flips(self.before, swapped)),
+                "sufficiency": _over_draws(self.of_test.loss, self._refitted(alone)),
+                "necessity": _over_draws(self.of_test.loss, self._refitted(without)),
+                "interchange": _over_draws(self.of_test.rate, pair_flips(self.before, swapped)),
                 "jaccard": float(np.mean(random_circuits.overlaps(masks, self.masks))),
             }
         return report
@@ -223,7 +247,7 @@ class _Examination:
                 {"removed": int(n), "circuit": float(c), "model": float(m)}
                 for n, c, m in zip(removed, of_circuit.mean(1), of_model.mean(1), strict=True)
             ],
-            "difference": self._figure((of_circuit - of_model).mean(axis=0)),
+            "difference": vars(self.of_test.mean((of_circuit - of_model).mean(axis=0))),
             "gap": float(np.abs(of_circuit.mean(axis=1) - of_model.mean(axis=1)).mean()),
         }
 
@@ -238,7 +262,7 @@ class _Examination:
             "positions": count,
             "second_answer": float(natural.second.mean()),
         }
-        sign, bootstrap = np.where(natural.second, -1, 1), self.bootstrap_of(count)
+        sign, intervals = np.where(natural.second, -1, 1), self.intervals(natural.window)
         for name, params, masks, (scale, shift) in (
             ("model", self.params, self.auditor.everything, self.full_calibration),
             ("circuit", self.alone, self.kept, self.own_calibration),
@@ -246,21 +270,21 @@ class _Examination:
             (difference,) = self.run.asked(params, masks, self.means, natural.answers, rows)
             margin, calibrated = sign * difference, sign * (scale * difference + shift)
             report[name] = {
-                "loss": vars(bootstrap.figure(np.logaddexp(0, -margin))),
-                "calibrated_loss": vars(bootstrap.figure(np.logaddexp(0, -calibrated))),
-                "accuracy": vars(bootstrap.figure(margin > 0)),
-                "calibrated_accuracy": vars(bootstrap.figure(calibrated > 0)),
+                "loss": vars(intervals.loss(np.logaddexp(0, -margin))),
+                "calibrated_loss": vars(intervals.loss(np.logaddexp(0, -calibrated))),
+                "accuracy": vars(intervals.rate(margin > 0)),
+                "calibrated_accuracy": vars(intervals.rate(calibrated > 0)),
             }
         return report
 
     def _scores(
-        self, difference: np.ndarray, calibration: tuple[float, float], bootstrap: Bootstrap
+        self, difference: np.ndarray, calibration: tuple[float, float], intervals: ClusteredIntervals
     ) -> dict[str, dict[str, float]]:
         """Loss, calibrated loss and accuracy of logit differences [N, 2]."""
         return {
-            "loss": vars(bootstrap.figure(pair_losses(difference))),
-            "calibrated_loss": vars(bootstrap.figure(pair_losses(difference, *calibration))),
-            "accuracy": vars(bootstrap.figure(pair_accuracies(difference))),
+            "loss": vars(intervals.loss(pair_losses(difference))),
+            "calibrated_loss": vars(intervals.loss(pair_losses(difference, *calibration))),
+            "accuracy": vars(intervals.rate(pair_accuracies(difference))),
         }
 
     def _refitted(self, differences: np.ndarray) -> np.ndarray:
@@ -269,14 +293,12 @@ class _Examination:
 
     def _refitted_loss(self, difference: np.ndarray) -> dict[str, float]:
         """The one loss of differences [1, N, 2]."""
-        return self._figure(self._refitted(difference)[0])
+        return vars(self.of_test.loss(self._refitted(difference)[0]))
 
-    def _figure(self, values: np.ndarray) -> dict[str, float]:
-        return vars(self.bootstrap.figure(values))
 
-    def _over_draws(self, values: np.ndarray) -> Report:
-        """The mean over draws of values [S, N], with its interval over pairs, and the mean of each draw."""
-        return self._figure(values.mean(axis=0)) | {"draws": values.mean(axis=1).tolist()}
+def _over_draws(interval: Callable[[np.ndarray], Figure], values: np.ndarray) -> Report:
+    """The mean over draws of values [S, N], with its `interval` over templates, and the mean of each draw."""
+    return vars(interval(values.mean(axis=0))) | {"draws": values.mean(axis=1).tolist()}
 
 
 def verdict_of(report: Report, ablation: str, config: AuditConfig) -> Verdict:

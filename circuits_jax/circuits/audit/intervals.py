@@ -1,13 +1,19 @@
-"""Figures with bootstrap intervals over pairs, in numpy.
+"""Figures with intervals for pairs that come from few templates, in numpy and scipy (docs/statistics.md).
 
-A figure is a mean over pairs; its interval is that of the mean over pairs drawn with replacement (the
-percentile method).  One set of draws serves all figures of as many pairs.  A calibration is fitted once, not
-again for each draw.
+Pairs of one template are alike: a circuit that knows a template answers nearly all of its pairs.  What was
+sampled is therefore templates, not pairs, and an interval that takes pairs for independent is too narrow.
+The standard error here is that of a mean over clusters, with Student's t for its few degrees of freedom.
+
+Near 0 or 1 a rate is skew, and a 95 % interval by t alone covers 92 % (rate 0.8) or 80 % (0.95)
+where templates differ by 0.15.  Formed on the scale of log-odds it covers 95 to 98 % there.  A calibration
+is held fixed: it is not fitted again.
 """
 
 import dataclasses
 
 import numpy as np
+
+from circuits_jax.storage.errors import TaskError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,27 +25,68 @@ class Figure:
     high: float
 
 
-class Bootstrap:
-    """Intervals for means over `count` units (pairs, or single prompts).
+@dataclasses.dataclass(frozen=True)
+class ClusteredIntervals:
+    """Intervals for means over units (pairs, positions, texts) that come in clusters.
 
-    Args:
-      count: How many units.
-      resamples: How often they are drawn.
-      confidence: Of the interval, in (0, 1].
-      seed: Of the draws.
+    Attributes:
+      clusters: int [N], the cluster of each unit, such as the template that a pair was made from.
+      confidence: Of the intervals, in (0, 1).
+
+    Raises:
+      TaskError: if there is one cluster, which tells nothing of others.
     """
 
-    def __init__(self, count: int, resamples: int, confidence: float, seed: int):
-        # RandomState, because numpy promises its stream for ever.
-        drawn = np.random.RandomState(seed).multinomial(count, np.full(count, 1 / count), resamples)
-        self._times = drawn.astype(np.float64)  # [resamples, count]
-        self._quantiles = ((1 - confidence) / 2, (1 + confidence) / 2)
+    clusters: np.ndarray
+    confidence: float
 
-    def figure(self, values: np.ndarray) -> Figure:
-        """Mean of `values` [count], with its interval."""
+    def __post_init__(self) -> None:
+        if len(np.unique(self.clusters)) < 2:
+            raise TaskError(
+                "all pairs are of one template (or all texts of one window of the corpus), which tells "
+                "nothing of others; give two or more"
+            )
+
+    def mean(self, values: np.ndarray) -> Figure:
+        """The mean of `values`, float [N], with Student's interval over clusters."""
+        mean, error, t = self._mean(values)
+        return Figure(mean, mean - t * error, mean + t * error)
+
+    def loss(self, values: np.ndarray) -> Figure:
+        """The mean of `values`, float [N], each at least 0, as `mean` has it but not below 0."""
+        found = self.mean(values)
+        return dataclasses.replace(found, low=max(0.0, found.low))
+
+    def rate(self, values: np.ndarray) -> Figure:
+        """The mean of `values`, float [N], each in [0, 1].
+
+        Where every unit has 0, or every unit 1, it is Clopper and Pearson's interval, a cluster one trial.
+        Where clusters do not differ at all, it is that of as many independent units.
+        """
+        mean, error, t = self._mean(values)
+        count, tail = len(np.unique(self.clusters)), (1 - self.confidence) / 2
+        if mean == 0 or mean == 1:
+            # Beta quantiles: (0 or 1 of `count` trials were right).
+            edge = float(tail ** (1 / count))
+            return Figure(mean, edge if mean else 0.0, 1.0 if mean else 1 - edge)
+        spread = mean * (1 - mean)
+        if error < 1e-12:  # not exactly 0: sums of rounded differences
+            error = np.sqrt(spread / len(values))
+        centre, width = np.log(mean / (1 - mean)), t * error / spread
+        low, high = 1 / (1 + np.exp(-np.array([centre - width, centre + width])))
+        return Figure(mean, float(low), float(high))
+
+    def _mean(self, values: np.ndarray) -> tuple[float, float, float]:
+        """(mean of `values`, its standard error over clusters, Student's t: errors in half an interval)."""
+        from scipy import stats  # only here: it is slow to import
+
         values = np.asarray(values, np.float64)
-        low, high = np.quantile(self._times @ values / len(values), self._quantiles)
-        return Figure(float(values.mean()), float(low), float(high))
+        mean = values.mean()
+        _, cluster = np.unique(self.clusters, return_inverse=True)
+        sums = np.bincount(cluster, values - mean)  # 0 where a cluster is as all others
+        count = len(sums)
+        error = np.sqrt(count / (count - 1) * (sums**2).sum()) / len(values)
+        return float(mean), float(error), float(stats.t.ppf((1 + self.confidence) / 2, count - 1))
 
 
 def pair_losses(

@@ -27,6 +27,7 @@ class Natural:
       tokens: int32 [R, n_ctx], the windows they lie in.
       at: int32 [R], the position in the window; the token after it is an answer.
       second: bool [R], whether that is the answer of B.
+      window: int [R], which window of the corpus it is; positions of one are alike.
       found: How many there are in the corpus, of which R were drawn.
       condition: What makes a position one, in words.
     """
@@ -35,6 +36,7 @@ class Natural:
     tokens: np.ndarray
     at: np.ndarray
     second: np.ndarray
+    window: np.ndarray
     found: int
     condition: str
 
@@ -53,7 +55,7 @@ def find_natural(
       seed: Of the draw.
 
     Raises:
-      TaskError: if the answers vary from pair to pair, or there is no such position.
+      TaskError: if the answers vary from pair to pair, there is no such position, or all are of one window.
     """
     tuples, counts = np.unique(pairs.answers, axis=0, return_counts=True)
     if 2 * counts.max() < len(pairs.answers):
@@ -71,10 +73,11 @@ def find_natural(
         raise TaskError(f"no position of the validation corpus asks what {pairs.task} asks")
     chosen = np.random.RandomState(seed).permutation(len(found))[:limit]
     row, at = found[np.sort(chosen)].T
+    if len(np.unique(row)) < 2:
+        raise TaskError(f"positions that ask what {pairs.task} asks are in one window of the corpus alone")
     second = windows[row, at + 1] == answers[1]
-    return Natural(
-        answers, np.asarray(windows[row, :-1], np.int32), at.astype(np.int32), second, len(found), condition
-    )
+    tokens = np.asarray(windows[row, :-1], np.int32)
+    return Natural(answers, tokens, at.astype(np.int32), second, row, len(found), condition)
 
 
 def _contested(windows: np.ndarray, answers: np.ndarray) -> np.ndarray:

@@ -39,6 +39,11 @@ class AuditReport:
         return tuple(self.report["verdict"]["failed"])
 
     @property
+    def close(self) -> tuple[str, ...]:
+        """The criteria whose interval crosses their bound: other templates might have decided otherwise."""
+        return tuple(self.report["verdict"]["close"])
+
+    @property
     def figures(self) -> dict[str, float]:
         """The figures that decided the verdict, and the circuit's size."""
         report = self.report
@@ -56,18 +61,22 @@ class AuditReport:
         return figures
 
     def __repr__(self) -> str:
-        failed = f" (failed: {', '.join(self.failed)})" if self.failed else ""
+        notes = "".join(f" ({text})" for text in self._notes())
         figures = ", ".join(f"{name} {_short(value)}" for name, value in self.figures.items())
-        return f"{self.task}: {self.verdict}{failed}; {figures}"
+        return f"{self.task}: {self.verdict}{notes}; {figures}"
 
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><th>{html.escape(name)}</th><td>{_short(value)}</td></tr>"
             for name, value in self.figures.items()
         )
-        failed = f"<p>failed: {html.escape(', '.join(self.failed))}</p>" if self.failed else ""
+        notes = "".join(f"<p>{html.escape(text)}</p>" for text in self._notes())
         caption = f"{html.escape(self.task)}: {html.escape(self.verdict)}"
-        return f"<table><caption>{caption}</caption>{rows}</table>{failed}"
+        return f"<table><caption>{caption}</caption>{rows}</table>{notes}"
+
+    def _notes(self) -> list[str]:
+        named = {"failed": self.failed, "close": self.close}
+        return [f"{what}: {', '.join(names)}" for what, names in named.items() if names]
 
 
 def circuit_key(folder: Path, settings: Mapping[str, Any]) -> str:

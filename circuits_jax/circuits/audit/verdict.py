@@ -34,10 +34,18 @@ class Criterion:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """The verdict, the names of the criteria that decided against "faithful", and all criteria."""
+    """The verdict and what decided it.
+
+    Attributes:
+      verdict: In words.
+      failed: Names of the criteria that decided against "faithful".
+      close: Names of the criteria whose interval holds values of both sides of the bound.
+      criteria: All of them.
+    """
 
     verdict: str
     failed: tuple[str, ...]
+    close: tuple[str, ...]
     criteria: tuple[Criterion, ...]
 
 
@@ -55,7 +63,7 @@ class Measurements:
 
     Attributes:
       sufficiency: Calibrated loss on test pairs of the circuit alone.
-      necessity: Held-out loss of the model without it.
+      necessity: Loss on test pairs of the model without it.
       flips_inside: Share of answers that flip when the circuit's nodes are swapped.
       flips_outside: Share that flip when all others are.
       nodes: Of the circuit.
@@ -88,7 +96,8 @@ def decide(config: AuditConfig, found: Measurements) -> Verdict:
         verdict = NO_BETTER
     else:
         verdict = NOT_SHOWN
-    return Verdict(verdict, failed, criteria)
+    close = tuple(criterion.name for criterion in criteria if criterion.clear is False)
+    return Verdict(verdict, failed, close, criteria)
 
 
 def assess(config: AuditConfig, loss: float) -> str:

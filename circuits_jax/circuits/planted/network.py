@@ -159,6 +159,7 @@ def _pairs(
         texts=texts,
         continuations=[design.answers] * count,
         survived=1.0,
+        template=np.arange(count, dtype=np.int32),  # each prompt is drawn anew
     )
 
 

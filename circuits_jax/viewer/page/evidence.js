@@ -11,8 +11,9 @@ function verdictBand(circuit) {
     return h("p", { class: "band warning", role: "note" }, h("strong", {}, "Not audited. "),
       "That these nodes solve the task does not show that the model uses them.");
   }
-  const { verdict, failed } = audit.verdict;
-  if (verdict === "faithful") return h("p", { class: "band good" }, h("strong", {}, "Faithful"), " by all criteria of the audit.");
+  const { verdict, failed, close } = audit.verdict;
+  const near = close.length ? ` Close, an interval crosses its bound: ${close.join(", ")}.` : "";
+  if (verdict === "faithful") return h("p", { class: "band good" }, h("strong", {}, "Faithful"), " by all criteria of the audit." + near);
   return h("p", { class: "band warning", role: "note" }, h("strong", {}, verdict[0].toUpperCase() + verdict.slice(1) + ". "),
     failed.length ? `Failed: ${failed.join("; ")}.` : "");
 }
@@ -46,7 +47,7 @@ function criteriaTable({ verdict }) {
     figure ? h("span", { title: "Value and its interval" }, formatNumber(figure.value),
       figure.low === figure.high ? null : h("span", { class: "quiet" }, ` (${formatNumber(figure.low)} to ${formatNumber(figure.high)})`)) : "not measured",
     figure ? `${atMost ? "\u2264" : "\u2265"} ${formatNumber(bound)}` : "\u2013",
-    figure ? intervalPlot(figure, bound) : "", clear === false ? h("span", { class: "quiet", title: "The interval crosses the bound" }, "unclear") : "",
+    figure ? intervalPlot(figure, bound) : "", clear === false ? h("span", { class: "quiet", title: "The interval crosses the bound" }, "close") : "",
   ]);
   return makeTable(["criterion", "value", "bound", "", ""], rows);
 }

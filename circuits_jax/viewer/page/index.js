@@ -35,7 +35,7 @@ function compareRows(a, b, order) {
 }
 
 function verdictBadge({ verdict }) {
-  return h("span", { class: "verdict " + (verdict === "faithful" ? "good" : "doubtful") }, verdict);
+  return h("span", { class: "verdict " + (verdict.startsWith("faithful") ? "good" : "doubtful") }, verdict);
 }
 
 function showTable(now) {

@@ -20,7 +20,7 @@ from circuits_jax.config import ModelConfig, SteerConfig
 from circuits_jax.storage.errors import BridgeError, ConfigError
 from tests.bridges.planted import itself, planted, prompts
 
-CONFIG = SteerConfig(strengths=(0.0, 0.5, 1.0, 2.0), pairs=24, draws=4, resamples=100)
+CONFIG = SteerConfig(strengths=(0.0, 0.5, 1.0, 2.0), pairs=24, draws=4)
 NEURONS = [node for node in planted().nodes if node.site == "0.mlp.post_act"]
 
 
@@ -41,7 +41,7 @@ def kind(joined):
 @pytest.fixture(scope="module")
 def report(joined, kind):
     texts = planted().corpus.reshape(-1, planted().config.n_ctx)[:20, : prompts().tokens.shape[-1]]
-    return Steering(joined, CONFIG).run([kind[0]], prompts(), texts)
+    return Steering(joined, CONFIG).run([kind[0]], prompts(), np.arange(24), texts)
 
 
 def at(report, name, strength):

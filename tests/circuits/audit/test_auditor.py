@@ -18,7 +18,7 @@ from circuits_jax.config import AuditConfig, to_dict
 
 pytestmark = pytest.mark.computes
 
-CONFIG = AuditConfig(pairs=32, draws=4, resamples=200, natural=32)
+CONFIG = AuditConfig(pairs=32, draws=4, natural=32)
 PLANTED = plant("quotes", 5, 32, 32, 32)
 CONTROLS = {"empty": {"random model": {"nodes": 1408}}, "seeds": []}
 
@@ -61,7 +61,8 @@ def natural_of(pairs):
     """The pairs' own prompts as natural positions: the circuit must do there what it does on pairs."""
     rows = pairs.tokens.reshape(-1, pairs.tokens.shape[-1])
     second = np.tile([False, True], len(pairs.last))
-    return Natural(pairs.answers[0], rows, np.repeat(pairs.last, 2), second, 999, "it is a prompt")
+    window = np.arange(len(second)) // 2
+    return Natural(pairs.answers[0], rows, np.repeat(pairs.last, 2), second, window, 999, "it is a prompt")
 
 
 def examine(auditor, circuit, controls=CONTROLS, natural="none were looked for"):
@@ -77,7 +78,7 @@ def truth(auditor, means):
 
 def test_the_planted_circuit_is_faithful(truth):
     report, verdict = truth
-    assert (verdict.verdict, verdict.failed) == (FAITHFUL, ())
+    assert (verdict.verdict, verdict.failed, verdict.close) == (FAITHFUL, (), ())
     assert all(criterion.passed and criterion.clear for criterion in verdict.criteria)
     assert set(report) == {"model", "controls", *STAGES}
     assert report["model"]["assessment"] == "good"
@@ -95,6 +96,26 @@ def test_figures_lie_in_their_intervals(truth):
     assert len(found) > 25
     for figure in found:
         assert figure["low"] - 1e-9 <= figure["value"] <= figure["high"] + 1e-9
+
+
+def test_templates_are_told_one_by_one(auditor, means):
+    """Two templates, half of the pairs each: their figures average to the whole's."""
+    halves = dataclasses.replace(PLANTED.test, template=np.arange(len(PLANTED.test.last)) % 2)
+    report = auditor.audit(circuit_of(PLANTED.nodes, means), PLANTED.train, halves, "none")
+    rows = report["templates"]
+    assert [row["template"] for row in rows] == [0, 1]
+    assert [row["prompt"] for row in rows] == [halves.texts[0][0], halves.texts[1][0]]
+    for name, figure in {
+        "model": report["model"]["test"]["calibrated_loss"],
+        "sufficiency": report["circuit"]["test"]["calibrated_loss"],
+        "necessity": report["references"]["mean"]["necessity"],
+        "flips, circuit": report["interchange"]["circuit"],
+        "flips, outside": report["interchange"]["outside"],
+    }.items():
+        assert np.mean([row[name] for row in rows]) == pytest.approx(figure["value"])
+    # Of two templates, rates of 0 and 1 leave nearly everything possible, and the verdict says so.
+    close = verdict_of(report | {"controls": CONTROLS}, "mean", CONFIG).close
+    assert close == ("the answer follows the circuit", "the answer ignores the rest")
 
 
 def test_the_planted_circuit_fails_without_better_controls(truth):

@@ -13,7 +13,7 @@ from circuits_jax.circuits.ablation import competition
 from circuits_jax.circuits.ablation.means import mean_activations
 from circuits_jax.circuits.audit import random_circuits
 from circuits_jax.circuits.audit.controls import empty_controls, nonsense, other_seeds, random_model
-from circuits_jax.circuits.audit.intervals import Bootstrap, Figure, pair_accuracies, pair_flips, pair_losses
+from circuits_jax.circuits.audit.intervals import Figure, pair_accuracies, pair_flips, pair_losses
 from circuits_jax.circuits.audit.real_code import find_natural, opening_quotes
 from circuits_jax.circuits.audit.verdict import FAITHFUL, NO_BETTER, NOT_SHOWN, Measurements, assess, decide
 from circuits_jax.circuits.masks import full_masks
@@ -32,23 +32,6 @@ SMALL = ModelConfig(n_layer=1, d_model=8, d_head=8, n_ctx=8, vocab_size=12, bigr
 
 
 # Figures.
-
-
-def test_a_bootstrap_interval_is_the_normal_one_of_a_large_sample():
-    values = np.random.default_rng(0).standard_normal(1000)
-    figure = Bootstrap(1000, 4000, 0.95, 0).figure(values)
-    half = 1.96 * values.std() / math.sqrt(1000)
-    assert figure.value == pytest.approx(values.mean())
-    assert (figure.low, figure.high) == pytest.approx(
-        (figure.value - half, figure.value + half), abs=0.15 * half
-    )
-
-
-def test_what_does_not_vary_has_no_width_and_less_confidence_is_narrower():
-    assert Bootstrap(10, 100, 0.95, 0).figure(np.full(10, 0.25)) == Figure(0.25, 0.25, 0.25)
-    values = np.arange(50.0)
-    wide, narrow = (Bootstrap(50, 500, confidence, 0).figure(values) for confidence in (0.99, 0.5))
-    assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
 
 
 def test_scores_of_pairs_are_the_tasks_metrics():
