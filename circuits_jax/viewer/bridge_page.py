@@ -75,7 +75,7 @@ def build_bridge_page(
     return string.Template((page / "audit.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(title),
         style=(page / "audit.css").read_text(encoding="utf-8") + _STYLE,
-        note="Figures are in nats a token unless they say otherwise; bands are Student's t intervals over templates.",
+        note="Figures are in nats a token unless they say otherwise; bands are intervals over templates.",
         body="\n".join(body),
     )
 
