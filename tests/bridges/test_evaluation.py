@@ -42,6 +42,7 @@ def report(setting):
     return bridge_report(joined, batches, batches, 1e-4)
 
 
+@pytest.mark.slow
 def test_the_routes_are_all_those_of_two_crossings_and_the_two_of_all():
     routes = every_route(5)
     assert len(routes) == len(set(routes)) == 2 * (1 + 5 + 15 + 1)
@@ -67,6 +68,7 @@ def by_hand(loss, joined, tokens, route):
     return logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "route",
     [(DENSE, (1,)), (SPARSE, (0,)), (DENSE, (0, 2)), (SPARSE, (1, 1)), (DENSE, (0, 1, 2))],
@@ -149,6 +151,7 @@ def test_the_ridge_finds_a_linear_relation_and_bears_dead_channels():
     np.testing.assert_allclose(found["bias"], 1, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_network_bridged_to_itself_loses_nothing_on_any_route():
     joined = itself()
     batches = list(planted().corpus[:2, :8])
@@ -185,6 +188,7 @@ def circuit():
     )
 
 
+@pytest.mark.slow
 def test_a_planted_circuit_recovers_its_own_network(circuit):
     assert circuit_places(circuit, 5) == (1, 3)  # reads before layer 0's MLP, writes with layer 1's attention
     found = circuit_in_dense(itself(), circuit, prompts())

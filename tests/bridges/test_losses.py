@@ -103,6 +103,7 @@ def frozen_term(loss, windows, frozen, base, name):
     return jit(term)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINS)
 def test_a_gradient_is_that_of_finite_differences(smooth, name):
     (loss, params, frozen, windows), values, gradients = smooth

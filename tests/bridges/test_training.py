@@ -56,6 +56,7 @@ def whole(base, dense, tmp_path_factory):
     return own, trainer, trainer.run()
 
 
+@pytest.mark.slow
 def test_a_coupled_run_trains_both_and_ends_at_the_sparse_model_s_budget(whole, base, dense):
     workdir, trainer, state = whole
     rows = read_metrics(workdir)

@@ -22,6 +22,7 @@ from circuits_jax.training.layout import make_layout
 from circuits_jax.training.plan import plan
 from circuits_jax.training.pretraining import pretraining
 from tests.experiments.command import finish, start
+from tests.quick import quick_cases
 
 FILES = {
     "paper_8x1024": paper_8x1024,
@@ -206,7 +207,7 @@ def check_step(name):
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(after.params))
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", quick_cases({name: name for name in KINDS}, ("expansion_sweep:0",)))
 def test_a_whole_training_step_is_traced(name):
     check_step(name)
 
@@ -240,6 +241,7 @@ def compile_local(name):
     return step.compile(compiler_options={"xla_backend_optimization_level": 0})
 
 
+@pytest.mark.slow
 def test_a_local_variant_compiles():
     assert compile_local("paper_8x1024").cost_analysis()["flops"] > 0
 

@@ -96,6 +96,7 @@ def killed(command, workdir, count, delay=0.0):
     return kill_at(command(workdir), ready)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(command, whole, tmp_path):
     assert killed(command, tmp_path / "run", random.randint(3, 20))
     code, _, errors = finish(command(tmp_path / "run"))

@@ -86,6 +86,7 @@ def test_a_released_checkpoint_is_a_start_with_its_own_tokenizer(dense, tmp_path
     )
 
 
+@pytest.mark.slow
 def test_a_folder_in_the_sparse_format_is_a_start(dense, tmp_path):
     config, source = dense
     model = load_model(source)

@@ -56,7 +56,7 @@ def test_the_golden_cases_have_positions_sinks_tables_and_both_norms():
         assert {bool(config.get(key)) for config in configs} == {True, False}, key
 
 
-@pytest.mark.parametrize("lengths", [(1, 1, 1, 1, 1, 1), (3, 1, 2)])
+@pytest.mark.parametrize("lengths", [pytest.param((1, 1, 1, 1, 1, 1), marks=pytest.mark.slow), (3, 1, 2)])
 def test_calls_of_any_length_without_positions(lengths):
     config = VARIETY["paper"]
     params, model = random_params(config, seed=2), Transformer(config)
@@ -74,6 +74,7 @@ def test_what_lies_behind_the_length_is_never_read():
     assert int(cache.length) == 3
 
 
+@pytest.mark.slow
 def test_tokens_that_do_not_fit_give_nan_and_not_something_else():
     model, params = Transformer(BASE), random_params(BASE, seed=2)
     cache = empty_cache(BASE, batch=3, size=6)

@@ -30,7 +30,7 @@ def by_hand(config, params, prompt, count):
     return written
 
 
-@pytest.mark.parametrize("name", ["paper", "layer_add"])
+@pytest.mark.parametrize("name", ["paper", pytest.param("layer_add", marks=pytest.mark.slow)])
 def test_greedy_text_past_the_context_is_that_of_the_numpy_network(name):
     config = VARIETY[name]
     model = Model(config, random_params(config, seed=8))

@@ -25,6 +25,7 @@ from circuits_jax.model.parameters import (
 from circuits_jax.model.sites import node_sites
 from circuits_jax.model.transformer import init_params
 from circuits_jax.model.wiring import linear_layers, wires, wires_into
+from tests.quick import quick_cases
 
 SMALL = ModelConfig(n_layer=2, d_model=8, d_head=4, n_head=3, d_mlp=12, n_ctx=8, vocab_size=10)
 VARIANTS = {
@@ -78,7 +79,7 @@ def test_what_can_be_sparse_is_every_matrix_and_every_bias(config):
             assert row.rule.kind not in (DENSE, BIAS)
 
 
-@variants
+@pytest.mark.parametrize("config", quick_cases(VARIANTS, ("default", "joined_positions")))
 def test_wires_cover_every_linear_layer_once(config):
     params = init_params(config, jax.random.key(1))
     widths, sites = node_sites(config), []

@@ -131,7 +131,7 @@ def test_initial_values():
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params, again))
 
 
-@pytest.mark.parametrize("name", ["paper", "layer_concat"])
+@pytest.mark.parametrize("name", ["paper", pytest.param("layer_concat", marks=pytest.mark.slow)])
 def test_at_gives_the_logits_of_that_position(name):
     config = VARIETY[name]
     params, model = random_params(config, seed=2), Transformer(config)
@@ -143,7 +143,7 @@ def test_at_gives_the_logits_of_that_position(name):
     np.testing.assert_allclose(logits, np.asarray(full)[np.arange(3), at], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["paper", "layer_concat"])
+@pytest.mark.parametrize("name", ["paper", pytest.param("layer_concat", marks=pytest.mark.slow)])
 def test_future_tokens_change_nothing(name):
     config = VARIETY[name]
     params, model = random_params(config, seed=4), Transformer(config)

@@ -70,6 +70,7 @@ def test_notebooks_and_prompts_show_what_there_is(run, circuit):
     assert shown._repr_html_().startswith("<iframe srcdoc=")
 
 
+@pytest.mark.slow
 def test_calling_the_library_leaves_the_process_as_it_was(run, capfd):
     from absl import flags, logging
 

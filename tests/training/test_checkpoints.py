@@ -153,7 +153,7 @@ def damage(workdir, step):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("share", [0, 0.5])
+@pytest.mark.parametrize("share", [0, pytest.param(0.5, marks=pytest.mark.slow)])
 def test_files_cut_short_are_passed_over_or_do_not_matter(saved, states, tmp_path, share, capsys):
     """No file may be cut without either being noticed or leaving every value right."""
     noticed = set()

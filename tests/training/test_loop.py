@@ -83,6 +83,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(whole, fresh):
     assert saved_steps(workdir) == [8, 12]
 
 
+@pytest.mark.slow
 def test_a_run_stopped_before_its_first_checkpoint_says_so_and_starts_again(whole, fresh):
     config, corpus, workdir = fresh
     spoil = lambda state, metrics: (state, metrics | {"loss": np.float32(np.inf)})  # noqa: E731
@@ -93,6 +94,7 @@ def test_a_run_stopped_before_its_first_checkpoint_says_so_and_starts_again(whol
     assert rows(workdir) == rows(whole[0])
 
 
+@pytest.mark.slow
 def test_parameters_that_are_not_finite_are_never_saved(fresh):
     """The loss of a step is that of the parameters before it: a finite one may hide an update that is not."""
     config, corpus, workdir = fresh

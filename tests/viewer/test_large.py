@@ -83,6 +83,7 @@ def test_large_circuits_open_fast_and_stay_legible(pages: Pages, count: int):
     pages.keep(tab, f"nodes{count}")
 
 
+@pytest.mark.slow
 def test_a_box_opens_where_one_of_its_nodes_is_asked_for(pages: Pages):
     circuit = large(3000)
     node = next(n for n in circuit.nodes if n.site.endswith("post_act"))
@@ -103,6 +104,7 @@ def test_a_box_opens_where_one_of_its_nodes_is_asked_for(pages: Pages):
     assert opened(tab) == [] and "edges=0.1" in tab.evaluate("location.hash")
 
 
+@pytest.mark.slow
 def test_paths_through_closed_boxes_are_of_single_nodes(pages: Pages):
     circuit = large(3000)
     edge = next(e for e in circuit.edges if circuit.nodes[e.target].site.endswith("mlp.post_act"))

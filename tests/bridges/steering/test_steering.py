@@ -49,6 +49,7 @@ def at(report, name, strength):
     return report["series"][name]["other_answer"][CONFIG.strengths.index(strength)]["value"]
 
 
+@pytest.mark.slow
 def test_the_planted_type_neuron_flips_the_answer_at_strength_1(report):
     assert at(report, OURS, 0.0) < 0.1
     assert at(report, OURS, 1.0) > 0.9

@@ -189,6 +189,7 @@ def test_single_changes_compose_with_a_circuit(circuit):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_example_of_the_docstring_runs():
     (example, *rest) = doctest.DocTestParser().get_examples(circuits_jax.intervene.__doc__)
 

@@ -35,6 +35,7 @@ def chosen(rows, arm, prompts="A"):
     return [row for row in rows if row["arm"] == arm and row["prompts"] == prompts]
 
 
+@pytest.mark.slow
 def test_long_lists_fail_and_so_do_tokens_elsewhere_that_a_uniform_head_averages_too(rows):
     for arm in ("words in the list", ELSEWHERE):
         accuracy = [row["accuracy"] for row in chosen(rows, arm)]

@@ -16,7 +16,7 @@ from circuits_jax.circuits.circuit import Calibration, Circuit, Node
 from circuits_jax.circuits.planted import plant
 from circuits_jax.config import AuditConfig, to_dict
 
-pytestmark = pytest.mark.computes
+pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
 CONFIG = AuditConfig(pairs=32, draws=4, natural=32)
 PLANTED = plant("quotes", 5, 32, 32, 32)

@@ -43,6 +43,7 @@ def loss_with(case):
     return jax.jit(lambda kept: calibrate(pair_difference(network, params, pairs, mix(kept, means)))[2])
 
 
+@pytest.mark.slow
 def test_without_its_circuit_the_model_fails(case, loss_with):
     assert loss_with(outside(case[3])) > 0.5
 
@@ -51,6 +52,7 @@ def test_without_the_nodes_outside_it_does_not(case, loss_with):
     assert loss_with(case[3]) < 0.15
 
 
+@pytest.mark.slow
 def test_the_answer_follows_the_circuit_and_not_the_rest(case):
     network, params, _, masks, pairs = case
     flipped = jax.jit(lambda m: interchange(network, params, m, pairs))

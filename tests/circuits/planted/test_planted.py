@@ -104,6 +104,7 @@ def test_the_planted_circuit_alone_holds_the_target(name):
         assert losses_of(name, [circuit, everything], split).max() < TARGET / 3
 
 
+@pytest.mark.slow
 @names
 def test_without_any_one_planted_node_the_target_is_missed(name):
     planted = network(name)
@@ -112,6 +113,7 @@ def test_without_any_one_planted_node_the_target_is_missed(name):
     assert min(found.values()) > 2 * TARGET, found
 
 
+@pytest.mark.slow
 @names
 def test_the_distractors_alone_do_not_solve_the_task(name):
     planted = network(name)

@@ -78,6 +78,7 @@ def figures(found, pairs):
     return (*losses, (margins > 0).mean(), (calibrated > 0).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "select", "test"])
 def test_the_saved_figures_are_those_of_the_circuit_as_it_is_saved(tmp_path, split):
     planted, *_ = case()

@@ -30,7 +30,7 @@ OPTIONS = {
     },
     "positions joined, relu residual": {"position": "concat", "d_pos": 5, "residual_activation": "relu"},
     }  # fmt: skip
-QUICK = ("no biases, positions added", "AbsTopK on the residual stream, few heads")
+QUICK = ("no biases, positions added",)
 options = pytest.mark.parametrize("change", quick_cases(OPTIONS, QUICK))
 
 
@@ -98,7 +98,9 @@ def test_the_cut_network_is_the_masked_one(change):
     check_cut(random_model(ONE_LAYER | change))
 
 
-@pytest.mark.parametrize("change", [{}, OPTIONS["positions joined, relu residual"]])
+@pytest.mark.parametrize(
+    "change", [{}, pytest.param(OPTIONS["positions joined, relu residual"], marks=pytest.mark.slow)]
+)
 def test_the_cut_network_is_the_masked_one_with_nodes_at_the_final_residual_stream(change):
     check_cut(random_model(ONE_LAYER | change), final=True)
 

@@ -78,6 +78,7 @@ def test_exactly_the_planted_edges_are_left(name):
     assert graph.nodes_of(planted.config, found.masks) == graph.nodes_of(planted.config, masks)
 
 
+@pytest.mark.slow
 def test_nodes_that_lose_all_their_edges_go_with_them():
     planted, _ = network("quotes")
     params = jax.tree.map(np.copy, planted.params)

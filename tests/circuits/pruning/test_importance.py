@@ -85,6 +85,7 @@ def test_a_nodes_delta_is_the_rise_of_the_loss_when_it_is_held_at_its_mean():
     assert min(measured().node_deltas) > 0.05  # every planted node is needed
 
 
+@pytest.mark.slow
 def test_an_edges_delta_is_the_rise_of_the_loss_when_its_weight_carries_a_constant():
     planted, _, variant, edges, _, means = case()
     base = loss_of(planted.params, variant, CALIBRATION)

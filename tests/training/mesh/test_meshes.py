@@ -13,6 +13,7 @@ from circuits_jax.sparsity.projection import keep_largest
 from circuits_jax.sparsity.schedules import l0_schedule
 from circuits_jax.training.layout import make_layout
 from circuits_jax.training.pretraining import pretraining
+from tests.quick import quick_cases
 from tests.training import meshes
 from tests.training.tiny import assert_equal
 
@@ -70,7 +71,10 @@ def test_one_step_of_a_wider_model_is_that_of_one_device(mesh):
     assert_same([there], [loss], reached, expected)
 
 
-@pytest.mark.parametrize("mesh", [MeshConfig(data=2, model=4), MeshConfig(data=1, fsdp=4, model=2)], ids=str)
+SHARDED = {"2x4": MeshConfig(data=2, model=4), "1x4x2": MeshConfig(data=1, fsdp=4, model=2)}
+
+
+@pytest.mark.parametrize("mesh", quick_cases(SHARDED, ("1x4x2",)))
 def test_the_projection_of_sharded_parameters_exchanges_counts_only(mesh):
     config = dataclasses.replace(meshes.config(), mesh=mesh)
     layout = make_layout(pretraining(config), config)

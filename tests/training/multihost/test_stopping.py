@@ -42,6 +42,7 @@ def test_a_signal_before_the_first_step_is_done_leaves_nothing_to_save(whole, fr
     assert_equal(make_trainer(config, corpus, workdir).run(), whole[2])
 
 
+@pytest.mark.slow
 def test_sigterm_in_the_last_step_is_no_interruption(whole, fresh):
     config, corpus, workdir = fresh
     assert_equal(stopping(make_trainer(config, corpus, workdir), 12).run(), whole[2])
@@ -56,6 +57,7 @@ def test_a_trace_of_the_steps_asked_for_is_written(fresh, monkeypatch):
     assert trace.stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_the_batches_of_a_step_do_not_depend_on_who_reads_them(whole, fresh):
     """A thread, or worker processes; and from the middle on."""
     config, corpus, workdir = fresh
