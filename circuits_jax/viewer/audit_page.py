@@ -89,7 +89,8 @@ def _criteria(criteria: Iterable[Report]) -> str:
             row["measured"] = show(figure["value"])
             if figure["low"] != figure["high"]:
                 row["interval"] = f"{show(figure['low'])} to {show(figure['high'])}"
-            row["close"] = "" if each["clear"] else "close"
+            if not each["clear"]:
+                row["close"] = "close"
         rows.append(row)
     return _table(rows)
 

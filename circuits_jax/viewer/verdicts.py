@@ -39,5 +39,5 @@ def verdict_words(audit: Mapping[str, Any] | None, circuit: Circuit | None = Non
     """The verdict of one of `read_audits` on `circuit`, or that there is none."""
     if audit is not None:
         verdict = audit["verdict"]
-        return verdict["verdict"] + (", close" if verdict["close"] else "")
+        return verdict["verdict"] + (", close" if verdict.get("close") else "")
     return STALE if circuit is not None and circuit.of_two_splits else UNKNOWN

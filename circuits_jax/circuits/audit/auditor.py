@@ -255,6 +255,10 @@ class _Examination:
         """Full model and circuit at positions of real code, calibrated on templates."""
         if isinstance(natural, str):
             return {"why_not": natural}
+        if len(np.unique(natural.window)) < 2:
+            return {
+                "why_not": "all such positions lie in one window of the corpus, which tells nothing of others"
+            }
         rows, count = Rows(natural.tokens, natural.at), len(natural.at)
         report: Report = {
             "condition": natural.condition,

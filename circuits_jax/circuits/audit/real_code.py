@@ -55,7 +55,7 @@ def find_natural(
       seed: Of the draw.
 
     Raises:
-      TaskError: if the answers vary from pair to pair, there is no such position, or all are of one window.
+      TaskError: if the answers vary from pair to pair, or there is no such position.
     """
     tuples, counts = np.unique(pairs.answers, axis=0, return_counts=True)
     if 2 * counts.max() < len(pairs.answers):
@@ -73,8 +73,6 @@ def find_natural(
         raise TaskError(f"no position of the validation corpus asks what {pairs.task} asks")
     chosen = np.random.RandomState(seed).permutation(len(found))[:limit]
     row, at = found[np.sort(chosen)].T
-    if len(np.unique(row)) < 2:
-        raise TaskError(f"positions that ask what {pairs.task} asks are in one window of the corpus alone")
     second = windows[row, at + 1] == answers[1]
     tokens = np.asarray(windows[row, :-1], np.int32)
     return Natural(answers, tokens, at.astype(np.int32), second, row, len(found), condition)
