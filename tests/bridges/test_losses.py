@@ -56,6 +56,7 @@ def parts(params):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRAINS)
 def test_a_term_trains_what_it_should_and_nothing_else(setting, name):
     by_params, by_frozen = setting[-1][name]

@@ -108,6 +108,7 @@ def test_the_target_of_site_0_alone_is_cut():
     np.testing.assert_array_equal(target[1:], stream[1:])
 
 
+@pytest.mark.slow
 def test_residuals_are_the_streams_the_halves_read():
     params = init_params(SPARSE, KEY)
     tokens = jnp.arange(12).reshape(2, 6)

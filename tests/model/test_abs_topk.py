@@ -102,6 +102,7 @@ def test_the_mask_at_a_few_columns_is_that_of_all(dtype, k):
     assert not found[..., 4].any()  # there is no such column
 
 
+@pytest.mark.slow
 def test_exactly_k_are_kept_of_values_that_xla_may_compute_twice():
     """Without fusion emitters (conftest) XLA computes the norm anew for the mask, rounded otherwise."""
     config = ModelConfig(

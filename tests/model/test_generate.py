@@ -53,6 +53,7 @@ def test_the_seed_decides_the_text():
     assert texts[0] == texts[1] != texts[2]
 
 
+@pytest.mark.slow
 def test_ids_that_the_tokenizer_has_not_are_never_drawn():
     params = random_params(BASE, seed=8)
     params["lm_head"]["kernel"] *= 0

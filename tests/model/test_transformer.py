@@ -168,6 +168,7 @@ def test_rows_of_a_batch_do_not_touch_each_other():
     assert not np.array_equal(first[1], second[1])
 
 
+@pytest.mark.slow
 def test_only_the_sites_asked_for_are_recorded():
     model, params = Transformer(BASE), random_params(BASE)
     assert forward(model, params, TOKENS)[1] == {}

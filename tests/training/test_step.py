@@ -178,6 +178,7 @@ def test_remat_keeps_less_for_the_backward_pass():
     assert kept["blocks"] < 0.5 * kept["none"]
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_beside_float32_parameters_and_keeps_exact_zeros():
     program = pretraining(replace(TINY, "model", dtype="bfloat16"))
     step, state = jax.jit(program.step), program.init(None)

@@ -215,6 +215,7 @@ def test_keyboard_has_one_stop_and_names(plain: Element):
     assert all(e.attributes["aria-label"] and e.attributes["role"] == "button" for e in drawn(plain).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "address", ["#task=bare", "#task=nosuch&node=__proto__&set=a%3Db,%3D&at=x&view=1,2&text=%00"]
 )
@@ -525,6 +526,7 @@ def test_an_index_sorts_and_filters(pages: Pages, example: Example):
     pages.keep(tab, "index")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), [
     ("light", {}), ("dark", {"dark": True}), ("phone", {"width": 390, "height": 844, "phone": True}),
 ])  # fmt: skip
@@ -541,6 +543,7 @@ def test_nothing_is_wider_than_the_window(pages: Pages, live: Live, name: str, o
     assert (after < 100) != bool(options.get("dark")) and "theme=" in tab.evaluate(HASH)
 
 
+@pytest.mark.slow
 def test_it_works_inside_another_page(pages: Pages, example: Example):
     """As in a notebook's cell: no address of its own to change."""
     inside = html.escape(example.page, quote=True)
@@ -557,12 +560,14 @@ def test_it_works_inside_another_page(pages: Pages, example: Example):
     assert tab.evaluate(f"{frame}.querySelector('.pane h3')") is None
 
 
+@pytest.mark.slow
 def test_it_prints_as_pdf(pages: Pages, live: Live):
     tab = pages.open(live.page)
     pdf = tab.page.pdf(print_background=True)
     assert pdf.startswith(b"%PDF") and len(pdf) > 10_000
 
 
+@pytest.mark.slow
 def test_paper_shows_the_whole_graph(pages: Pages, live: Live):
     """On paper half as wide as the window; what the window does with the pane and its tools is gone."""
     tab = pages.open(live.page, f"#node={live.circuit.nodes[0]}")
@@ -582,6 +587,7 @@ def test_paper_shows_the_whole_graph(pages: Pages, live: Live):
     pages.keep(tab, "print", whole=True)
 
 
+@pytest.mark.slow
 def test_the_whole_page_at_a_glance(pages: Pages, example: Example, live: Live):
     tab = pages.open(live.page)
     tab.wait("document.querySelector('.agreement').dataset.worst")
@@ -598,6 +604,7 @@ def test_the_whole_page_at_a_glance(pages: Pages, example: Example, live: Live):
     pages.keep(tab, "attention")
 
 
+@pytest.mark.slow
 def test_opening_shifts_nothing(pages: Pages, live: Live):
     tab = pages.open(live.page)
     tab.wait("document.querySelector('.agreement').dataset.worst")

@@ -73,6 +73,7 @@ def test_pointing_at_a_node_tells_its_name(pages: Pages, live: Live):
     assert node in tip and "without it" in tip
 
 
+@pytest.mark.slow
 def test_two_fingers_zoom(pages: Pages, example: Example):
     tab = pages.open(example.page, width=390, height=844, phone=True)
     tab.call("Emulation.setTouchEmulationEnabled", enabled=True, maxTouchPoints=2)
@@ -92,6 +93,7 @@ def test_two_fingers_zoom(pages: Pages, example: Example):
     tab.wait("location.hash.includes('view=')")
 
 
+@pytest.mark.slow
 def test_a_picture_is_saved_as_png(pages: Pages, example: Example):
     notes = {"single_double_quote": {str(example.circuit.nodes[0]): "a" * 22 + "😀😀 \x01\uffff"}}  # no XML
     tab = pages.open(
@@ -177,6 +179,7 @@ def test_nodes_without_edges_are_drawn(pages: Pages, live: Live):
     assert tab.evaluate("document.querySelectorAll('.graph .link.edge').length") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "address",
     [
@@ -287,6 +290,7 @@ def test_characters_that_show_nothing_are_spelled_out(pages: Pages):
     assert shown == [f"\\u{ord(c):04x}" for c in hidden] + ["␣", "⏎", "é", "漢", "😀"]
 
 
+@pytest.mark.slow
 def test_circuits_of_unlike_models_are_set_side_by_side(pages: Pages, example: Example):
     """Heads of another size, and more answers than are drawn; keys and zoom work there too."""
     channel = example.circuit.unembedding[0].channel

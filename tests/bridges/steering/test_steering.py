@@ -94,6 +94,7 @@ def test_the_node_that_is_found_is_of_the_planted_circuit(joined):
     assert other in NEURONS and [row["node"] for row in table] == [str(other)]
 
 
+@pytest.mark.slow
 def test_an_edit_is_b_minus_a_times_the_outgoing_weights(joined, kind):
     node, values, writes = kind
     tokens, last, _ = prompts()

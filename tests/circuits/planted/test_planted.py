@@ -96,6 +96,7 @@ def right_answer(name, prompt):
     return {"set": ".add", "str": " +="}[kind]
 
 
+@pytest.mark.slow
 @names
 def test_the_planted_circuit_alone_holds_the_target(name):
     planted = network(name)

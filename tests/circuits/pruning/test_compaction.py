@@ -119,6 +119,7 @@ def check_cut(model, final=False):
         np.testing.assert_allclose(run(masks), expected, rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_uncut_it_is_the_masked_network_and_so_are_its_slopes():
     model = random_model(ONE_LAYER)
     data, means, masks = batch(), means_of(model.config), random_masks(model.config, 0.5)

@@ -60,6 +60,7 @@ def forward(config):
     return jax.jit(lambda params, tokens: Transformer(config).apply(params, tokens, record=everywhere)[1])
 
 
+@pytest.mark.slow
 def test_statistics_are_those_of_the_full_model(case):
     for place, node in enumerate(case.evidence["nodes"]):
         values = case.column(place).astype(np.float64)

@@ -85,6 +85,7 @@ def test_the_page_computes_what_python_computes(pages: Pages, variant: str):
     assert np.ptp(expected, axis=0).max() > 1e-3  # the prompt matters
 
 
+@pytest.mark.slow
 def test_every_embedded_and_every_typed_prompt_has_pythons_answer(pages: Pages, live: Live):
     tab = pages.open(live.page)
     worst = float(tab.wait("document.querySelector('.agreement')?.dataset.worst"))
