@@ -155,6 +155,7 @@ def build_index(
             {
                 "task": name, "circuit": place, "href": address, "verdict": verdict,
                 "note": _asks(circuit.task),
+                "missed": circuit.provenance.get("met_target") is False,
                 "loss": measured.get("test/calibrated_loss"),
                 "accuracy": measured.get("test/calibrated_accuracy"),
                 "nodes": len(circuit.nodes), "edges": len(circuit.edges),
@@ -162,7 +163,9 @@ def build_index(
             }
         )  # fmt: skip
     empty = dict.fromkeys(("circuit", "href", "loss", "accuracy", "nodes", "edges", "full"))
-    rows += [{**empty, "task": task, "verdict": "refused", "note": why} for task, why in refused]
+    rows += [
+        {**empty, "task": task, "verdict": "refused", "note": why, "missed": False} for task, why in refused
+    ]
     data = _run_data(title, figures) | {
         "rows": rows,
         "vocabularies": {},

@@ -76,6 +76,33 @@ def test_widths_grow_with_weights(plain: Element, example: Example):
     assert width[by_size[0]] < width[by_size[-1]]
 
 
+@pytest.mark.parametrize(
+    ("provenance", "words"),
+    [
+        ({"met_target": True}, "That these nodes solve the task does not show"),
+        ({"met_target": False, "prune": {"target": 0.15}}, "meets the target, a loss of 0.150; that of"),
+        ({}, "Even if these nodes solve the task, that does not show"),
+    ],
+    ids=["met", "missed", "unknown"],
+)
+def test_what_was_not_shown_or_measured_is_not_said(
+    pages: Pages, example: Example, provenance: dict, words: str
+):
+    circuit = dataclasses.replace(example.circuit, provenance=provenance)
+    assert circuit.importance is None
+    tab = pages.open(build_report("t", [(circuit, example.evidence)]))
+    root = document(tab)
+    (band,) = root.all("p", "band")
+    assert words in band.words() and ("solve the task" in band.words())
+    colours = root.all("option")
+    assert [option.words() for option in colours][:2] == ["none", "value on prompt"]
+    assert "importance was not measured" in root.all("p", "legend")[0].words()
+    pages.keep(tab, f"not-measured-{'-'.join(provenance)}")
+    row = IndexRow("t", circuit, "not audited", "page.html")
+    table = document(pages.open(build_index("i", [row]))).all("tbody")[0].words()
+    assert ("misses the target" in table) == (provenance.get("met_target") is False)
+
+
 def test_layout_is_layered_and_nothing_overlaps(plain: Element, example: Example):
     rows, channels = collections.defaultdict(list), collections.defaultdict(set)
     spots = {node: place(drawn(plain)[str(node)]) for node in example.circuit.nodes}
@@ -327,6 +354,9 @@ def test_sliders_hide_weak_edges_and_unimportant_nodes(pages: Pages, live: Live)
 
 def test_importance_colours_nodes(pages: Pages, live: Live):
     tab = pages.open(live.page)
+    root = document(tab)
+    assert root.all("option")[0].words() == "importance"
+    assert "not measured" not in root.all("p", "legend")[0].words()
     deltas = live.circuit.importance.node_deltas
     marks = tab.evaluate(
         "Object.fromEntries([...document.querySelectorAll('.graph .vertex.node')].map((e) => [e.dataset.id,"

@@ -87,7 +87,7 @@ function toolbar(graph, svg) {
     return h("label", { title: field.getAttribute("aria-label") }, `${key} over`, field, output);
   };
   const paint = h("select", { "aria-label": "Colour of nodes", onchange: () => state.go({ paint: paint.value }, { replace: true }) },
-    h("option", { value: "" }, "importance"), h("option", { value: "value" }, "value on prompt"));
+    h("option", { value: "" }, graph.circuit.nodeDeltas ? "importance" : "none"), h("option", { value: "value" }, "value on prompt"));
   view.paintSelect = paint;
   return h("div", { class: "toolbar" },
     button("\u2212", "Zoom out (\u2212)", () => view.camera.zoom(1 / ZOOM.step)), button("+", "Zoom in (+)", () => view.camera.zoom(ZOOM.step)),
@@ -113,7 +113,8 @@ function legend(graph) {
     state.now.open ? h("button", { type: "button", class: "button", onclick: () => state.go({ open: "", view: "", node: "", to: "" }) }, "close all boxes") : null,
     h("span", {}, sample("link positive"), "positive"), h("span", {}, sample("link negative"), "negative"),
     h("span", {}, sample("rail"), "residual channel"), h("span", {}, mark("bias-only"), "bias only"),
-    nodeDeltas ? h("span", { class: "of-importance" }, "loss without it: 0", h("i", { class: "scale needed" }), formatSigned(Math.max(0, ...nodeDeltas))) : null,
+    nodeDeltas ? h("span", { class: "of-importance" }, "loss without it: 0", h("i", { class: "scale needed" }), formatSigned(Math.max(0, ...nodeDeltas)))
+      : h("span", { class: "of-importance" }, "importance was not measured"),
     nodeDeltas?.some((delta) => delta < 0) ? h("span", { class: "of-importance" }, mark("", "helps"), "falls") : null,
     h("span", { class: "of-value" }, "value at the chosen token: ", MINUS, h("i", { class: "scale both" }), "+"),
     graph.hiddenAnswers ? h("span", {}, `${graph.hiddenAnswers} more answer tokens not drawn`) : null, view.counts);

@@ -9,13 +9,23 @@ function verdictBand(circuit) {
         "It was cut when its test pairs were chosen by, too: their figures are too good.");
     }
     return h("p", { class: "band warning", role: "note" }, h("strong", {}, "Not audited. "),
-      "That these nodes solve the task does not show that the model uses them.");
+      unauditedWords(circuit));
   }
   const { verdict, failed, close } = audit.verdict;
   const near = close.length ? ` Close, an interval crosses its bound: ${close.join(", ")}.` : "";
   if (verdict === "faithful") return h("p", { class: "band good" }, h("strong", {}, "Faithful"), " by all criteria of the audit." + near);
   return h("p", { class: "band warning", role: "note" }, h("strong", {}, verdict[0].toUpperCase() + verdict.slice(1) + ". "),
     failed.length ? `Failed: ${failed.join("; ")}.` : "");
+}
+
+/** What pruning found is said as it was found; of a circuit from elsewhere it is not known. */
+function unauditedWords({ metrics, provenance: { met_target: met, prune } }) {
+  if (met === false) {
+    const loss = metrics["select/calibrated_loss"] ?? metrics["test/calibrated_loss"];
+    return "These nodes do not solve the task: no circuit was found that meets the target, a loss of " +
+      `${formatNumber(prune?.target)}; that of this one is ${formatNumber(loss)}.`;
+  }
+  return (met ? "That these nodes solve the task" : "Even if these nodes solve the task, that") + " does not show that the model uses them.";
 }
 
 function evidenceSection(circuit) {

@@ -15,6 +15,7 @@ function thumbnail(circuit) {
     dots.map((v) => s("circle", { class: "dot " + v.kind, cx: v.x, cy: v.y, r: (unit * (v.kind === "group" ? 3 : v.kind === "words" ? 0.7 : 1.7)).toFixed(2) })));
 }
 
+const MISSED = "misses the target: no circuit that meets it was found";
 const COLUMNS = [
   ["task", (row) => row.task], ["loss", (row) => row.loss], ["full model\u2019s", (row) => row.full], ["accuracy", (row) => row.accuracy],
   ["nodes", (row) => row.nodes], ["edges", (row) => row.edges], ["verdict", (row) => row.verdict],
@@ -40,14 +41,15 @@ function verdictBadge({ verdict }) {
 
 function showTable(now) {
   const order = orderOf(now), wanted = now.filter.toLowerCase().split(/\s+/).filter(Boolean);
-  const rows = page.rows.filter((row) => wanted.every((word) => `${row.task} ${row.note} ${row.verdict}`.toLowerCase().includes(word))).sort((a, b) => compareRows(a, b, order));
+  const rows = page.rows.filter((row) => wanted.every((word) => `${row.task} ${row.note} ${row.missed ? MISSED : ""} ${row.verdict}`.toLowerCase().includes(word))).sort((a, b) => compareRows(a, b, order));
   const sorted = (name) => (order.column === name ? (order.down ? "descending" : "ascending") : "none");
   const words = ["task", "verdict"];
   const head = h("tr", {}, h("td", {}), COLUMNS.map(([name]) => h("th", { scope: "col", "aria-sort": sorted(name), class: words.includes(name) ? null : "number" },
     h("button", { type: "button", onclick: () => sortBy(name, order) },
       name, order.column === name ? (order.down ? " \u2193" : " \u2191") : ""))));
   const cell = (row, [name, value]) => {
-    if (name === "task") return h("td", {}, row.href ? h("a", { href: row.href }, row.task) : row.task, row.note ? h("div", { class: "quiet reason" }, row.note) : null);
+    if (name === "task") return h("td", {}, row.href ? h("a", { href: row.href }, row.task) : row.task, row.note ? h("div", { class: "quiet reason" }, row.note) : null,
+      row.missed ? h("div", { class: "reason missed" }, MISSED) : null);
     if (name === "verdict") return h("td", {}, row.verdict ? verdictBadge(row) : "");
     return value(row) === null ? h("td", { class: "number" }) : h("td", { class: "number", "data-name": name }, formatCell(value(row)));
   };

@@ -11,7 +11,7 @@ const STATE_DEFAULTS = {
   set: "", // held nodes: "node=value@position,..."
   edges: "0", // weakest edge shown, as a share of the strongest
   nodes: "0", // least important node shown, likewise
-  paint: "", // what colours nodes: importance or value
+  paint: "", // what colours nodes: importance, if it was measured, or value
   of: "", // whose values the node pane shows: full or circuit
   open: "", // expanded groups of an aggregated view
   view: "", // camera: x,y,scale
