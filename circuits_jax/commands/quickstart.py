@@ -27,11 +27,10 @@ def main() -> None:
     config = launching.read_config()
     run = train(config, launching.workdir())
     outcomes = prune_tasks(run, tasks_of(config.prune.tasks), config.prune)
-    last = read_metrics(run.folder)[-1]
+    last = {key: value for row in read_metrics(run.folder) for key, value in row.items()}
+    logged = {"validation loss": "validation_loss", "L0": "l0", "steps": "step"}
     summary = {
-        "validation loss": last["validation_loss"],
-        "L0": last["l0"],
-        "steps": last["step"],
+        **{name: last[key] for name, key in logged.items() if key in last},  # lines may be damaged
         "parameters": count_parameters(run.model),
         "files": run.corpus.files,
         "skipped files": run.corpus.skipped,

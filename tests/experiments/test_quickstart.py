@@ -57,11 +57,13 @@ def test_a_model_that_knows_nothing_is_refused_by_task_and_the_rest_is_there(wor
     assert not list((workdir / "run" / "circuits").glob("*"))
 
 
-def test_a_second_call_trains_nothing_again(workdir):
+def test_a_second_call_trains_nothing_again_even_where_the_log_of_the_first_is_damaged(workdir):
+    (workdir / "run" / "metrics.jsonl").write_bytes(b"\0\0\0\n")
     before = read_metrics(workdir / "run")
     checkpoints = {p: p.stat().st_mtime_ns for p in (workdir / "run" / "checkpoints").rglob("*")}
     code, out, errors = run(workdir)
     assert code == 0 and errors == []
     assert "report.html" in out
-    assert read_metrics(workdir / "run") == before
+    assert read_metrics(workdir / "run") == before == []
+    assert "steps" not in json.loads((workdir / "run" / "quickstart.json").read_text())["summary"]
     assert {p: p.stat().st_mtime_ns for p in (workdir / "run" / "checkpoints").rglob("*")} == checkpoints

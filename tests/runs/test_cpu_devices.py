@@ -1,6 +1,7 @@
 """The number of CPU devices: never one that is refused, what a run had before, what was measured."""
 
 import dataclasses
+import types
 
 import pytest
 
@@ -119,3 +120,17 @@ def test_auto_without_a_run_or_with_several_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(cpu_devices, "usable_cores", lambda: 1)
     assert choose("auto", QUICKSTART, tmp_path).devices == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_what_was_measured_holds_where_it_cannot_be_noted(tmp_path, monkeypatch):
+    settings = types.SimpleNamespace(update=lambda name, value: None)
+    monkeypatch.setattr(
+        cpu_devices, "jax", types.SimpleNamespace(config=settings, default_backend=lambda: "cpu")
+    )
+    monkeypatch.setattr(cpu_devices, "clear_backends", lambda: None)
+    monkeypatch.setattr(cpu_devices, "usable_cores", lambda: 2)
+    monkeypatch.setattr(cpu_devices, "step_seconds", lambda config, steps: 0.5)
+    (tmp_path / "file").write_text("")
+    devices, why = choose("auto", QUICKSTART, tmp_path / "file" / "run")
+    assert devices == 1 and "a step takes 500 ms on 1, 500 ms on 2; not noted: cannot write to" in why
+    assert choose("auto", QUICKSTART, tmp_path / "run").why.endswith(f"noted in {tmp_path / 'run'}")

@@ -204,19 +204,31 @@ def _rung(
     """
     groups = [jobs[start : start + each] for start in range(0, len(jobs), each)]
     files = [store / f"{_key(group)}.json" for group in groups]
-    missing = [i for i, file in enumerate(files) if not file.exists()]
+    scores = [_read_scores(file, each) for file in files]
+    missing = [i for i, found in enumerate(scores) if found is None]
     if missing:
         todo = [job for i in missing for job in groups[i]]
         progress.doing = f"{', '.join(groups[i][0].task for i in missing)}, {steps} steps"
         kept = pruner.discretise(todo, pruner.fit(todo, progress, together=each), progress)
         for at, i in enumerate(missing):
-            write_json(files[i], [size(masks) for masks in kept[at * each : (at + 1) * each]])
+            scores[i] = [size(masks) for masks in kept[at * each : (at + 1) * each]]
+            write_json(files[i], scores[i])
     else:
         progress(len(jobs) * steps, "done before")
-    scores = [json.loads(file.read_text("utf-8")) for file in files]
-    for group, nodes in zip(groups, scores, strict=True):
+    whole = [found for found in scores if found is not None]
+    for group, nodes in zip(groups, whole, strict=True):
         progress.found(group[0].task, min(nodes))
-    return scores
+    return whole
+
+
+def _read_scores(file: Path, each: int) -> list[int] | None:
+    """The scores of a finished rung; None if there are none, or the file is damaged."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(found, list) and len(found) == each and all(type(nodes) is int for nodes in found)
+    return found if whole else None
 
 
 def _jobs(

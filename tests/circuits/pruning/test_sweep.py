@@ -134,6 +134,19 @@ def test_a_killed_sweep_goes_on_to_the_same_end(tmp_path):
     assert progress.bar.n == progress.bar.total
 
 
+@pytest.mark.parametrize("content", [b"", b"[21", b'{"a": 1}', b"[21, 22, 23]", b'["21", null]'])
+def test_a_damaged_file_of_scores_costs_its_rung_alone(tmp_path, content):
+    config = PruneConfig(trials=2, steps=40)
+    whole, _ = run(Stub(config), tmp_path)
+    (file,) = tmp_path.iterdir()
+    scores = file.read_bytes()
+    file.write_bytes(content)
+    again = Stub(config)
+    found, _ = run(again, tmp_path)
+    assert [fit[0][1] for fit in again.fitted] == [20, 40] and file.read_bytes() == scores
+    assert nodes_of(found["quote"]) == nodes_of(whole["quote"])
+
+
 def test_scores_of_other_pairs_or_settings_are_not_taken(tmp_path):
     run(Stub(PruneConfig(trials=2, steps=40)), tmp_path)
     files = set(tmp_path.iterdir())
