@@ -1,5 +1,6 @@
 """How well a model does on tasks, and what the tasks ask."""
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ from circuits_jax.model.taps import only
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.storage.errors import TaskError
 from circuits_jax.tasks import Pairs, Task, build_pairs
-from circuits_jax.tasks.encoding import MAX_TOKENS
 from circuits_jax.tasks.metrics import logit_difference, loss_of_difference, right_margin
 from circuits_jax.tasks.template import fill, with_padding
 
@@ -64,7 +64,7 @@ def bigram_accuracy(model: Model, pairs: Pairs) -> float:
 
 def pairs_or_refusal(task: Task, tokenizer: Tokenizer, count: int, model: Model | None) -> Pairs | str:
     """Test pairs of a task that fit the model's context, if there is a model, or why there are none."""
-    n_ctx = MAX_TOKENS if model is None else model.config.n_ctx
+    n_ctx = sys.maxsize if model is None else model.config.n_ctx
     try:
         return build_pairs(task, tokenizer, "test", count, 0, n_ctx)
     except TaskError as error:

@@ -116,8 +116,11 @@ def encode_pair(python: bool, texts: Filled, tokenizer: Tokenizer, n_ctx: int) -
     answers = rest_a[shared], rest_b[shared]
     if not shared:
         return Encoded((a, b), answers, prompts, texts.continuations, texts.template)
+    shown = tokenizer.decode(a), tokenizer.decode(b)
     afters = tokenizer.decode(rest_a[shared:]), tokenizer.decode(rest_b[shared:])
-    return Encoded((a, b), answers, (tokenizer.decode(a), tokenizer.decode(b)), afters, texts.template)
+    if [prompt + after for prompt, after in zip(shown, afters, strict=True)] != whole:
+        shown, afters = prompts, texts.continuations  # the answers part within a character
+    return Encoded((a, b), answers, shown, afters, texts.template)
 
 
 def _same_continuations(continuations: tuple[str, str]) -> DroppedError:

@@ -8,6 +8,8 @@ import py_compile
 import numpy as np
 import pytest
 
+from circuits_jax.data.programs.words import SPLITS
+from circuits_jax.data.tokenizers.bpe import train_sentencepiece
 from circuits_jax.tasks import (
     TASKS,
     Task,
@@ -165,6 +167,23 @@ def test_control_characters_are_kept(tmp_path, control):
     path.write_text("\n".join(json.dumps(row | {"split": split}) for split in ("train", "heldout")))
     pairs = build_pairs(load_task(path), Characters(), "train", 1, 0, 64)
     assert pairs.texts == [texts] and pairs.continuations == [(f"1{control}", f"2{control}")]
+
+
+@pytest.mark.parametrize("answers", [("é", "è"), ("\u2028", "\u2029"), ("🦒.", "🦓."), ("«", "»")])
+def test_answers_that_part_within_a_character_are_shown_as_they_are(tmp_path, answers):
+    tokenizer = train_sentencepiece(["for name in names:\n    print(name, [5, 6])\n"] * 20, 290, ())
+    row = dict(zip(("answer_a", "answer_b"), answers, strict=True))
+    rows = [_row(number, split=split, **row) for number in range(8) for split in SPLITS]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pairs = build_pairs(load_task(tmp_path / "mine.jsonl"), tokenizer, "train", 8, 0, 128)
+    assert set(pairs.continuations) == {answers}
+    assert {text for texts in pairs.texts for text in texts} == {row[key] for row in rows for key in "ab"}
+    for texts, after, tokens, last, right in zip(
+        pairs.texts, pairs.continuations, pairs.tokens, pairs.last, pairs.answers, strict=True
+    ):
+        for text, more, ids, answer in zip(texts, after, tokens, right, strict=True):
+            whole = tokenizer.encode(text + more)
+            assert whole[: last + 2] == [*ids[: last + 1].tolist(), answer]
 
 
 def test_a_task_whose_name_is_no_text_is_refused(tmp_path):
