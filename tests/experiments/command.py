@@ -21,13 +21,18 @@ TINY = (
 
 def start(programs, module, *flags):
     """Starts `python -m experiments.<module>`; compiled programs are shared through the folder `programs`."""
+    return start_python(programs, "-m", f"experiments.{module}", *flags)
+
+
+def start_python(programs, *arguments):
+    """Starts a Python program, as `start` does."""
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(programs),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     return subprocess.Popen(
-        [sys.executable, "-m", f"experiments.{module}", *flags],
+        [sys.executable, *arguments],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,

@@ -194,7 +194,7 @@ def test_models_of_other_tokenizers_are_refused(bridged, dense, tmp_path):
     texts = [program(number)[::-1] for number in range(24)]
     train_sentencepiece(texts, 300, ()).save(tmp_path / "other" / "tokenizer.model")
     config = replace(load_config(bridged[0]), "bridge", sparse=str(tmp_path / "other"))
-    refused(lambda: read_models(config), "different tokenizers", str(dense))
+    refused(lambda: read_models(config, bridged[0]), "different tokenizers", str(dense))
     config = replace(load_config(bridged[0]), "train", start_from=str(tmp_path / "other"))
     refused(lambda: train_bridges(config, tmp_path / "run"), "different tokenizers")
 
@@ -203,6 +203,28 @@ def test_models_of_other_tokenizers_are_refused(bridged, dense, tmp_path):
 def test_a_workdir_of_another_kind_is_refused(bridged, dense):
     refused(lambda: train_bridges(load_config(bridged[0]), dense), str(dense), "another configuration")
     refused(lambda: steer(dense, SteerConfig()), str(dense), "python -m circuits_jax bridges")
+
+
+@pytest.mark.slow
+def test_a_dense_model_that_has_moved_is_found_where_the_flag_says(bridged, command, dense, place, tmp_path):
+    workdir, moved = bridged[0], tmp_path / "moved [1]"
+    write_task(place / "brackets.jsonl")
+    flags = (f"--config.steer.tasks=('{place / 'brackets.jsonl'}',)", "--nodes=0.mlp.post_act.3")
+    there, before = f"--config.bridge.dense={moved}", (workdir / "metrics.jsonl").read_bytes()
+    dense.rename(moved)
+    try:
+        code, _, errors = finish(command("steer", workdir, *flags))
+        assert code == 1 and len(errors) == 1 and "--config.bridge.dense=FOLDER" in errors[0], errors
+        code, _, errors = finish(command("bridges", workdir, f"--config.bridge.dense={dense}"))
+        assert code == 1 and len(errors) == 1 and "--config.bridge.dense=FOLDER" in errors[0], errors
+        for module, given in (("steer", flags), ("bridges", ()), ("steer", flags)):
+            code, _, errors = finish(command(module, workdir, *given, there))
+            assert code == 0, errors
+        assert (workdir / "metrics.jsonl").read_bytes() == before  # nothing is trained again
+        code, _, errors = finish(command("steer", workdir, *flags))  # the new place is remembered
+        assert code == 0, errors
+    finally:
+        moved.rename(dense)
 
 
 @pytest.mark.slow

@@ -1,13 +1,19 @@
-"""Runs that are asked to stop, by every signal and at any moment, and two runs in one workdir."""
+"""Commands that are asked to stop, by every signal and at any moment, and two runs in one workdir."""
 
+import json
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
+from circuits_jax.circuits.circuit import load_circuit
+from circuits_jax.config import PruneConfig
+from circuits_jax.runs.opening import load_workdir
 from circuits_jax.training.metrics import read_metrics
-from tests.experiments.command import TINY, finish, start
+from tests.experiments.circuits import every_third_node
+from tests.experiments.command import TINY, finish, start, start_python
+from tests.experiments.test_bridges import FLAGS, write_task
 from tests.training.tiny import write_programs
 
 pytestmark = [
@@ -82,3 +88,105 @@ def test_a_second_run_in_a_workdir_is_told_who_is_there_and_a_killed_one_is_ther
     wait_until(again, lambda: f'"process": {again.pid}' in (tmp_path / "run" / ".lock").read_text())
     again.send_signal(signal.SIGINT)
     assert finish(again)[0] == 130
+
+
+# The command as it is, but for its refusal of what a model does not know: this one knows nothing.
+PRUNING = (
+    "import sys; from circuits_jax.circuits.pruning import sweep; sweep.check_known = lambda *given: None; "
+    "from circuits_jax.__main__ import run; run('prune', sys.argv[1:])"
+)
+FOREVER = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a run, and two tasks of any tokenizer."""
+    place = tmp_path_factory.mktemp("trained")
+    write_programs(place / "tree")
+    for name in ("first", "second"):
+        write_task(place / f"{name}.jsonl")
+    paths = (f"--config.data.roots={place / 'tree'}", f"--workdir={place / 'run'}")
+    code, _, errors = finish(start(place / "programs", "pretrain", *FLAGS, *paths))
+    assert code == 0, errors
+    return place
+
+
+def tasks_of(place):
+    return f"--tasks={place / 'first.jsonl'},{place / 'second.jsonl'}"
+
+
+def check_stopped(process, name, times):
+    """Sends a signal that often; the process says one line and ends soon, as that signal has it."""
+    for _ in range(times):
+        process.send_signal(getattr(signal, name))
+        time.sleep(0.2)
+    asked = time.monotonic()
+    code, out, errors = finish(process)
+    assert time.monotonic() - asked < 30
+    assert code == 128 + getattr(signal, name) and errors == [], (code, out, errors)
+    told = [line for line in out.splitlines() if line.strip() and not line.startswith("CPU devices")]
+    assert len(told) == 1, out
+    assert f"asked to stop ({name})" in told[0] or (times == 2 and "second Ctrl-C" in told[0])
+
+
+STOPS = [("SIGTERM", 1), ("SIGHUP", 1), ("SIGINT", 1), ("SIGINT", 2), ("SIGUSR1", 1)]
+
+
+@pytest.mark.parametrize(("name", "times"), STOPS)
+def test_pruning_that_is_asked_to_stop_keeps_the_circuits_that_it_has_made(trained, name, times):
+    workdir = trained / "run"
+    kept = workdir / "circuits" / "first"
+    seed = 100 * STOPS.index((name, times))  # another circuit each time
+
+    def prune(tasks):
+        sizes = ("--config.prune.train_pairs=8", "--config.prune.heldout_pairs=8", "--config.prune.steps=300")
+        seeds = (f"--config.prune.seed={seed}", "--config.prune.edge_steps=0")
+        flags = (FLAGS[0], f"--workdir={workdir}", tasks, *sizes, *seeds)
+        return start_python(trained / "programs", "-c", PRUNING, *flags)
+
+    def saved():
+        try:
+            return load_circuit(kept).provenance["prune"]["seed"] == seed
+        except ValueError:
+            return False
+
+    process = prune(tasks_of(trained))
+    wait_until(process, saved)
+    check_stopped(process, name, times)
+    written = (kept / "circuit.json").stat().st_mtime_ns
+    code, _, errors = finish(prune(f"--tasks={trained / 'first.jsonl'}"))
+    assert code == 0, errors
+    assert (kept / "circuit.json").stat().st_mtime_ns == written  # made by the first call
+
+
+@pytest.mark.parametrize(("name", "times"), STOPS)
+def test_an_audit_that_is_asked_to_stop_keeps_what_it_has_examined(trained, name, times):
+    workdir, seed = trained / "run", 100 * STOPS.index((name, times)) + 7
+    run = load_workdir(workdir)
+    for task, steps in (("first", 2), ("second", FOREVER)):
+        prune = PruneConfig(
+            tasks=(str(trained / f"{task}.jsonl"),), steps=steps, train_pairs=8, heldout_pairs=8,
+            batch_pairs=8, mean_batches=1, ablation="zero", seed=seed, edge_steps=0, importance_nodes=0,
+        )  # fmt: skip
+        every_third_node(run, task, prune).save(workdir / "circuits" / task)
+    few = [f"--config.audit.{key}" for key in ("pairs=8", "draws=2", "natural=8", "resamples=20", "seeds=1")]
+    flags = (FLAGS[0], f"--workdir={workdir}", tasks_of(trained), *few)
+
+    def examined():
+        try:
+            found = json.loads((workdir / "audit.json").read_text())
+        except FileNotFoundError:
+            return []
+        return list(found["tasks"])
+
+    (workdir / "audit.json").unlink(missing_ok=True)
+    process = start(trained / "programs", "audit", *flags)
+    wait_until(process, lambda: examined() == ["first"])
+    time.sleep(1)
+    check_stopped(process, name, times)
+    assert examined() == ["first"]
+    written = json.loads((workdir / "audit.json").read_text())["tasks"]["first"]
+    again = (*flags[:2], f"--tasks={trained / 'first.jsonl'}", *few)
+    code, _, errors = finish(start(trained / "programs", "audit", *again))
+    assert code == 0, errors
+    assert json.loads((workdir / "audit.json").read_text())["tasks"]["first"] == written

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 import circuits_jax as cj
+from circuits_jax.data.programs.words import SPLITS
+from circuits_jax.runs import training
 from tests.wheel.test_wheel import corpus
 from tests.wheel.tiny_run import SETTINGS
 
@@ -48,6 +50,48 @@ def test_a_task_of_ones_own_is_pruned_drawn_and_audited(run, own, circuit):
     assert report.task == "mine" and report.verdict in str(report)
     again = cj.load(run.workdir)
     assert [each.task for each in again.circuits] == ["mine"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", SPLITS)
+def test_an_edited_line_of_any_split_is_noticed_by_page_and_audit(run, own, circuit, split):
+    before, prune = own.read_text(), circuit.provenance["prune"]
+    count, n_ctx = prune[f"{split}_pairs"], run.model.config.n_ctx
+    drawn = cj.build_pairs(cj.load_task(own), run.tokenizer, split, count, prune["seed"], n_ctx)
+    rows = [json.loads(line) for line in before.splitlines()]
+    row = next(row for row in rows if (row["split"], row["a"]) == (split, drawn.texts[0][0]))
+    for first, second in (("a", "b"), ("answer_a", "answer_b")):  # the same pair, the other way round
+        row[first], row[second] = row[second], row[first]
+    own.write_text("\n".join(map(json.dumps, rows)))
+    cj.load_task(own)
+    try:
+        for look in (run.page, run.audit):
+            with pytest.raises(cj.UserError, match="mine are not those that its circuit was"):
+                look(circuit)
+    finally:
+        own.write_text(before)
+        cj.load_task(own)
+
+
+def test_a_new_run_in_which_nothing_passes_is_refused_before_anything_is_made(tmp_path):
+    for values in ({"model.activation_fraction": 0.01}, {"model.d_mlp": 3}):
+        config = cj.load_config("quickstart", {**SMALLEST, "data.roots": ("/nowhere",), **values})
+        with pytest.raises(cj.UserError, match="so small that AbsTopK keeps 0 of"):
+            cj.train(config, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_run_in_which_nothing_passes_that_is_there_goes_on_and_tells(tmp_path, monkeypatch, capsys):
+    values = {"model.activation_fraction": 0.01, "data.roots": (str(corpus(tmp_path / "tree")),)}
+    config = cj.load_config("quickstart", {**SMALLEST, **values})
+    with monkeypatch.context() as patch:  # as an earlier release
+        patch.setattr(training, "refuse_silenced", lambda config: None)
+        cj.train(config, tmp_path / "run")
+    cj.train(config, tmp_path / "run")
+    capsys.readouterr()
+    cj.load(tmp_path / "run")
+    assert "AbsTopK keeps 0 of 16" in capsys.readouterr().err
 
 
 @pytest.mark.slow
