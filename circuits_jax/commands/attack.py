@@ -3,13 +3,14 @@
     python -m circuits_jax attack --model=runs/quickstart [--circuit=FOLDER --elements=0,4,16]
     python -m circuits_jax attack --planted --workdir=runs/planted
 
-`circuits.attack` says what is predicted and measured.  Writes attack.json and attack.png.
+`circuits.attack` says what is predicted and measured.  Writes attack.json and attack.png
+into the workdir, or into the folder --out.
 """
 
 from absl import flags
 
 from circuits_jax.circuits.attack.attack import plant_case
-from circuits_jax.commands import launching
+from circuits_jax.commands import launching, path_flags
 from circuits_jax.runs.attacking import TASK, attack, attack_circuit, read_elements
 from circuits_jax.runs.opening import load
 from circuits_jax.runs.pruning import CIRCUITS
@@ -24,6 +25,7 @@ def define_flags() -> None:
     flags.DEFINE_bool("planted", False, "Attack a hand-wired bracket network instead of --model.")
     flags.DEFINE_integer("lists", 128, "Test pairs of lists.", lower_bound=8)
     flags.DEFINE_list("elements", ["0", "1", "2", "4", "8", "16"], "Elements to add to the list.")
+    path_flags.define_out_folder("the figures and the picture instead of the workdir")
 
 
 def main() -> None:
@@ -36,7 +38,8 @@ def main() -> None:
         run = load(launching.model_name(), store=launching.store())
         folder = run.workdir or launching.workdir()
         case = attack_circuit(run, as_path(given.circuit or folder / CIRCUITS / TASK), given.lists)
-    check_writable(folder)
-    rows, summary, picture = attack(case, elements, folder)
+    out = path_flags.out_folder() or folder
+    check_writable(out, "or name a folder of yours: --out=DIR")
+    rows, summary, picture = attack(case, elements, out)
     launching.report(rows, None, summary)
     print(picture)

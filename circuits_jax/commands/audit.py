@@ -2,15 +2,16 @@
 
     python -m circuits_jax audit --workdir=runs/quickstart [--tasks=single_double_quote] [--controls=false]
 
-Writes `audit.json` and `audit.html` into the workdir.  A circuit that was audited already, with the same
-settings, is not examined again; nor are the others when the command is stopped and started anew.  The circuit
-of a task that a Python file defines is audited where that file is named: --tasks=all,mine.py.
+Writes `audit.json` and `audit.html` into the workdir, or into the folder --out.  A circuit that was audited
+already, with the same settings, is not examined again; nor are the others when the command is stopped and
+started anew.  The circuit of a task that a Python file defines is audited where that file is named:
+--tasks=all,mine.py.
 """
 
 from absl import flags
 
-from circuits_jax.commands import launching
-from circuits_jax.runs.auditing import audit, audit_page, audit_table, find_subjects
+from circuits_jax.commands import launching, path_flags
+from circuits_jax.runs.auditing import PAGE, audit, audit_table, find_subjects
 from circuits_jax.runs.opening import load_workdir
 
 
@@ -19,13 +20,15 @@ def define_flags() -> None:
     launching.define_workdir()
     launching.define_config()
     flags.DEFINE_bool("controls", True, "Prune for controls too, the expensive part.")
-    flags.DEFINE_list("tasks", ["all"], "Tasks, or files of tasks, whose circuits are audited.")
+    path_flags.define_names("tasks", ["all"], "Tasks, or files of tasks, whose circuits are audited.")
     launching.define_changed_tasks()
+    path_flags.define_out_folder("the figures and the page instead of the workdir")
 
 
 def main() -> None:
     """The command."""
     config, run = launching.read_config().audit, load_workdir(launching.workdir(), launching.store())
     subjects = find_subjects(run, flags.FLAGS.tasks, config, flags.FLAGS.changed_tasks)
-    reports, refusals = audit(run, subjects, config, flags.FLAGS.controls)
-    launching.report(audit_table(reports, refusals), None, {"page": str(audit_page(run))})
+    out = path_flags.out_folder()
+    reports, refusals = audit(run, subjects, config, flags.FLAGS.controls, out)
+    launching.report(audit_table(reports, refusals), None, {"page": str((out or run.folder) / PAGE)})

@@ -226,15 +226,15 @@ def report(
     path: Path | None,
     summary: Mapping[str, Any] | None = None,
 ) -> None:
-    """Prints `summary` and a table of `rows`, and writes the same figures to `path`, or to --out's file.
+    """Prints `summary` and a table of `rows`; writes the same figures to `path`, if any, or to --out's file.
 
     Figures that cannot be written are printed all the same, and a line says so.
     """
     print(show_table(rows, summary))
-    given = flags.FLAGS.out if "out" in flags.FLAGS else None
-    path = path if given is None else as_path(given)
     if path is None:
         return
+    given = flags.FLAGS.out if "out" in flags.FLAGS else None
+    path = path if given is None else as_path(given)
     try:
         save_table(rows, path, summary)
     except OSError as error:

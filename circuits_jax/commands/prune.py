@@ -10,7 +10,7 @@ import dataclasses
 
 from absl import flags
 
-from circuits_jax.commands import launching
+from circuits_jax.commands import launching, path_flags
 from circuits_jax.config import PruneConfig
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.runs.pruning import prune_tasks, pruning_table, tasks_of
@@ -21,7 +21,7 @@ def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
     launching.define_config()
-    flags.DEFINE_list("tasks", None, "Names or files of tasks, or all; instead of prune.tasks.")
+    path_flags.define_names("tasks", None, "Names or files of tasks, or all; instead of prune.tasks.")
     flags.DEFINE_integer("trials", None, "Settings tried for each task; instead of prune.trials.")
     flags.DEFINE_integer("seeds", None, "Seeds tried with each; instead of prune.seeds.")
 

@@ -10,7 +10,7 @@ checkpoint yet, the model's columns are left out.
 
 from absl import flags
 
-from circuits_jax.commands import launching
+from circuits_jax.commands import launching, path_flags
 from circuits_jax.runs.opening import load_tokenizer_and_model
 from circuits_jax.runs.pruning import tasks_of
 from circuits_jax.runs.scoring import example, pairs_or_refusal, task_rows, text_example
@@ -21,7 +21,7 @@ from circuits_jax.tasks import Pairs
 def define_flags() -> None:
     """The flags of this command."""
     flags.DEFINE_string("workdir", None, "Folder of a run; without one no model is asked.")
-    flags.DEFINE_list("tasks", ["all"], "Task names or files; all twenty by default.")
+    path_flags.define_names("tasks", ["all"], "Task names or files; all twenty by default.")
     flags.DEFINE_integer("pairs", 128, "Test pairs a task is judged on.", lower_bound=1)
     launching.define_out()
 

@@ -11,7 +11,7 @@ names another folder than the workdir, which may be a colleague's.
 
 from absl import flags
 
-from circuits_jax.commands import launching
+from circuits_jax.commands import launching, path_flags
 from circuits_jax.runs.comparison import compare_circuits
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.runs.own_tasks import read_named
@@ -25,10 +25,12 @@ def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
     flags.DEFINE_string("annotations", None, "File of notes on nodes, as a page saved it.")
-    flags.DEFINE_list("tasks", [], "Files of your own tasks; those in Python are run only if named here.")
+    path_flags.define_names(
+        "tasks", [], "Files of your own tasks; those in Python are run only if named here."
+    )
     launching.define_changed_tasks()
-    launching.define_out("Folder for the pages and their index; by default the workdir.")
-    flags.DEFINE_list("compare", [], "Two or more circuits, tasks or folders, to set side by side.")
+    path_flags.define_out_folder("the pages and their index instead of the workdir")
+    path_flags.define_names("compare", [], "Two or more circuits, tasks or folders, to set side by side.")
 
 
 def main() -> None:
@@ -36,7 +38,7 @@ def main() -> None:
     given = flags.FLAGS
     notes = None if given.annotations is None else read_annotations(as_path(given.annotations))
     workdir = launching.workdir()
-    out = None if given.out is None else as_path(given.out)
+    out = path_flags.out_folder()
     if given.compare:
         print(compare_circuits(given.compare, workdir, notes, given.tasks, given.changed_tasks, out))
         return

@@ -5,7 +5,7 @@ settings, is not examined again; nor are the others when an audit is stopped and
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,10 +29,11 @@ from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import AuditConfig, PruneConfig, from_dict, to_dict
 from circuits_jax.runs.corpora import reference_windows
-from circuits_jax.runs.own_tasks import read_named
+from circuits_jax.runs.own_tasks import kept_pairs, read_named
 from circuits_jax.runs.pruning import CIRCUITS, check_unchanged, cut_command
+from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CircuitError, ConfigError, TaskError
-from circuits_jax.storage.files import write_aside, write_json
+from circuits_jax.storage.files import check_writable, write_aside, write_json
 from circuits_jax.storage.locks import locked
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks import Pairs, Task, build_pairs, find_task, get_task
@@ -173,8 +174,9 @@ def find_subjects(
 
     Raises:
       ConfigError: for no names.
-      CircuitError: if there are none, one is missing, or one is not of this run's model.
-      TaskError: for an unknown task.
+      CircuitError: if there are none, one of `names` is missing, or one is not of this run's model.
+      TaskError: for an unknown task, or if none is left; circuits that only "all" names and that cannot be
+        audited are left out, which is told.
     """
     if not names:
         raise ConfigError("no task is named; name tasks, files of tasks, or all")
@@ -182,45 +184,76 @@ def find_subjects(
     if not there:
         raise CircuitError(f"{run.folder} holds no circuits; cut some: {cut_command(run)}")
     own = read_named([run], names, changed_tasks)
-    subjects = []
-    for given in there if "all" in names else names:
-        name = own[given].name if given in own else given if given in there else get_task(given).name
-        if name not in there:
-            raise CircuitError(
-                f"{run.folder} holds no circuit of {name}, only of {', '.join(there)}; "
-                f"cut it: {cut_command(run)}"
-            )
-        folder = run.folder / CIRCUITS / name
-        circuit = load_circuit(folder)
-        circuit.check_model(run.model.hash, run.tokenizer.hash)
-        if "prune" not in circuit.provenance:
-            raise CircuitError(f"{folder} does not say how the circuit was pruned; prune again")
-        prune = from_dict(PruneConfig, circuit.provenance["prune"], f"{folder / MANIFEST}: prune")
-        task = find_task(name, prune.tasks, own.values())
-        subjects.append(AuditSubject(task, circuit, prune, circuit_key(folder, to_dict(config))))
+    named = {
+        own[given].name if given in own else given if given in there else get_task(given).name
+        for given in names
+        if given != "all"
+    }
+    missing = sorted(named - set(there))
+    if missing:
+        raise CircuitError(
+            f"{run.folder} holds no circuit of {missing[0]}, only of {', '.join(there)}; "
+            f"cut it: {cut_command(run)}"
+        )
+    subjects, left_out = list[AuditSubject](), list[str]()
+    for name in there if "all" in names else [name for name in there if name in named]:
+        try:
+            subjects.append(_find_subject(run, name, config, own.values()))
+        except (CircuitError, TaskError) as error:
+            if name in named:
+                raise
+            left_out.append(str(error))
+            notices.at_the_end(f"left out {name}: {error}")
+    if not subjects:
+        raise TaskError("; ".join(left_out[:3]))
     return subjects
 
 
+def _find_subject(run: "Run", name: str, config: AuditConfig, own: Iterable[Task]) -> AuditSubject:
+    """The circuit called `name`, whose task may be one of the user's `own`."""
+    folder = run.folder / CIRCUITS / name
+    circuit = load_circuit(folder)
+    circuit.check_model(run.model.hash, run.tokenizer.hash)
+    if "prune" not in circuit.provenance:
+        raise CircuitError(f"{folder} does not say how the circuit was pruned; prune again")
+    prune = from_dict(PruneConfig, circuit.provenance["prune"], f"{folder / MANIFEST}: prune")
+    task = find_task(name, [*prune.tasks, *kept_pairs(run, name)], own)
+    return AuditSubject(task, circuit, prune, circuit_key(folder, to_dict(config)))
+
+
 def audit(
-    run: "Run", subjects: Sequence[AuditSubject], config: AuditConfig, controls: bool = True
+    run: "Run",
+    subjects: Sequence[AuditSubject],
+    config: AuditConfig,
+    controls: bool = True,
+    out: Path | None = None,
 ) -> tuple[dict[str, Report], dict[str, str]]:
     """Audits circuits, saving `audit.json` after each and the page at the end; both keep earlier audits.
+
+    Args:
+      run: With a workdir and a corpus.
+      subjects: The circuits.
+      config: Sizes and thresholds.
+      controls: Whether to prune for controls too, the expensive part.
+      out: Folder for the two files in place of the workdir, which may be a colleague's.
 
     Returns:
       ({task: report}, {task: why it was refused}), of `subjects` alone.
 
     Raises:
       LockError: if another process audits the run's circuits.
-      UserError: if the workdir cannot be written.
+      UserError: if the folder cannot be written; nothing was audited then.
     """
-    with locked(run.folder, LOCK), memory_told(AUDITING):
-        return _audit(run, subjects, config, controls)
+    home = out or run.folder
+    check_writable(home, "or name a folder of yours: --out=DIR")
+    with locked(home, LOCK), memory_told(AUDITING):
+        return _audit(run, subjects, config, controls, home)
 
 
 def _audit(
-    run: "Run", subjects: Sequence[AuditSubject], config: AuditConfig, controls: bool
+    run: "Run", subjects: Sequence[AuditSubject], config: AuditConfig, controls: bool, home: Path
 ) -> tuple[dict[str, Report], dict[str, str]]:
-    path, circuits = run.folder / REPORTS, run.folder / CIRCUITS
+    path, circuits = home / REPORTS, run.folder / CIRCUITS
     kept, refused = kept_reports(path, circuits), earlier_refusals(path, circuits)
     earlier = earlier_reports(path, circuits, config)
     if controls:
@@ -248,7 +281,7 @@ def _audit(
             write_json(path, details | {"summary": {}, "rows": rows, "tasks": together})
             bar.update(stages * (place + 1) - bar.n)
     page = build_audit_page(f"Audit of {run.name}", rows, together, _note(together))
-    with write_aside(audit_page(run)) as file:
+    with write_aside(home / PAGE) as file:
         file.write(page.encode())
     return reports, refusals
 
@@ -268,11 +301,6 @@ def _note(reports: Mapping[str, Report]) -> str:
     else:
         each = "; ".join(f"{confidence:.0%} for {', '.join(found)}" for confidence, found in tasks.items())
     return f"Intervals are those of Student's t over templates: {each}."
-
-
-def audit_page(run: "Run") -> Path:
-    """Where the audit's page lies."""
-    return run.folder / PAGE
 
 
 def audit_table(reports: Mapping[str, Report], refusals: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -12,10 +12,11 @@ from circuits_jax.released.remote import fetched_file
 from circuits_jax.released.viz.means import PUBLISHED
 from circuits_jax.runs.by_hand import corpus_means
 from circuits_jax.runs.opening import load_workdir
+from circuits_jax.runs.own_tasks import keep_pairs, record
 from circuits_jax.runs.pruning import CIRCUITS, task_splits
 from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CircuitError, TaskError
-from circuits_jax.tasks import get_task
+from circuits_jax.tasks import Task, get_task
 
 
 def import_model(source: str, workdir: Path, tokenizer: str | None = None, strict: bool = True) -> Path:
@@ -44,25 +45,29 @@ def import_circuit(
       UserError: if there is no such task, the file cannot be read, it is not of the workdir's model, or the
         workdir has a circuit of that task.
     """
-    task = get_task(task).name
-    folder = workdir / CIRCUITS / task
+    named = get_task(task)
+    folder = workdir / CIRCUITS / named.name
     if folder.exists():
         raise CircuitError(f"{folder} is there already; move it away, or name another --workdir")
     run = load_workdir(workdir)
     with fetched_file(source, PUBLISHED) as path:
-        circuit = released.import_viz(path, task, run.model, means, strict).circuit
+        circuit = released.import_viz(path, named.name, run.model, means, strict).circuit
     if circuit.ablation != "mean":
         found = corpus_means(run)
         means_there = {site: np.asarray(found[site]) for site in circuit.means}
         circuit = dataclasses.replace(circuit, means=means_there, ablation="mean")
-    dataclasses.replace(circuit, unembedding=_answers(run, circuit)).save(folder)
+    prune = {**circuit.provenance["prune"], "tasks": [named.file or named.name]}
+    provenance = {**circuit.provenance, "prune": prune, **record(named)}
+    answers = _answers(run, circuit, named)
+    dataclasses.replace(circuit, unembedding=answers, provenance=provenance).save(folder)
+    keep_pairs(named, folder)
     return folder
 
 
-def _answers(run: Run, circuit: Circuit) -> tuple[Entry, ...]:
+def _answers(run: Run, circuit: Circuit, task: Task) -> tuple[Entry, ...]:
     """Unembedding entries of the answers of the circuit's task, none if this tokenizer cannot build it."""
     try:
-        train = task_splits(run, get_task(circuit.task), run.whole_config.prune).train
+        train = task_splits(run, task, run.whole_config.prune).train
     except TaskError:
         return ()
     model = run.model

@@ -1,22 +1,49 @@
 """Tasks of the user's own whose circuits lie in a run: which files they were cut with, and which may run."""
 
+import contextlib
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from circuits_jax.circuits.circuit import MANIFEST
 from circuits_jax.storage.errors import CheckpointError
-from circuits_jax.storage.files import read_json
+from circuits_jax.storage.files import read_json, write_aside
+from circuits_jax.storage.paths import as_path, exists
 from circuits_jax.tasks import Task, is_file, load_recorded
 
 if TYPE_CHECKING:
     from circuits_jax.runs.run import Run
 
 RECORD = "task_file"  # in a circuit's provenance
+_PAIRS = ".jsonl"
 
 
 def record(task: Task) -> dict[str, Any]:
     """What a circuit records of the file that its task was read from."""
     return {RECORD: {"name": task.file, "sha256": task.digest}} if task.digest else {}
+
+
+def keep_pairs(task: Task, folder: Path) -> None:
+    """Puts the JSONL file that a task was read from beside its circuit too, for when the file moves or goes.
+
+    A program stays where it is: it runs only where the user names it.
+    """
+    if not task.file.endswith(_PAIRS):
+        return
+    copy = folder / f"{task.name}{_PAIRS}"
+    with contextlib.suppress(OSError):  # gone since, or not to be written: the circuit is whole without
+        content = as_path(task.file).read_bytes()
+        known = exists(copy) and copy.read_bytes() == content
+        if not known and hashlib.sha256(content).hexdigest() == task.digest:
+            with write_aside(copy) as file:
+                file.write(content)
+
+
+def kept_pairs(run: "Run", name: str) -> list[str]:
+    """Files of the task `name` that lie beside circuits of the run."""
+    places = [folder / f"{name}{_PAIRS}" for folder in run.circuit_folders]
+    return [str(place) for place in places if exists(place)]
 
 
 def read_named(runs: Sequence["Run"], names: Sequence[str], changed: bool) -> dict[str, Task]:

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.config.conversion import former_names
+from circuits_jax.runs.own_tasks import kept_pairs
 from circuits_jax.runs.pruning import CIRCUITS, Outcome, check_unchanged, cut_command
 from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CircuitError, TaskError
@@ -108,14 +109,14 @@ def write_pages(
     folders, home = run.folder / CIRCUITS, out or run.folder
     check_writable(home, "or name a folder of yours: --out=DIR")
     cut = [outcome for outcome in outcomes if outcome.circuit is not None]
-    audits = read_audits(run.folder / AUDIT, [folders / outcome.task for outcome in cut])
+    audits = _audits(run, home, [folders / outcome.task for outcome in cut])
+    audit_page = AUDIT_PAGE if audits and (home / AUDIT_PAGE).exists() else None
+    above = (f"../../{INDEX}", audit_page and f"../../{audit_page}")
     vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
     keys, shown = [each.task for each in cut], list[tuple[Circuit, Evidence]]()
     for outcome in ProgressBar(cut, desc="page", disable=not is_primary()):
         shown.append((outcome.circuit, evidence_of(run, outcome.circuit, outcome.test)))
-        settings = PageSettings(
-            [outcome.task], vocabularies, audits, notes, "../../report.html", "../../audit.html"
-        )
+        settings = PageSettings([outcome.task], vocabularies, audits, notes, *above)
         page = build_report(f"{outcome.task}, a circuit of {run.name}", shown[-1:], settings=settings)
         write_report(home / CIRCUITS / outcome.task / PAGE, page)
     rows = [
@@ -124,8 +125,8 @@ def write_pages(
     ]
     refused = [(each.task, each.refusal or "") for each in outcomes if each.circuit is None]
     figures = RunFigures(read_metrics(run.folder), (), summary)
-    title, bridges = f"Circuits of {run.name}", _bridge_page(run.folder, run.name)
-    index = build_index(title, rows, refused, figures, AUDIT_PAGE if audits else None, bridges)
+    title, bridges = f"Circuits of {run.name}", _bridge_page(home, run.name)
+    index = build_index(title, rows, refused, figures, audit_page, bridges)
     write_report(home / INDEX, index)
     return Page(
         home / INDEX,
@@ -138,9 +139,8 @@ def read_outcomes(run: "Run") -> list[Outcome]:
     of those whose task is not to be found, why.
 
     Raises:
-      CircuitError: if there are none, or one is not of this run's model.
-      TaskError: if none is left whose task is to be found and unchanged; otherwise those are left out, which
-        is told.
+      CircuitError: if there are none, or none is left that can be read, is of this run's model and has a
+        task that is to be found and unchanged; otherwise those are left out, which is told.
     """
     if not run.circuit_folders:
         raise CircuitError(f"{run.folder} holds no circuits; cut some: {cut_command(run)}")
@@ -149,11 +149,11 @@ def read_outcomes(run: "Run") -> list[Outcome]:
         try:
             circuit, pairs = read_circuit(run, folder)
             outcomes.append(Outcome(folder.name, circuit, None, pairs))
-        except TaskError as error:
+        except (CircuitError, TaskError) as error:
             outcomes.append(Outcome(folder.name, None, str(error), None))
             notices.at_the_end(f"left out {folder.name}: {error}")
     if all(outcome.circuit is None for outcome in outcomes):
-        raise TaskError("; ".join(str(outcome.refusal) for outcome in outcomes[:3]))
+        raise CircuitError("; ".join(str(outcome.refusal) for outcome in outcomes[:3]))
     return outcomes
 
 
@@ -179,7 +179,7 @@ def test_pairs(run: "Run", circuit: Circuit, where: str) -> Pairs:
     prune = former_names(prune) if isinstance(prune, Mapping) else {}
     if not {"test_pairs", "seed"} <= set(prune):
         raise CircuitError(f"{where} does not say how the circuit was pruned; prune again")
-    task = find_task(circuit.task, prune.get("tasks", ()))
+    task = find_task(circuit.task, [*prune.get("tasks", ()), *kept_pairs(run, circuit.task)])
     drawn = {}
     for split in Splits._fields:
         if (count := prune.get(f"{split}_pairs")) is None or (circuit.of_two_splits and split == "select"):
@@ -230,6 +230,12 @@ def evidence_of(run: "Run", circuit: Circuit, pairs: Pairs | None = None) -> Evi
     if pairs is None:
         pairs = test_pairs(run, circuit, circuit.task)
     return gather_evidence(circuit, run.model, pairs, run.corpus.validation.tokens)
+
+
+def _audits(run: "Run", home: Path, folders: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """What audits said of the circuits in `folders`: what lies in `home` before what lies in the workdir."""
+    found = [read_audits(place / AUDIT, folders) for place in dict.fromkeys((run.folder, home))]
+    return {name: audit for audits in found for name, audit in audits.items()}
 
 
 def _bridge_page(workdir: Path, name: str) -> str | None:

@@ -21,7 +21,7 @@ from circuits_jax.circuits.pruning.sweep import Progress, sweep, total_steps
 from circuits_jax.config import PruneConfig, to_dict
 from circuits_jax.config.identity import identity
 from circuits_jax.runs.corpora import reference_windows
-from circuits_jax.runs.own_tasks import record
+from circuits_jax.runs.own_tasks import keep_pairs, record
 from circuits_jax.storage.errors import CircuitError, TaskError
 from circuits_jax.storage.files import check_writable
 from circuits_jax.storage.progress import ProgressBar
@@ -99,8 +99,17 @@ def prune_tasks(
         check_writable(folder)
         files = {task.name: record(task) for task in tasks}
         with memory_told(PRUNING):
-            outcomes |= {each.task: each for each in _search(run, prune, missing, files, allow_unlearned)}
+            for outcome in _search(run, prune, missing, files, allow_unlearned):
+                outcomes[outcome.task] = outcome
+                _keep_pairs(tasks, outcomes, folder)
+    _keep_pairs(tasks, outcomes, folder)
     return [outcomes[task.name] for task in tasks]
+
+
+def _keep_pairs(tasks: Sequence[Task], outcomes: Mapping[str, Outcome], folder: Path) -> None:
+    for task in tasks:
+        if outcomes[task.name].circuit is not None:
+            keep_pairs(task, folder / task.name)
 
 
 def tasks_of(names: Sequence[str]) -> list[Task]:

@@ -23,7 +23,8 @@ from circuits_jax.circuits.export import (
     to_networkx,
 )
 from circuits_jax.runs.exporting import export_circuits
-from circuits_jax.storage.errors import CircuitError, ConfigError
+from circuits_jax.storage import notices
+from circuits_jax.storage.errors import CircuitError, ConfigError, UserError
 from tests.circuits.test_circuit import VERSION_1
 
 NODES = (
@@ -215,6 +216,26 @@ def test_the_experiment_says_which_circuits_there_are(tmp_path):
     circuit().save(tmp_path / "quotes")
     with pytest.raises(CircuitError, match="'brackets'.*quotes"):
         export_circuits(tmp_path, "brackets", "csv")
+
+
+def test_exports_go_to_another_folder_and_damaged_circuits_are_left_out(tmp_path, capsys):
+    home, circuits = tmp_path / "home", tmp_path / "circuits"
+    circuit().save(circuits / "quotes")
+    (circuits / "cut").mkdir()
+    (circuits / "cut" / "circuit.json").write_text("{")
+    before = sorted(circuits.rglob("*"))
+    assert export_circuits(circuits, "all", "csv", home) == [home / "quotes" / "circuit_graph.csv"]
+    assert sorted(circuits.rglob("*")) == before
+    notices.tell()
+    assert capsys.readouterr().err.startswith("left out cut: ")
+    with pytest.raises(CircuitError, match="cut short"):
+        export_circuits(circuits, "cut", "csv", home)
+    (circuits / "quotes" / "circuit.json").write_text("{")
+    with pytest.raises(CircuitError, match="cut short"):
+        export_circuits(circuits, "all", "csv", home)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="Not a directory; .* --out=DIR"):
+        export_circuits(circuits, "all", "csv", tmp_path / "file" / "below")
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -14,7 +14,11 @@ from circuits_jax.data.programs.words import WORDS
 from circuits_jax.runs import auditing
 from circuits_jax.runs.auditing import RunAuditor, audit, find_subjects
 from circuits_jax.runs.opening import load_workdir
-from circuits_jax.storage.errors import ConfigError, MemoryLackError, TaskError
+from circuits_jax.runs.own_tasks import keep_pairs
+from circuits_jax.runs.pages import _audits
+from circuits_jax.storage import notices
+from circuits_jax.storage.errors import CircuitError, ConfigError, MemoryLackError, TaskError, UserError
+from circuits_jax.tasks import load_recorded
 from circuits_jax.viewer.verdicts import read_audits
 from tests.experiments.circuits import every_third_node
 from tests.experiments.command import TINY, finish, start
@@ -193,6 +197,68 @@ def test_circuits_of_tasks_of_the_users_own_are_audited_with_all_others(place, c
     circuit.save(tmp_path / "circuits" / TASK)
     with pytest.raises(TaskError, match="'digits' is not built in, and its file is not there"):
         find_subjects(run, ["all"], AuditConfig())
+    keep_pairs(load_recorded(file, None), tmp_path / "circuits" / TASK)  # as pruning does
+    (subject,) = find_subjects(run, ["all"], AuditConfig())
+    assert len(subject.task.templates["train"]) == 40
+    kept = tmp_path / "circuits" / TASK / f"{TASK}.jsonl"
+    assert subject.task.file == str(kept)
+    dataclasses.replace(circuit, provenance={"prune": to_dict(prune)}).save(tmp_path / "circuits" / TASK)
+    (subject,) = find_subjects(run, ["all"], AuditConfig())
+    assert subject.task.file == file  # where the user has it, and may have edited it since
+
+
+def test_of_all_circuits_those_that_cannot_be_audited_are_left_out_which_is_told(
+    place, circuit, tmp_path, capsys
+):
+    """One of a Python file that is not named, a damaged one, one of another model, one that tells nothing."""
+    run, prune = elsewhere(place, tmp_path), dataclasses.replace(PRUNE, tasks=(str(tmp_path / "mine.py"),))
+    of_program = dataclasses.replace(circuit, task="mine", provenance={"prune": to_dict(prune)})
+    of_program.save(tmp_path / "circuits" / "mine")
+    with pytest.raises(TaskError, match="run only if you name them"):
+        find_subjects(run, ["all"], AuditConfig())
+    for name, odd in (("other", {"model_hash": "0" * 64}), ("silent", {"provenance": {}}), ("with_as", {})):
+        dataclasses.replace(circuit, task=name, **odd).save(tmp_path / "circuits" / name)
+    (tmp_path / "circuits" / "cut").mkdir()
+    (tmp_path / "circuits" / "cut" / "circuit.json").write_text('{"format":')
+    notices.tell()
+    capsys.readouterr()
+    for names in (["all"], ["all", "with_as"], ["with_as", "with_as"]):
+        assert [subject.task.name for subject in find_subjects(run, names, AuditConfig())] == ["with_as"]
+    notices.tell()
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0].split()[-1] for line in told] == ["cut", "mine", "other", "silent"]
+    for names, words in ((["all", "cut"], "cut short"), (["all", "for_while"], "no circuit of for_while")):
+        with pytest.raises(CircuitError, match=words):
+            find_subjects(run, names, AuditConfig())
+
+
+def test_an_audit_of_a_run_that_cannot_be_written_goes_to_another_folder(
+    place, circuit, tmp_path, monkeypatch
+):
+    home, run = tmp_path / "home", elsewhere(place, tmp_path / "run")
+    known = {"prune": to_dict(dataclasses.replace(PRUNE, tasks=("with_as",)))}
+    dataclasses.replace(circuit, task="with_as", provenance=known).save(run.folder / "circuits" / "with_as")
+    subjects, before = find_subjects(run, ["all"], AuditConfig()), sorted(run.folder.rglob("*"))
+    report = {"verdict": {"verdict": "faithful"}, "controls": None}
+    examined = []
+
+    def examine(auditor, subject, advance):
+        examined.append(subject.task.name)
+        return report | {"key": subject.key}
+
+    monkeypatch.setattr(RunAuditor, "examine", examine)
+    monkeypatch.setattr(auditing, "audit_table", lambda reports, refusals: [])
+    monkeypatch.setattr(auditing, "build_audit_page", lambda *rest: "a page")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot write to .*/file/below: Not a directory; .* --out=DIR"):
+        audit(run, subjects, AuditConfig(), False, tmp_path / "file" / "below")
+    assert examined == []
+    for _ in range(2):  # what was audited is not audited again
+        assert list(audit(run, subjects, AuditConfig(), False, home)[0]) == ["with_as"]
+    assert examined == ["with_as"] and sorted(run.folder.rglob("*")) == before
+    assert (home / "audit.html").read_text() == "a page"
+    assert set(_audits(run, home, run.circuit_folders)) == {"with_as"}
+    assert _audits(run, run.folder, run.circuit_folders) == {}
 
 
 def test_a_circuit_cut_on_other_pairs_of_its_task_is_refused(place, circuit, tmp_path):

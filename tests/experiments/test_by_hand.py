@@ -13,6 +13,7 @@ from absl.testing import flagsaver
 from circuits_jax import load_circuit, released
 from circuits_jax.circuits.ablation.means import reference_activations
 from circuits_jax.commands import attack, generate, import_model, inspect, intervene
+from circuits_jax.data.programs.words import SPLITS
 from circuits_jax.data.tokenizers.bpe import train_sentencepiece
 from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.released import save_sparse
@@ -24,6 +25,7 @@ from circuits_jax.runs.importing import import_circuit
 from circuits_jax.runs.inspection import find_token
 from circuits_jax.runs.opening import load
 from circuits_jax.storage.errors import UserError
+from circuits_jax.tasks import find_task
 from tests.experiments.command import ROOT, finish, start
 from tests.released.models import TINY, forward, random_params
 from tests.released.oracle import GOLDEN
@@ -186,6 +188,12 @@ def test_a_published_circuit_becomes_one_of_a_workdir(tokenizer, tmp_path, monke
     (written,) = export_circuits(workdir / "circuits", "all", "viz")
     again = released.import_viz(written, circuit.task).circuit
     assert (again.nodes, again.edges) == (circuit.nodes, circuit.edges)
+    own = tmp_path / "mine.jsonl"  # a task of the user's own is found again by its file
+    pair = {"a": "x", "b": "y", "answer_a": "1", "answer_b": "2"}
+    own.write_text("\n".join(json.dumps({**pair, "split": split}) for split in SPLITS))
+    known = load_circuit(import_circuit(tmp_path / "viz_data.pt", str(own), workdir)).provenance
+    assert known["prune"]["tasks"] == [str(own)] and known["task_file"]["name"] == str(own)
+    assert find_task("mine", known["prune"]["tasks"]).file == str(own)
     with pytest.raises(UserError, match="is there already"):
         import_circuit(tmp_path / "viz_data.pt", "single_double_quote", workdir)
     value["importances"]["beeg_model_config"]["vocab_size"] += 1

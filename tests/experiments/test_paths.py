@@ -16,6 +16,7 @@ from circuits_jax.__main__ import COMMANDS
 from circuits_jax.circuits import graph
 from circuits_jax.circuits.circuit import Calibration, Circuit
 from circuits_jax.circuits.masks import full_masks
+from circuits_jax.commands import path_flags
 from circuits_jax.config import Config, PruneConfig, to_dict
 from circuits_jax.model.sites import node_sites
 from circuits_jax.released import export, export_viz
@@ -24,7 +25,7 @@ from tests.experiments.command import ROOT
 from tests.experiments.test_bridges import FLAGS, write_task
 from tests.training.tiny import write_programs
 
-STRANGE = 'runs of [a-z] *? 100%20 #1 it\'s "é🦒"'
+STRANGE = 'runs, of [a-z] *? 100%20 #1 it\'s "é🦒"'
 # Text flags and settings that name no file.
 WORDS = {
     "ablate", "at", "circuit_role", "coordinator", "elements", "format", "nodes", "positions", "prompt",
@@ -48,14 +49,15 @@ STEPS = (
     "--config.sparsity.target=1.0 --config.data.store=~/store/",
     f"pretrain --workdir=./run --config=mine.py --config.train.start_from=~/dense --store=store {TINY} "
     "--config.data.roots='(\"tree\",)'",
-    "tasks --workdir={0}/run/ --tasks=~/brackets.jsonl --out=~/out/tasks.json",
+    "tasks --workdir={0}/run/ --tasks={0}/brackets.jsonl,for_while --out=~/out/tasks.json",
     f"prune --workdir=run --config=~/mine.py --tasks=brackets.jsonl --store=~/store {PRUNE}",
     f"prune --workdir=run --config={{0}}/mine.py --config.prune.tasks='(\"~/brackets.jsonl\",)' {PRUNE}",
     "CIRCUIT",
     f"audit --workdir=~/run --config=~/mine.py --tasks=~/brackets.jsonl --controls=false --store=store "
     f"{AUDIT}",
+    f"audit --workdir=run --tasks={{0}}/brackets.jsonl --controls=false --out=~/out/audit {AUDIT}",
     "view --workdir=run --tasks=~/brackets.jsonl --annotations=~/notes.json --store=~/store",
-    "view run --tasks=brackets.jsonl --compare=brackets,~/run/circuits/brackets --out={0}/out/two.html",
+    "view run --tasks=brackets.jsonl --compare=brackets,{0}/run/circuits/brackets --out={0}/out/two.html",
     "tasks --workdir=run --tasks=brackets.jsonl",
     "inspect --model=~/run --token=#5 --out=~/out/inspect.json --store=store",
     "inspect --workdir=run/ --windows=2",
@@ -64,9 +66,9 @@ STEPS = (
     "generate --model=~/run --tokens=5,6 --max_tokens=2",
     "generate --workdir=run --tokens=5,6 --max_tokens=2 --store=store",
     "export --workdir=~/run --format=graphml --store=~/store",
-    "export --workdir=run/ --format=viz",
+    "export --workdir=run/ --format=viz --out=~/out/exports",
     "attack --model=~/run --store=store --circuit=~/run/circuits/brackets",
-    "attack --workdir=attacks --planted --lists=8 --elements=0,1",
+    "attack --workdir=attacks --planted --lists=8 --elements=0,1 --out={0}/out/attack",
     "import_model --source=~/released --tokenizer=~/run/ --workdir=~/theirs --store=store",
     "import_model --workdir=theirs --viz=~/viz_data.pt --viz_task=single_double_quote --means=~/none.pt",
     "planted --workdir=~/planted/ --config=mine.py --seeds=0 --store=store",
@@ -135,6 +137,24 @@ def test_every_flag_that_takes_a_path_is_tried_and_every_setting():
         assert flag in WORDS or (command, flag) in given, f"try --{flag} of {command}, or say in WORDS"
     for setting in text_settings():
         assert setting in WORDS or setting in given, f"try {setting}, or say in WORDS"
+
+
+def test_names_with_commas_between_them_may_be_paths_that_hold_commas(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a, b/mine.py", "a, b/c,d.jsonl", '"odd".py'):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    cases = {
+        "with_as,a, b/mine.py,all": ["with_as", "a, b/mine.py", "all"],
+        f"{tmp_path}/a, b/c,d.jsonl,a, b/mine.py": [f"{tmp_path}/a, b/c,d.jsonl", "a, b/mine.py"],
+        '"odd".py': ['"odd".py'],
+        "with_as, for_while": ["with_as", "for_while"],
+        '"with_as",gs://bucket/a': ["with_as", "gs://bucket/a"],
+        "nowhere/x,y.py,": ["nowhere/x", "y.py", ""],
+        "": [],
+    }
+    for given, names in cases.items():
+        assert path_flags._Names().parse(given) == names
 
 
 @pytest.fixture(scope="module")

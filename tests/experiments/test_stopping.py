@@ -9,6 +9,7 @@ import pytest
 
 from circuits_jax.circuits.circuit import load_circuit
 from circuits_jax.config import PruneConfig
+from circuits_jax.data.programs.words import SPLITS
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.training.metrics import read_metrics
 from tests.experiments.circuits import every_third_node
@@ -139,9 +140,10 @@ def test_pruning_that_is_asked_to_stop_keeps_the_circuits_that_it_has_made(train
     seed = 100 * STOPS.index((name, times))  # another circuit each time
 
     def prune(tasks):
-        sizes = ("--config.prune.train_pairs=8", "--config.prune.heldout_pairs=8", "--config.prune.steps=300")
+        few = [f"--config.prune.{split}_pairs=8" for split in SPLITS]
         seeds = (f"--config.prune.seed={seed}", "--config.prune.edge_steps=0")
-        flags = (FLAGS[0], f"--workdir={workdir}", tasks, *sizes, *seeds)
+        steps = "--config.prune.steps=300"
+        flags = (FLAGS[0], f"--workdir={workdir}", tasks, *few, steps, *seeds)
         return start_python(trained / "programs", "-c", PRUNING, *flags)
 
     def saved():
@@ -165,7 +167,7 @@ def test_an_audit_that_is_asked_to_stop_keeps_what_it_has_examined(trained, name
     run = load_workdir(workdir)
     for task, steps in (("first", 2), ("second", FOREVER)):
         prune = PruneConfig(
-            tasks=(str(trained / f"{task}.jsonl"),), steps=steps, train_pairs=8, heldout_pairs=8,
+            tasks=(str(trained / f"{task}.jsonl"),), steps=steps, train_pairs=8, select_pairs=8, test_pairs=8,
             batch_pairs=8, mean_batches=1, ablation="zero", seed=seed, edge_steps=0, importance_nodes=0,
         )  # fmt: skip
         every_third_node(run, task, prune).save(workdir / "circuits" / task)

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 import types
 from pathlib import Path
 
@@ -102,12 +103,15 @@ def test_a_comparison_holds_both_circuits_and_their_audits(
     assert data["circuits"][1]["audit"] == {"verdict": {"verdict": "faithful"}, "controls": None}
 
 
-def test_circuits_go_by_their_folders_and_newer_files_are_refused(live: Live, run: Run, tmp_path):
+def test_circuits_go_by_their_folders_and_newer_files_are_left_out(live: Live, run: Run, tmp_path):
     for name in ("seed 0", "seed 1"):  # of one task
         save_circuit(live, run, tmp_path / "circuits" / name)
     assert [outcome.task for outcome in read_outcomes(run)] == ["seed 0", "seed 1"]
     path = tmp_path / "circuits" / "seed 1" / MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 99}))
+    whole, left_out = read_outcomes(run)
+    assert whole.circuit is not None and left_out.circuit is None and "version 99" in str(left_out.refusal)
+    shutil.rmtree(tmp_path / "circuits" / "seed 0")
     with pytest.raises(CircuitError, match="version 99"):
         read_outcomes(run)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2, "provenance": {"prune": {}}}))
