@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from circuits_jax.circuits.ablation.means import Subject
-from circuits_jax.circuits.audit.auditor import STAGES, Auditor, Report, verdict_of
+from circuits_jax.circuits.audit.auditor import STAGES, Auditor, verdict_of
 from circuits_jax.circuits.audit.controls import empty_controls, other_seeds
 from circuits_jax.circuits.audit.real_code import Natural, find_natural
 from circuits_jax.circuits.audit.records import (
@@ -30,11 +30,13 @@ from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import AuditConfig, PruneConfig, from_dict, to_dict
 from circuits_jax.runs.corpora import reference_windows
 from circuits_jax.runs.own_tasks import read_named
-from circuits_jax.runs.pruning import CIRCUITS, check_unchanged, cut_command
+from circuits_jax.runs.pruning import check_unchanged, cut_command
 from circuits_jax.storage.errors import CircuitError, ConfigError, TaskError
+from circuits_jax.storage.filenames import AUDIT, AUDIT_PAGE, CIRCUITS
 from circuits_jax.storage.files import write_aside, write_json
 from circuits_jax.storage.locks import locked
 from circuits_jax.storage.progress import ProgressBar
+from circuits_jax.storage.tables import Report
 from circuits_jax.tasks import Pairs, Task, build_pairs, find_task, get_task
 from circuits_jax.training.device_memory import AUDITING, memory_told
 from circuits_jax.training.multihost.processes import is_primary
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from circuits_jax.runs.run import Run
 
 T = TypeVar("T")
-REPORTS, PAGE, LOCK = "audit.json", "audit.html", ".audit.lock"
+LOCK = ".audit.lock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +222,7 @@ def audit(
 def _audit(
     run: "Run", subjects: Sequence[AuditSubject], config: AuditConfig, controls: bool
 ) -> tuple[dict[str, Report], dict[str, str]]:
-    path, circuits = run.folder / REPORTS, run.folder / CIRCUITS
+    path, circuits = run.folder / AUDIT, run.folder / CIRCUITS
     kept, refused = kept_reports(path, circuits), earlier_refusals(path, circuits)
     earlier = earlier_reports(path, circuits, config)
     if controls:
@@ -272,7 +274,7 @@ def _note(reports: Mapping[str, Report]) -> str:
 
 def audit_page(run: "Run") -> Path:
     """Where the audit's page lies."""
-    return run.folder / PAGE
+    return run.folder / AUDIT_PAGE
 
 
 def audit_table(reports: Mapping[str, Report], refusals: Mapping[str, str]) -> list[dict[str, Any]]:

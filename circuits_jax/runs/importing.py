@@ -11,11 +11,11 @@ from circuits_jax.circuits.graph import unembedding_entries
 from circuits_jax.released.remote import fetched_file
 from circuits_jax.released.viz.means import PUBLISHED
 from circuits_jax.runs.by_hand import corpus_means
-from circuits_jax.runs.opening import load_workdir
-from circuits_jax.runs.pruning import CIRCUITS, task_splits
+from circuits_jax.runs.pruning import task_splits
 from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CircuitError, TaskError
-from circuits_jax.tasks import get_task
+from circuits_jax.storage.filenames import CIRCUITS
+from circuits_jax.tasks import Task
 
 
 def import_model(source: str, workdir: Path, tokenizer: str | None = None, strict: bool = True) -> Path:
@@ -28,41 +28,39 @@ def import_model(source: str, workdir: Path, tokenizer: str | None = None, stric
 
 
 def import_circuit(
-    source: str | Path, task: str, workdir: Path, strict: bool = True, means: Path | None = None
+    source: str | Path, task: Task, run: Run, strict: bool = True, means: Path | None = None
 ) -> Path:
-    """Writes a published circuit among the circuits of `workdir`; returns its folder.
+    """Writes a published circuit among the circuits of a run; returns its folder.
 
     Args:
       source: The circuit's `viz_data.pt`: a file, hf:owner/name[@revision]/path/to/file, or a URL.
       task: What it was cut for.
-      workdir: Of the model.
+      run: Of the model, with a workdir.
       strict: As `load` has it.
       means: A file of what removed nodes are held at; by default the one published with the circuit, if it is
-        there, else they are taken over the workdir's corpus.
+        there, else they are taken over the run's corpus.
 
     Raises:
-      UserError: if there is no such task, the file cannot be read, it is not of the workdir's model, or the
-        workdir has a circuit of that task.
+      UserError: if the file cannot be read, it is not of the run's model, or the run has a circuit of that
+        task.
     """
-    task = get_task(task).name
-    folder = workdir / CIRCUITS / task
+    folder = run.folder / CIRCUITS / task.name
     if folder.exists():
-        raise CircuitError(f"{folder} is there already; move it away, or name another --workdir")
-    run = load_workdir(workdir)
+        raise CircuitError(f"{folder} is there already; move it away, or name another workdir")
     with fetched_file(source, PUBLISHED) as path:
-        circuit = released.import_viz(path, task, run.model, means, strict).circuit
+        circuit = released.import_viz(path, task.name, run.model, means, strict).circuit
     if circuit.ablation != "mean":
         found = corpus_means(run)
         means_there = {site: np.asarray(found[site]) for site in circuit.means}
         circuit = dataclasses.replace(circuit, means=means_there, ablation="mean")
-    dataclasses.replace(circuit, unembedding=_answers(run, circuit)).save(folder)
+    dataclasses.replace(circuit, unembedding=_answers(run, task, circuit)).save(folder)
     return folder
 
 
-def _answers(run: Run, circuit: Circuit) -> tuple[Entry, ...]:
+def _answers(run: Run, task: Task, circuit: Circuit) -> tuple[Entry, ...]:
     """Unembedding entries of the answers of the circuit's task, none if this tokenizer cannot build it."""
     try:
-        train = task_splits(run, get_task(circuit.task), run.whole_config.prune).train
+        train = task_splits(run, task, run.whole_config.prune).train
     except TaskError:
         return ()
     model = run.model

@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from circuits_jax import load_circuit, released
+from circuits_jax import TASKS, load_circuit, released
 from circuits_jax.circuits.ablation.means import reference_activations
 from circuits_jax.commands import attack, generate, import_model, inspect, intervene
 from circuits_jax.data.tokenizers.bpe import train_sentencepiece
@@ -154,7 +154,7 @@ def test_a_sparse_folder_opens_with_its_tokenizer(sparse, tokenizer):
         ("import_model", ["--viz=viz_data.pt"], "give --viz and --viz_task together"),
         ("import_model", ["--viz=viz_data.pt", "--viz_task=quotes"], "'quotes'"),
         ("attack", [f"--model={SPARSE}", "--workdir=/no/run"], "there is no circuit"),
-        ("attack", ["--planted", "--elements=0,many"], "no number of elements"),
+        ("attack", ["--planted", "--elements=0,many"], "something that is no number"),
         ("attack", ["--planted", "--elements=0"], "makes no list longer"),
     ],
 )
@@ -177,8 +177,9 @@ def test_a_published_circuit_becomes_one_of_a_workdir(tokenizer, tmp_path, monke
     value = published()
     value["importances"]["beeg_model_config"]["vocab_size"] = tokenizer.vocab_size
     write_torch_file(tmp_path / "viz_data.pt", value)
-    folder = import_circuit(tmp_path / "viz_data.pt", "single_double_quote", workdir)
-    circuit, run = load_circuit(folder), load(workdir)
+    run = load(workdir)
+    folder = import_circuit(tmp_path / "viz_data.pt", TASKS["single_double_quote"], run)
+    circuit = load_circuit(folder)
     assert run.workdir == workdir and run.config.model == run.model.config
     circuit.check_model(model_hash(run.config.model, run.model.params), tokenizer.hash)
     assert circuit.task == "single_double_quote" and circuit.ablation == "mean"
@@ -187,11 +188,11 @@ def test_a_published_circuit_becomes_one_of_a_workdir(tokenizer, tmp_path, monke
     again = released.import_viz(written, circuit.task).circuit
     assert (again.nodes, again.edges) == (circuit.nodes, circuit.edges)
     with pytest.raises(UserError, match="is there already"):
-        import_circuit(tmp_path / "viz_data.pt", "single_double_quote", workdir)
+        import_circuit(tmp_path / "viz_data.pt", TASKS["single_double_quote"], run)
     value["importances"]["beeg_model_config"]["vocab_size"] += 1
     write_torch_file(tmp_path / "viz_data.pt", value)
     with pytest.raises(UserError, match="not of this model"):
-        import_circuit(tmp_path / "viz_data.pt", "bracket_counting", workdir)
+        import_circuit(tmp_path / "viz_data.pt", TASKS["bracket_counting"], run)
     assert not (workdir / "circuits" / "bracket_counting").exists()
 
 
