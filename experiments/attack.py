@@ -1,9 +1,8 @@
 """Understanding used: lists that fool a model's bracket circuit, derived from the circuit, and controls.
 
     python -m experiments.attack --model=runs/quickstart [--circuit=FOLDER --elements=0,4,16]
-    python -m experiments.attack --planted --workdir=runs/planted
 
-`circuits.attack` says what is predicted and measured.  Writes attack.json and attack.png.
+`--help` tells more, and every flag (circuits_jax/commands/attack.py).
 """
 
 import sys

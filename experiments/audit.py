@@ -2,8 +2,7 @@
 
     python -m experiments.audit --workdir=runs/quickstart [--tasks=single_double_quote] [--controls=false]
 
-Writes `audit.json` and `audit.html` into the workdir.  A circuit that was audited already, with the same
-settings, is not examined again; nor are the others when the command is stopped and started anew.
+`--help` tells more, and every flag (circuits_jax/commands/audit.py).
 """
 
 import sys

@@ -1,6 +1,8 @@
 """Prints the figures of every paper-sized configuration: the ones their docstrings quote.
 
-python -m experiments.configs
+    python -m experiments.configs
+
+`--help` tells more, and every flag (circuits_jax/commands/configs.py).
 """
 
 import sys

@@ -2,8 +2,7 @@
 
     python -m experiments.device_check --config=paper_8x1024 --workdir=runs/check
 
-Tokens a second, MFU, and the share of a step that the projection and AbsTopK take, on random tokens; then
-whether the projection of a sharded parameter is that of a whole one, bit for bit.  Takes minutes on one GPU.
+`--help` tells more, and every flag (circuits_jax/commands/device_check.py).
 """
 
 import sys

@@ -2,8 +2,7 @@
 
     python -m experiments.export --workdir=runs/quickstart --task=single_double_quote --format=graphml
 
-A file goes beside each circuit: `<workdir>/circuits/<task>/circuit_graph.<format>`, or with --format=viz
-`viz_data.pt`, which holds what the released visualizer reads (but no texts).  No model is needed.
+`--help` tells more, and every flag (circuits_jax/commands/export.py).
 """
 
 import sys

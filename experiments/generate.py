@@ -2,8 +2,7 @@
 
     python -m experiments.generate --model=runs/quickstart --prompt='def ' [--temperature=0 --max_tokens=100]
 
-Ends at the end-of-text token or after --max_tokens.  When the context is full, its newer half is read again
-and the text goes on from there (told on stderr).
+`--help` tells more, and every flag (circuits_jax/commands/generate.py).
 """
 
 import sys

@@ -2,7 +2,7 @@
 
     python -m experiments.inspect --model=runs/quickstart [--token='"']
 
-`--token` takes a piece of text that is one token, or an id (`#5` where the digit is itself a piece).
+`--help` tells more, and every flag (circuits_jax/commands/inspect.py).
 """
 
 if not __package__:  # a script of this folder was started by its path, where Python looks for its own inspect

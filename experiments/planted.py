@@ -2,7 +2,7 @@
 
     python -m experiments.planted --workdir=runs/planted --seeds=5
 
-Each seed is another network: other distractors, other pairs, another layout, other first masks.
+`--help` tells more, and every flag (circuits_jax/commands/planted.py).
 """
 
 import sys

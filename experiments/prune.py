@@ -2,8 +2,7 @@
 
     python -m experiments.prune --workdir=runs/mine --tasks=all --trials=8
 
-A circuit that is there already, of the same model and settings, is kept, and so are the finished parts of a
-search: a command that was killed goes on when it is given again.
+`--help` tells more, and every flag (circuits_jax/commands/prune.py).
 """
 
 import sys

@@ -2,7 +2,7 @@
 
     python -m experiments.quickstart
 
-A second call with the same workdir reuses what is finished and goes on with the rest.
+`--help` tells more, and every flag (circuits_jax/commands/quickstart.py).
 """
 
 import sys

@@ -10,6 +10,8 @@ import sys
 import pytest
 
 import circuits_jax
+from circuits_jax.storage import filenames
+from tests.source import texts
 
 PACKAGE = pathlib.Path(circuits_jax.__file__).parent
 # Each folder imports only what stands before it.
@@ -94,6 +96,37 @@ def test_no_two_classes_have_one_name():
     assert {name: found for name, found in homes.items() if len(found) > 1} == {}
 
 
+def test_no_two_type_aliases_have_one_name():
+    homes = collections.defaultdict(list)
+    for name, tree in MODULES.items():
+        for node in tree.body:
+            if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Call):  # no TypeVar
+                for target in node.targets:
+                    if isinstance(target, ast.Name) and re.fullmatch("[A-Z][a-z]+[A-Za-z]*", target.id):
+                        homes[target.id].append(name)
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
+    assert len(homes) > 20
+
+
+# Files of the same names that are no workdir's: the authors' checkpoints, and the template of a page.
+NAMESAKES = {("released", "config.json"), ("released", "tokenizer.model"), ("viewer", "audit.html")}
+
+
+def test_no_other_place_knows_what_the_files_of_a_workdir_are_called():
+    names = {value for name, value in vars(filenames).items() if name.isupper() and "." in value}
+    assert {"config.json", "report.html", "audit.json"} <= names
+    found = [
+        (name, text)
+        for name, tree in MODULES.items()
+        if name != "storage.filenames"
+        for text in texts(tree)
+        for known in names
+        if re.fullmatch(rf"(\S*/)?{re.escape(known)}", text)  # not in a sentence
+        and (name.partition(".")[0], known) not in NAMESAKES
+    ]
+    assert found == []
+
+
 def test_no_module_is_called_like_one_of_the_standard_library():
     own = {name.split(".")[-1] for name in MODULES if not name.startswith("commands.")} - DOORS
     assert own & set(sys.stdlib_module_names) == set()
@@ -151,6 +184,16 @@ def test_what_the_code_cites_is_there():
             assert not heading or f"## {wanted}\n" in text, f"{path} cites {wanted!r} of {page}.md"
             cited += 1
     assert cited > 50
+
+
+def test_github_and_pre_commit_call_the_checks_that_ci_run_calls():
+    def called(name: str) -> set[str]:
+        lines = re.findall(r"\.ci/check ([a-z ]+)", (PACKAGE.parent / name).read_text("utf-8"))
+        return {check for line in lines for check in line.split()}
+
+    every = called(".ci/run")
+    assert called(".github/workflows/checks.yml") == every - {"pythons"}  # a matrix there
+    assert called(".pre-commit-config.yaml") <= every and len(every) > 5
 
 
 def test_no_file_of_the_package_is_ignored_by_git():

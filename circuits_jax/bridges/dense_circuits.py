@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from circuits_jax.bridges.evaluation import Joined
 from circuits_jax.bridges.hybrid import enter
@@ -26,10 +25,9 @@ from circuits_jax.model import sites
 from circuits_jax.model.model import Model
 from circuits_jax.model.taps import compose, mix
 from circuits_jax.model.transformer import Params, Transformer
+from circuits_jax.model.wiring import half_of
 from circuits_jax.tasks.calibration import calibrate
-from circuits_jax.tasks.metrics import accuracy, logit_difference
-
-CHANCE = float(np.log(2))
+from circuits_jax.tasks.metrics import CHANCE, accuracy, logit_difference
 
 
 def circuit_places(circuit: Circuit, count: int) -> tuple[int, int]:
@@ -47,8 +45,7 @@ def circuit_places(circuit: Circuit, count: int) -> tuple[int, int]:
         if node.site == sites.FINAL:
             halves.append(count - 1)
             continue
-        layer, location = sites.parse(node.site)
-        halves.append(2 * layer + location.startswith("mlp"))
+        halves.append(half_of(count // 2)[node.site].number)
     return min(halves), min(max(halves) + 1, count - 1)
 
 

@@ -19,6 +19,8 @@ import numpy as np
 from circuits_jax.bridges.hybrid import enter
 from circuits_jax.bridges.losses import kl, make_teacher, nmse
 from circuits_jax.bridges.model import (
+    DENSE,
+    SPARSE,
     Bridge,
     BridgeParams,
     at_site,
@@ -31,7 +33,6 @@ from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Params
 from circuits_jax.training.step import token_losses
 
-DENSE, SPARSE = "dense", "sparse"
 KINDS = ("trained", "ridge", "mean")
 Scores = dict[Any, np.ndarray]  # route -> (KL from the dense model, cross-entropy), both in nats
 

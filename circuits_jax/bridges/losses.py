@@ -23,7 +23,16 @@ import jax.numpy as jnp
 from jax import lax
 
 from circuits_jax.bridges.hybrid import SiteLoss, logits_from, sum_over_sites
-from circuits_jax.bridges.model import Bridge, decode, encode, encoder_target, residuals
+from circuits_jax.bridges.model import (
+    BRIDGES,
+    DENSE,
+    SPARSE,
+    Bridge,
+    decode,
+    encode,
+    encoder_target,
+    residuals,
+)
 from circuits_jax.config import BridgeConfig
 from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.training.step import token_losses
@@ -104,9 +113,9 @@ class BridgeLoss:
     def terms(self, params: Any, windows: jax.Array, frozen: Any) -> dict[str, jax.Array]:
         """Each term, a scalar, by its coefficient's name; hybrid terms are left out where that is 0."""
         frozen = lax.stop_gradient(frozen)
-        bridges, sparse_params = params["bridges"], {**frozen, **params}["sparse"]
+        bridges, sparse_params = params[BRIDGES], {**frozen, **params}[SPARSE]
         tokens = windows[:, :-1]
-        dense_logits, dense = residuals(self.dense, frozen["dense"], tokens)
+        dense_logits, dense = residuals(self.dense, frozen[DENSE], tokens)
         sparse_logits, sparse = residuals(self.sparse, sparse_params, tokens)
         teacher = make_teacher(dense_logits, self.config.top_n)
         encoded, decoded = encode(self.bridge, bridges, dense), decode(bridges, sparse)
@@ -125,7 +134,7 @@ class BridgeLoss:
             # One sum after the other too: neither their memory nor their collectives should overlap.
             decoded += 0 * lax.stop_gradient(terms.get("dense_to_sparse", 0.0))
             terms["sparse_to_dense"] = sum_over_sites(
-                _averaged(self._dense_above), (), decoded, (teacher, tokens, frozen["dense"])
+                _averaged(self._dense_above), (), decoded, (teacher, tokens, frozen[DENSE])
             )
         return terms
 
@@ -134,9 +143,9 @@ class BridgeLoss:
 
         Nothing is summed over rows, so that devices that split them need not wait for each other.
         """
-        bridges, sparse_params = params["bridges"], {**frozen, **params}["sparse"]
+        bridges, sparse_params = params[BRIDGES], {**frozen, **params}[SPARSE]
         tokens, places = windows[:, :-1], range(len(self.bridge.sites))
-        dense_logits, dense = residuals(self.dense, frozen["dense"], tokens)
+        dense_logits, dense = residuals(self.dense, frozen[DENSE], tokens)
         sparse_logits, sparse = residuals(self.sparse, sparse_params, tokens)
         teacher = make_teacher(dense_logits, self.config.top_n)
         encoded, decoded = encode(self.bridge, bridges, dense), decode(bridges, sparse)
@@ -144,7 +153,7 @@ class BridgeLoss:
         up = down = jnp.zeros(tokens.shape)
         for place in places:  # in turn, as in training
             up += self._sparse_above(place, sparse_params, encoded[place] + 0 * up[..., None], given)
-        given = (teacher, tokens, frozen["dense"])
+        given = (teacher, tokens, frozen[DENSE])
         for place in places:
             down += self._dense_above(place, (), decoded[place] + 0 * (up + down)[..., None], given)
         found = {

@@ -21,10 +21,13 @@ from circuits_jax.model import sites
 from circuits_jax.model.abs_topk import abs_top_k
 from circuits_jax.model.taps import Tap
 from circuits_jax.model.transformer import Params, Transformer
+from circuits_jax.model.wiring import halves
 from circuits_jax.storage.errors import BridgeError
 from circuits_jax.training.mesh.partition import PartitionRule
 
 BridgeParams = Mapping[str, Any]
+# What the two models and their bridges are called, in parameter trees and in reports.
+DENSE, SPARSE, BRIDGES = "dense", "sparse", "bridges"
 FIRST_THRESHOLD = 0.01  # of the learned-threshold encoder
 SOFTNESS = 0.25  # width, in thresholds, of the step through which a threshold's gradient passes
 
@@ -83,8 +86,7 @@ def make_bridge(dense: ModelConfig, sparse: ModelConfig, config: BridgeConfig) -
 
 def bridge_sites(config: ModelConfig) -> tuple[str, ...]:
     """The residual stream before every half, and after the last: 2 L + 1 sites, in forward order."""
-    halves = ("resid_in", "resid_mid")
-    return (*(f"{layer}.{half}" for layer in range(config.n_layer) for half in halves), sites.FINAL)
+    return (*(half.stream for half in halves(config.n_layer)), sites.FINAL)
 
 
 def init_bridge(bridge: Bridge, rng: jax.Array) -> BridgeParams:

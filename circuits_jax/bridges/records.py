@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from circuits_jax.bridges.model import Bridge, BridgeParams, init_bridge, make_bridge
+from circuits_jax.bridges.model import DENSE, SPARSE, Bridge, BridgeParams, init_bridge, make_bridge
 from circuits_jax.config import BridgeConfig, Config, ModelConfig, from_dict, to_dict
-from circuits_jax.data.local_copy import TOKENIZER_FILES
+from circuits_jax.data.local_copy import RUN_TOKENIZER_FILES
 from circuits_jax.model.transformer import Params
 from circuits_jax.sparsity.optimizer import make_optimizer
 from circuits_jax.storage.errors import BridgeError, CheckpointError
@@ -77,7 +77,7 @@ def load_bridge(folder: Path, hashes: Hashes) -> tuple[Bridge, BridgeParams]:
         raise BridgeError(f"{folder / MANIFEST} holds no bridges of version {VERSION} of {FORMAT}")
     try:
         there = Hashes(**manifest["hashes"])
-        models = [from_dict(ModelConfig, manifest[side], side) for side in ("dense", "sparse")]
+        models = [from_dict(ModelConfig, manifest[side], side) for side in (DENSE, SPARSE)]
         bridge = make_bridge(*models, from_dict(BridgeConfig, manifest["settings"], "settings"))
         params = _unpack(content, manifest["tensors"]["sha256"], bridge)
     except (KeyError, TypeError, ValueError, SafetensorError) as error:
@@ -97,7 +97,7 @@ def save_model(workdir: Path, config: Config, params: Params, tokenizer_folder: 
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     state = state.replace(params=params, step=np.asarray(config.train.steps, shapes.step.dtype))
     workdirs.claim(workdir, config)
-    for name in TOKENIZER_FILES:
+    for name in RUN_TOKENIZER_FILES:
         if is_primary() and (tokenizer_folder / name).exists():
             with write_aside(workdir / name) as file:
                 file.write((tokenizer_folder / name).read_bytes())

@@ -1,14 +1,14 @@
 """The evaluation of bridges as one table of figures, ready for JSON."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from circuits_jax.bridges.evaluation import DENSE, SPARSE, Evaluator, Joined, Route, every_route
+from circuits_jax.bridges.evaluation import Evaluator, Joined, Route, every_route
+from circuits_jax.bridges.model import DENSE, SPARSE
 from circuits_jax.bridges.ridge import fit_ridge
+from circuits_jax.storage.tables import Report, Row
 
-Report = dict[str, Any]
 # Direction -> the model that a hybrid begins in.
 DIRECTIONS = {"dense to sparse": DENSE, "sparse to dense": SPARSE}
 
@@ -68,7 +68,7 @@ def bridge_report(
     }
 
 
-def site_rows(report: Report) -> list[dict[str, str | float]]:
+def site_rows(report: Report) -> list[Row]:
     """One row a site and direction."""
     rows = []
     for direction, name in (("dense to sparse", "encode"), ("sparse to dense", "decode")):

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from circuits_jax.bridges.losses import BridgeLoss
-from circuits_jax.bridges.model import Bridge, bridge_rules, init_bridge, make_bridge
+from circuits_jax.bridges.model import BRIDGES, DENSE, SPARSE, Bridge, bridge_rules, init_bridge, make_bridge
 from circuits_jax.config import Config, ModelConfig, SparsityConfig
 from circuits_jax.model.model import Model
 from circuits_jax.model.parameters import EMBEDDING, MATRIX
@@ -26,7 +26,6 @@ from circuits_jax.training.program import Program, stack_mean
 from circuits_jax.training.state import TrainState
 from circuits_jax.training.step import make_train_step
 
-BRIDGES, SPARSE, DENSE = "bridges", "sparse", "dense"
 _WHOLE = SparsityConfig(target=1.0)  # of a run that thins nothing out
 
 

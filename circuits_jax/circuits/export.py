@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from circuits_jax.circuits.circuit import Circuit, Node
 from circuits_jax.config.checks import check_choice
-from circuits_jax.model.sites import FINAL
+from circuits_jax.model.sites import FINAL, order, parse
+from circuits_jax.model.wiring import GATES, READS, WRITES
 
 if TYPE_CHECKING:
     import networkx
@@ -156,27 +157,22 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _half(node: Node) -> tuple[float, str]:
-    """Which half of which layer, "attn" coming before "mlp"; the final residual stream follows all layers."""
-    if node.site == FINAL:
-        return math.inf, ""
-    layer, half, _ = node.site.split(".")
-    return int(layer), half
-
-
 def _is_wiring(write: Node, read: Node) -> bool:
     return (
-        write.site.endswith(".resid_delta")
-        and (read.site.endswith(".act_in") or read.site == FINAL)
+        _location(write) in WRITES
+        and _location(read) in (*READS, FINAL)
         and write.index == read.index
-        and _half(write) < _half(read)
+        and order(write.site) < order(read.site)
     )
 
 
 def _gates(gate: Node, value: Node, d_head: int) -> bool:
     return (
-        gate.site.endswith((".attn.q", ".attn.k"))
-        and value.site.endswith(".attn.v")
-        and _half(gate) == _half(value)
+        GATES.get(_location(gate)) == _location(value)
+        and order(gate.site)[0] == order(value.site)[0]
         and gate.index // d_head == value.index // d_head
     )
+
+
+def _location(node: Node) -> str:
+    return FINAL if node.site == FINAL else parse(node.site)[1]

@@ -3,6 +3,8 @@
 Pure numpy on host copies of the parameters.  docs/method.md, "Nodes and edges", says what an edge is.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 
 from circuits_jax.circuits.circuit import Edge, Entry, Node
@@ -11,7 +13,7 @@ from circuits_jax.config import ModelConfig
 from circuits_jax.model import sites
 from circuits_jax.model.parameters import POSITION_EMBEDDING, TOKEN_EMBEDDING, UNEMBEDDING, get
 from circuits_jax.model.transformer import Params
-from circuits_jax.model.wiring import wires
+from circuits_jax.model.wiring import halves, wires
 
 Flags = dict[str, np.ndarray]
 
@@ -40,7 +42,8 @@ def edges_of(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> tu
 
 def embedding_entries(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> tuple[Entry, ...]:
     """Nonzero token embedding weights into channels that a kept node reads."""
-    read = _channels(nodes, ("act_in", sites.FINAL), config.d_model)
+    reads = {*(half.read for half in halves(config.n_layer)), sites.FINAL}
+    read = _channels(nodes, reads, config.d_model)
     return _entries(np.asarray(get(params, TOKEN_EMBEDDING)), read)
 
 
@@ -52,7 +55,8 @@ def unembedding_entries(
     Where nodes of the final residual stream are kept, they are what the unembedding is joined to.
     """
     kept = any(node.site == sites.FINAL for node in nodes)
-    written = _channels(nodes, (sites.FINAL if kept else "resid_delta",), config.d_model)
+    writes = {sites.FINAL} if kept else {half.write for half in halves(config.n_layer)}
+    written = _channels(nodes, writes, config.d_model)
     table = np.zeros((config.vocab_size, config.d_model), np.float32)
     table[answers] = unembedding(config, params).T[answers]
     return _entries(table, written)
@@ -76,20 +80,15 @@ def reached(config: ModelConfig, params: Params, masks: Masks) -> Flags:
         channel = channel | (np.asarray(get(params, POSITION_EMBEDDING)) != 0).any(axis=0)
     live: Flags = {}
     matrices = _matrices(config, params)
-    for layer in range(config.n_layer):
-        for half, inner in (("attn", ("q", "k", "v")), ("mlp", ("post_act",))):
-            read, write = f"{layer}.{half}.act_in", f"{layer}.{half}.resid_delta"
-            live[read] = _kept(masks, read) & _pad(channel, config.d_read)
-            for name in inner:
-                site = f"{layer}.{half}.{name}"
-                live[site] = _kept(masks, site) & _any_source(matrices[read, site], live[read])
-            out = f"{layer}.{half}.{inner[-1]}"
-            sends = live[out]
-            if half == "attn" and config.attention_sink:
-                gated = _by_head(config, live[f"{layer}.attn.q"] | live[f"{layer}.attn.k"])
-                sends = sends | gated
-            live[write] = _kept(masks, write) & _any_source(matrices[out, write], sends)
-            channel = channel | live[write]
+    for half in halves(config.n_layer):
+        live[half.read] = _kept(masks, half.read) & _pad(channel, config.d_read)
+        for site in half.units:
+            live[site] = _kept(masks, site) & _any_source(matrices[half.read, site], live[half.read])
+        sends = live[half.values]
+        if half.gates and config.attention_sink:
+            sends = sends | _by_head(config, np.any([live[site] for site in half.gates], axis=0))
+        live[half.write] = _kept(masks, half.write) & _any_source(matrices[half.values, half.write], sends)
+        channel = channel | live[half.write]
     if sites.FINAL in masks:
         live[sites.FINAL] = _kept(masks, sites.FINAL) & channel
     return live
@@ -106,25 +105,16 @@ def useful(config: ModelConfig, params: Params, masks: Masks, answers: np.ndarra
     if sites.FINAL in masks:
         channel = leads[sites.FINAL] = _kept(masks, sites.FINAL) & channel
     matrices = _matrices(config, params)
-    for layer in reversed(range(config.n_layer)):
-        for half, inner in (("mlp", ("post_act",)), ("attn", ("q", "k", "v"))):
-            read, write = f"{layer}.{half}.act_in", f"{layer}.{half}.resid_delta"
-            out = f"{layer}.{half}.{inner[-1]}"
-            leads[write] = _kept(masks, write) & channel
-            leads[out] = _kept(masks, out) & _any_source(matrices[out, write].T, leads[write])
-            if half == "attn":
-                values = leads[out]
-                if config.attention_sink:
-                    values = _any_source(matrices[out, write].T, leads[write])
-                gated = _by_head(config, values)
-                for name in ("q", "k"):
-                    leads[f"{layer}.attn.{name}"] = _kept(masks, f"{layer}.attn.{name}") & gated
-            targets = [
-                _any_source(matrices[read, f"{layer}.{half}.{n}"].T, leads[f"{layer}.{half}.{n}"])
-                for n in inner
-            ]
-            leads[read] = _kept(masks, read) & np.any(targets, axis=0)
-            channel = channel | leads[read][: config.d_model]
+    for half in reversed(halves(config.n_layer)):
+        leads[half.write] = _kept(masks, half.write) & channel
+        written = _any_source(matrices[half.values, half.write].T, leads[half.write])
+        leads[half.values] = _kept(masks, half.values) & written
+        for site in half.gates:
+            gated = written if config.attention_sink else leads[half.values]
+            leads[site] = _kept(masks, site) & _by_head(config, gated)
+        targets = [_any_source(matrices[half.read, site].T, leads[site]) for site in half.units]
+        leads[half.read] = _kept(masks, half.read) & np.any(targets, axis=0)
+        channel = channel | leads[half.read][: config.d_model]
     return leads
 
 
@@ -151,8 +141,8 @@ def _by_head(config: ModelConfig, channels: np.ndarray) -> np.ndarray:
     return np.repeat(channels.reshape(config.heads, config.d_head).any(axis=1), config.d_head)
 
 
-def _channels(nodes: tuple[Node, ...], locations: tuple[str, ...], limit: int) -> list[int]:
-    return sorted({n.index for n in nodes if n.site.endswith(locations) and n.index < limit})
+def _channels(nodes: tuple[Node, ...], where: Collection[str], limit: int) -> list[int]:
+    return sorted({n.index for n in nodes if n.site in where and n.index < limit})
 
 
 def _entries(table: np.ndarray, channels: list[int]) -> tuple[Entry, ...]:

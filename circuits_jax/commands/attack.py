@@ -11,9 +11,10 @@ from absl import flags
 
 from circuits_jax.circuits.attack.attack import plant_case
 from circuits_jax.commands import launching, path_flags
-from circuits_jax.runs.attacking import TASK, attack, attack_circuit, read_elements
+from circuits_jax.commands.reading import read_numbers
+from circuits_jax.runs.attacking import TASK, attack, attack_circuit, lengths
 from circuits_jax.runs.opening import load
-from circuits_jax.runs.pruning import CIRCUITS
+from circuits_jax.storage.filenames import CIRCUITS
 from circuits_jax.storage.files import check_writable
 from circuits_jax.storage.paths import as_path
 
@@ -21,6 +22,7 @@ from circuits_jax.storage.paths import as_path
 def define_flags() -> None:
     """The flags of this command."""
     launching.define_model()
+    launching.define_store()
     flags.DEFINE_string("circuit", None, "A circuit's folder.")
     flags.DEFINE_bool("planted", False, "Attack a hand-wired bracket network instead of --model.")
     flags.DEFINE_integer("lists", 128, "Test pairs of lists.", lower_bound=8)
@@ -31,7 +33,7 @@ def define_flags() -> None:
 def main() -> None:
     """The command."""
     given = flags.FLAGS
-    elements = read_elements(given.elements)
+    elements = lengths(read_numbers("elements"))
     if given.planted:
         case, folder = plant_case(given.lists), launching.workdir()
     else:

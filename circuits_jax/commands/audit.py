@@ -2,9 +2,10 @@
 
     python -m circuits_jax audit --workdir=runs/quickstart [--tasks=single_double_quote] [--controls=false]
 
-Writes `audit.json` and `audit.html` into the workdir, or into the folder --out.  A circuit that was audited
-already, with the same settings, is not examined again; nor are the others when the command is stopped and
-started anew.  The circuit of a task that a Python file defines is audited where that file is named:
+Writes `audit.json` and `audit.html` into the workdir, or into the folder --out.  The settings are those of
+--config, the quickstart's by default, whatever the run was trained with.  A circuit that was audited already,
+with the same settings, is not examined again; nor are the others when the command is stopped and started
+anew.  The circuit of a task that a Python file defines is audited where that file is named:
 --tasks=all,mine.py.
 """
 
@@ -18,6 +19,7 @@ from circuits_jax.runs.opening import load_workdir
 def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
+    launching.define_store()
     launching.define_config()
     flags.DEFINE_bool("controls", True, "Prune for controls too, the expensive part.")
     path_flags.define_names("tasks", ["all"], "Tasks, or files of tasks, whose circuits are audited.")

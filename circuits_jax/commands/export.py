@@ -12,7 +12,7 @@ from absl import flags
 from circuits_jax.circuits.export import FORMATS
 from circuits_jax.commands import launching, path_flags
 from circuits_jax.runs.exporting import VIZ, export_circuits
-from circuits_jax.runs.pruning import CIRCUITS
+from circuits_jax.storage.filenames import CIRCUITS
 
 
 def define_flags() -> None:

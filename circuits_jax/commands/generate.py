@@ -11,8 +11,8 @@ import sys
 from absl import flags
 
 from circuits_jax.commands import launching
+from circuits_jax.commands.reading import define_prompt, read_prompt
 from circuits_jax.model.generate import Sampling
-from circuits_jax.runs.by_hand import read_prompt
 from circuits_jax.runs.generation import write_on
 from circuits_jax.runs.opening import load_model
 
@@ -20,7 +20,7 @@ from circuits_jax.runs.opening import load_model
 def define_flags() -> None:
     """The flags of this command."""
     launching.define_model()
-    launching.define_prompt()
+    define_prompt()
     flags.DEFINE_integer("max_tokens", 100, "Tokens to write.")
     flags.DEFINE_float("temperature", 0.8, "Logits are divided by it; 0 takes the most probable.")
     flags.DEFINE_integer("top_k", None, "Draw from this many of the most probable tokens.")
@@ -33,7 +33,7 @@ def main() -> None:
     given = flags.FLAGS
     sampling = Sampling(given.temperature, given.top_k, given.top_p, given.seed)
     model = load_model(launching.model_name())
-    prompt = read_prompt(model, launching.prompt(), given.tokens)
+    prompt = read_prompt(model)
     pieces = write_on(model, prompt, given.max_tokens, sampling)
     n_ctx = model.config.n_ctx
     if len(prompt) + given.max_tokens > n_ctx:

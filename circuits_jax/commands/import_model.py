@@ -16,13 +16,16 @@ from absl import flags
 
 from circuits_jax.commands import launching
 from circuits_jax.runs.importing import import_circuit, import_model
+from circuits_jax.runs.opening import load_workdir
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.paths import as_path
+from circuits_jax.tasks import get_task
 
 
 def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
+    launching.define_store()
     flags.DEFINE_string("source", None, "The checkpoint.")
     flags.DEFINE_string("tokenizer", None, "Folder of the tokenizer's files.")
     flags.DEFINE_bool("strict", True, "Refuse unknown settings and surplus tensors.")
@@ -45,5 +48,6 @@ def main() -> None:
         print(f"{workdir} is ready: python -m circuits_jax prune --workdir={shlex.quote(str(workdir))}")
     if given.viz:
         means = None if given.means is None else as_path(given.means)
-        folder = import_circuit(given.viz, given.viz_task, workdir, given.strict, means)
+        task, run = get_task(given.viz_task), load_workdir(workdir, launching.store())
+        folder = import_circuit(given.viz, task, run, given.strict, means)
         print(f"{folder} is ready: python -m circuits_jax view {shlex.quote(str(workdir))}")

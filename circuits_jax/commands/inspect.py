@@ -15,6 +15,7 @@ from circuits_jax.runs.opening import load
 def define_flags() -> None:
     """The flags of this command."""
     launching.define_model()
+    launching.define_store()
     flags.DEFINE_string("token", None, "Shows this token's embedding.")
     flags.DEFINE_integer("channels", 16, "Channels of it to show, the largest first.", lower_bound=1)
     flags.DEFINE_integer("others", 8, "Tokens to show of each channel, the largest first.", lower_bound=1)

@@ -11,7 +11,7 @@ acts at every position: its nodes are kept and all others ablated, or its own ar
 import numpy as np
 from absl import flags
 
-from circuits_jax.commands import launching
+from circuits_jax.commands import launching, reading
 from circuits_jax.runs import by_hand
 from circuits_jax.runs.opening import load
 from circuits_jax.storage.errors import ConfigError
@@ -21,7 +21,8 @@ from circuits_jax.storage.paths import as_path
 def define_flags() -> None:
     """The flags of this command."""
     launching.define_model()
-    launching.define_prompt()
+    launching.define_store()
+    reading.define_prompt()
     flags.DEFINE_multi_string("set", [], "SITE.INDEX=NUMBER: a node's value.")
     flags.DEFINE_multi_string("ablate", [], "SITE.INDEX:mean or SITE.INDEX:zero.")
     flags.DEFINE_string("circuit", None, "A circuit's folder.")
@@ -36,16 +37,16 @@ def main() -> None:
     """The command."""
     given = flags.FLAGS
     run = load(launching.model_name(), store=launching.store())
-    edits = by_hand.read_edits({"set": given.set, "ablate": given.ablate}, run.model.config)
+    edits = reading.read_edits({"set": given.set, "ablate": given.ablate}, run.model.config)
     circuit = None if given.circuit is None else by_hand.read_circuit_of(run.model, as_path(given.circuit))
     if not edits and circuit is None:
         raise ConfigError(
-            f"nothing to change; give {', '.join(by_hand.EXAMPLES.values())} or --circuit=FOLDER"
+            f"nothing to change; give {', '.join(reading.EXAMPLES.values())} or --circuit=FOLDER"
         )
-    prompt = by_hand.read_prompt(run.model, launching.prompt(), given.tokens)
-    shown = by_hand.read_positions(given.positions, len(prompt), "positions")
+    prompt = reading.read_prompt(run.model)
+    shown = reading.read_positions("positions", len(prompt))
     where = np.zeros(len(prompt), bool)
-    where[by_hand.read_positions(given.at, len(prompt), "at")] = True
+    where[reading.read_positions("at", len(prompt))] = True
     before, after = by_hand.intervened_logits(
         run, prompt, by_hand.Intervention(edits, where, circuit, given.circuit_role)
     )

@@ -18,13 +18,13 @@ from circuits_jax.config import Config, from_dict
 from circuits_jax.config.conversion import FORMER_NAMES
 from circuits_jax.configs.finding import config_file
 from circuits_jax.runs.cpu_devices import choose
-from circuits_jax.runs.tables import save_table, show_table
 from circuits_jax.storage import notices
 from circuits_jax.storage.cores import usable_cores
 from circuits_jax.storage.errors import ConfigError, UserError
 from circuits_jax.storage.output import lost_output
 from circuits_jax.storage.paths import as_path, may_be_folder
 from circuits_jax.storage.surroundings import settings_of_ours
+from circuits_jax.storage.tables import save_table, show_table
 from circuits_jax.training.device_memory import ANYTHING, memory_told
 from circuits_jax.training.multihost.processes import together
 
@@ -42,12 +42,16 @@ _CPU_DEVICES = flags.DEFINE_string(
 
 
 def define_workdir() -> None:
-    """Defines --workdir and --store."""
+    """Defines --workdir."""
     flags.DEFINE_string(
         "workdir",
         "runs/quickstart",
         "Folder that holds everything of one run, or a bucket's: gs://BUCKET/RUN.",
     )
+
+
+def define_store() -> None:
+    """Defines --store, for the commands that read or make a corpus."""
     flags.DEFINE_string(
         "store",
         None,
@@ -100,12 +104,6 @@ def define_changed_tasks() -> None:
     )
 
 
-def define_prompt() -> None:
-    """Defines --prompt and --tokens."""
-    flags.DEFINE_string("prompt", None, "Text that the model reads.")
-    flags.DEFINE_list("tokens", None, "Token ids that it reads instead of --prompt: 5,3,9.")
-
-
 def workdir() -> Path:
     """The folder of the run, local or in a bucket.
 
@@ -122,22 +120,6 @@ def store() -> str | None:
     """What --store, or else --config.data.store names."""
     given = flags.FLAGS
     return given.store or (given.config.data.get("store") if "config" in given else None)
-
-
-def prompt() -> str | None:
-    """The text of --prompt, which is UTF-8 whatever the terminal's encoding is.
-
-    Raises:
-      ConfigError: for bytes that are no text.
-    """
-    given = flags.FLAGS.prompt
-    try:
-        return None if given is None else os.fsencode(given).decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"--prompt holds the byte {error.object[error.start]:#04x}, which is no UTF-8; give text in "
-            "UTF-8, or --tokens"
-        ) from error
 
 
 def model_name() -> str:

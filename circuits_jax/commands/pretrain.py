@@ -18,6 +18,7 @@ from circuits_jax.training.multihost.processes import is_primary
 def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
+    launching.define_store()
     launching.define_config()
     launching.define_processes()
     flags.DEFINE_bool("tensorboard", False, "Write TensorBoard summaries too.")

@@ -2,8 +2,9 @@
 
     python -m circuits_jax prune --workdir=runs/mine --tasks=all --trials=8
 
-A circuit that is there already, of the same model and settings, is kept, and so are the finished parts of a
-search: a command that was killed goes on when it is given again.
+The settings are those of --config, the quickstart's by default, whatever the run was trained with.  A circuit
+that is there already, of the same model and settings, is kept, and so are the finished parts of a search: a
+command that was killed goes on when it is given again.
 """
 
 import dataclasses
@@ -14,12 +15,14 @@ from circuits_jax.commands import launching, path_flags
 from circuits_jax.config import PruneConfig
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.runs.pruning import prune_tasks, pruning_table, tasks_of
+from circuits_jax.storage import filenames
 from circuits_jax.tasks import TASKS
 
 
 def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
+    launching.define_store()
     launching.define_config()
     path_flags.define_names("tasks", None, "Names or files of tasks, or all; instead of prune.tasks.")
     flags.DEFINE_integer("trials", None, "Settings tried for each task; instead of prune.trials.")
@@ -31,7 +34,7 @@ def main() -> None:
     prune = _with_flags(launching.read_config().prune)
     run = load_workdir(launching.workdir(), launching.store())
     rows = pruning_table(prune_tasks(run, tasks_of(prune.tasks), prune))
-    launching.report(rows, run.folder / "prune.json")
+    launching.report(rows, run.folder / filenames.PRUNE)
 
 
 def _with_flags(prune: PruneConfig) -> PruneConfig:

@@ -12,12 +12,14 @@ from circuits_jax.runs.pages import write_pages
 from circuits_jax.runs.pruning import prune_tasks, pruning_table, tasks_of
 from circuits_jax.runs.training import count_parameters, train
 from circuits_jax.sparsity.report import summarize_sparsity
+from circuits_jax.storage import filenames
 from circuits_jax.training.metrics import read_metrics
 
 
 def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
+    launching.define_store()
     launching.define_config()
 
 
@@ -39,5 +41,5 @@ def main() -> None:
     page = write_pages(run, outcomes, summary)
     print(summarize_sparsity(run.model.params))
     seconds = {"seconds of this call": round(time.perf_counter() - began, 1)}
-    launching.report(pruning_table(outcomes), run.folder / "quickstart.json", summary | seconds)
+    launching.report(pruning_table(outcomes), run.folder / filenames.QUICKSTART, summary | seconds)
     print(f"page: {page}")

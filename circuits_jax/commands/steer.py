@@ -21,6 +21,7 @@ from circuits_jax.storage.files import check_writable
 def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
+    launching.define_store()
     launching.define_config()
     flags.DEFINE_list("nodes", None, "Nodes to steer by, such as 0.mlp.post_act.12.")
     flags.DEFINE_string("circuit", None, "Folder of a circuit of the sparse model to take nodes from.")

@@ -24,6 +24,7 @@ from circuits_jax.viewer.circuit_page.annotations import read_annotations
 def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
+    launching.define_store()
     flags.DEFINE_string("annotations", None, "File of notes on nodes, as a page saved it.")
     path_flags.define_names(
         "tasks", [], "Files of your own tasks; those in Python are run only if named here."

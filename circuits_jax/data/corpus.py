@@ -18,13 +18,13 @@ from circuits_jax.data.store import Corpus
 from circuits_jax.data.tokenizers import tinypython
 from circuits_jax.data.tokenizers.bpe import CHARACTERS, load_tokenizer, train_sentencepiece
 from circuits_jax.model.tokenizer import Tokenizer
+from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.files import read_json_if_any, write_aside
 from circuits_jax.storage.paths import as_path
 
 # Lies in a workdir whose tokenizer came with a model (`released.as_workdir`, `train.start_from`).
 IMPORTED = "imported.json"
-DATA = "data"  # the folder of a workdir that holds its corpus
 # What is needed to make a corpus and not afterwards; a run that is killed finds it when it is started again.
 SCRATCH = ".new"
 
@@ -77,9 +77,13 @@ def prepare(
       CorpusError: for a corpus that was made before and is damaged.
     """
     workdir = as_path(workdir)
-    place = workdir / DATA if config.store is None else as_path(config.store)
-    scratch = workdir / DATA / SCRATCH
-    folder = earlier.adopt(config, n_ctx, workdir / DATA, scratch, place) if _is_claimed(workdir) else None
+    place = workdir / filenames.DATA if config.store is None else as_path(config.store)
+    scratch = workdir / filenames.DATA / SCRATCH
+    folder = (
+        earlier.adopt(config, n_ctx, workdir / filenames.DATA, scratch, place)
+        if _is_claimed(workdir)
+        else None
+    )
     if folder is None:
         made_of = _made_of(config, vocab_size, n_ctx, workdir)
         folder = store.look_up(made_of, place)
@@ -105,7 +109,7 @@ def give_tokenizer(folder: Path, corpus: Corpus, workdir: Path) -> None:
     Raises:
       ConfigError: if it has another one.
     """
-    path = workdir / "tokenizer.model"
+    path = workdir / filenames.TOKENIZER
     if not path.exists() and not tinypython.lies_in(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         store.copy_tokenizer(folder, workdir)
@@ -129,7 +133,7 @@ class _Maker:
 
     def __init__(self, config: DataConfig, vocab_size: int, n_ctx: int, workdir: Path):
         self._config, self._vocab_size, self._n_ctx, self._workdir = config, vocab_size, n_ctx, workdir
-        self._scratch = workdir / DATA / SCRATCH
+        self._scratch = workdir / filenames.DATA / SCRATCH
 
     def make(self, place: Path, made_of: dict[str, Any], generate: Generate) -> Path:
         """The folder of the new corpus in `place`."""
@@ -173,7 +177,7 @@ class _Maker:
         A tokenizer that came with an imported model may have fewer tokens than the model.
         """
         config, vocab_size, workdir = self._config, self._vocab_size, self._workdir
-        path = workdir / "tokenizer.model"
+        path = workdir / filenames.TOKENIZER
         trained_on = _trained_on(documents.info.metadata["content"], config, vocab_size)
         brought = tinypython.lies_in(workdir) or (path.exists() and (workdir / IMPORTED).exists())
         if not path.exists() and not brought:
@@ -219,12 +223,12 @@ def _made_of(config: DataConfig, vocab_size: int, n_ctx: int, workdir: Path) -> 
 
 def _is_claimed(workdir: Path) -> bool:
     """Whether a run holds the workdir: what lies there is its own, and not of a run that never began."""
-    return (workdir / "config.json").exists()
+    return (workdir / filenames.CONFIG).exists()
 
 
 def _brought_hash(workdir: Path) -> str | None:
     """The hash of a tokenizer that the workdir has and that was not trained for its corpus."""
-    path = workdir / "tokenizer.model"
+    path = workdir / filenames.TOKENIZER
     if not path.exists() and not tinypython.lies_in(workdir):
         return None
     found = load_tokenizer(path).hash
@@ -242,7 +246,7 @@ def _trained_on(content: str, config: DataConfig, vocab_size: int) -> dict[str, 
 
 def _record(workdir: Path) -> Path:
     """The file that says which tokenizer was trained in a workdir, and on what."""
-    return workdir / DATA / "tokenizer.json"
+    return workdir / filenames.DATA / "tokenizer.json"
 
 
 def _write_record(workdir: Path, tokenizer: Tokenizer, trained_on: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from circuits_jax.data.tokenizers import tinypython
 from circuits_jax.data.tokenizers.bpe import load_tokenizer
 from circuits_jax.data.windows import map_tokens, write_windows
 from circuits_jax.model.tokenizer import Tokenizer
+from circuits_jax.storage import filenames
 from circuits_jax.storage.files import read_json_if_any
 
 _Counts = dict[str, Any]
@@ -37,7 +38,7 @@ def adopt(config: DataConfig, n_ctx: int, data: Path, scratch: Path, place: Path
     Returns:
       That folder; None if the windows are not there, or not whole.
     """
-    path = data.parent / "tokenizer.model"
+    path = data.parent / filenames.TOKENIZER
     if not path.exists() and not tinypython.lies_in(data.parent):
         return None
     tokenizer = load_tokenizer(path)

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from circuits_jax.data.corpus import IMPORTED
 from circuits_jax.data.store import MANIFEST
-from circuits_jax.data.tokenizers.tinypython import ENCODER, MERGES
+from circuits_jax.data.tokenizers.folder import TOKENIZER_FILES
 from circuits_jax.storage.buckets import BucketPath
 from circuits_jax.storage.files import write_aside
 from circuits_jax.storage.paths import as_path, is_remote
 
-TOKENIZER_FILES = ("tokenizer.model", ENCODER, MERGES, IMPORTED)
+# Those of a run's tokenizer, and the note of where an imported one came from.
+RUN_TOKENIZER_FILES = (*TOKENIZER_FILES, IMPORTED)
 
 
 def local_folder(workdir: Path) -> Path:
@@ -67,7 +68,7 @@ def publish_corpus(folder: Path, place: Path) -> None:
 
 
 def _copy_missing(source: Path, target: Path) -> None:
-    for name in TOKENIZER_FILES:
+    for name in RUN_TOKENIZER_FILES:
         if (source / name).exists() and not (target / name).exists():
             with write_aside(target / name) as file:
                 file.write((source / name).read_bytes())

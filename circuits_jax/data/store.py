@@ -20,10 +20,11 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from circuits_jax.data.tokenizers.bpe import load_tokenizer
-from circuits_jax.data.tokenizers.folder import SENTENCEPIECE, TOKENIZER_FILES, save_released_tokenizer
+from circuits_jax.data.tokenizers.folder import TOKENIZER_FILES, save_released_tokenizer
 from circuits_jax.data.windows import Windows, map_tokens
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.storage.errors import CorpusError, UserError
+from circuits_jax.storage.filenames import TOKENIZER
 from circuits_jax.storage.files import read_json_if_any, write_json
 
 FORMAT, VERSION, MANIFEST = "circuits_jax.corpus", 1, "corpus.json"
@@ -126,7 +127,7 @@ def read(folder: Path) -> Corpus:
             for split in SPLITS
         }
         return Corpus(
-            tokenizer=load_tokenizer(folder / SENTENCEPIECE),
+            tokenizer=load_tokenizer(folder / TOKENIZER),
             **splits,
             files=manifest["files"],
             skipped=manifest["skipped"],

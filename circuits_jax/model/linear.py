@@ -80,7 +80,7 @@ class Linear(nn.Dense):
     """`x @ kernel + bias`, the kernel dense or a SparseKernel."""
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        kernel = self.get_variable("params", "kernel")
+        kernel: Any = self.get_variable("params", "kernel")
         if not isinstance(kernel, SparseKernel):
             return super().__call__(inputs)
         outputs = inputs.astype(self.dtype) @ kernel

@@ -14,8 +14,6 @@ from circuits_jax.storage import notices
 from circuits_jax.storage.errors import ConfigError
 
 _EXAMPLES = 3
-# Where AbsTopK acts on the residual stream or what a half reads, of which `sites.width` knows the last part.
-_WIDTHS = {"attn_q": "attn.q", "attn_k": "attn.k", "attn_v": "attn.v", "mlp_neuron": "mlp.post_act"}
 
 
 def not_finite(params: Mapping[str, Any]) -> str | None:
@@ -35,8 +33,7 @@ def silenced(config: ModelConfig) -> list[str]:
     """Where AbsTopK keeps none of the entries, in words."""
     found = []
     for location in TOPK_LOCATIONS:
-        name = _WIDTHS.get(location)
-        width = sites.width(config, name) if name else _stream_width(config, location)
+        width = sites.topk_width(config, location)
         if config.kept_activations(location, width) == 0:
             found.append(f"0 of {width} at {location}")
     return found
@@ -62,7 +59,3 @@ def tell(source: str, config: ModelConfig, params: Mapping[str, Any]) -> None:
         warning = f"WARNING: the model {source}: {line}"
         print(warning, file=sys.stderr, flush=True)
         notices.at_the_end(warning)
-
-
-def _stream_width(config: ModelConfig, location: str) -> int:
-    return config.d_read if location in ("attn_in", "mlp_in") else config.d_model

@@ -1,4 +1,4 @@
-"""The grammar of places in the network: the name, the width and the meaning of every site.
+"""The table of places in the network: the name, the width and the meaning of every site.
 
 A *site* is a named activation of shape [batch, tokens, width] that the forward pass shows to its tap.
 Names are those of the released code (docs/numerics.md, "Forward pass"): `"{layer}.attn.act_in"` and so on,
@@ -10,53 +10,55 @@ and means of a circuit name its node sites.
 """
 
 import fnmatch
+import math
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from circuits_jax.config import ModelConfig
 from circuits_jax.storage.errors import ConfigError
 
 FINAL = "final_resid"
-# Locations of one layer in the order in which the forward pass reaches them.
-LOCATIONS = (
-    "resid_in",
-    "attn.act_in",
-    "attn.q",
-    "attn.k",
-    "attn.v",
-    "attn.y",
-    "attn.resid_delta",
-    "resid_mid",
-    "mlp.act_in",
-    "mlp.post_act",
-    "mlp.resid_delta",
+
+
+class _Location(NamedTuple):
+    """One location of a layer.
+
+    Attributes:
+      name: As in "{layer}.{name}".
+      width: The property of the model's configuration that is its width.
+      node: Whether its indices are nodes.
+      topk: Where, of `config.TOPK_LOCATIONS`, AbsTopK acts right before it; None if nowhere.
+      transformer_lens: What TransformerLens calls it; its q, k, v and z have an axis of heads, ours are flat.
+    """
+
+    name: str
+    width: str
+    node: bool
+    topk: str | None
+    transformer_lens: str
+
+
+# In the order in which the forward pass reaches them.
+_TABLE = (
+    _Location("resid_in", "d_model", False, "resid_post_mlp", "hook_resid_pre"),
+    _Location("attn.act_in", "d_read", True, "attn_in", "ln1.hook_normalized"),
+    _Location("attn.q", "d_attn", True, "attn_q", "attn.hook_q"),
+    _Location("attn.k", "d_attn", True, "attn_k", "attn.hook_k"),
+    _Location("attn.v", "d_attn", True, "attn_v", "attn.hook_v"),
+    _Location("attn.y", "d_attn", False, None, "attn.hook_z"),
+    _Location("attn.resid_delta", "d_model", True, "attn_out", "hook_attn_out"),
+    _Location("resid_mid", "d_model", False, "resid_post_attn", "hook_resid_mid"),
+    _Location("mlp.act_in", "d_read", True, "mlp_in", "ln2.hook_normalized"),
+    _Location("mlp.post_act", "neurons", True, "mlp_neuron", "mlp.hook_post"),
+    _Location("mlp.resid_delta", "d_model", True, "mlp_out", "hook_mlp_out"),
 )
-NODE_LOCATIONS = (
-    "attn.act_in",
-    "attn.q",
-    "attn.k",
-    "attn.v",
-    "attn.resid_delta",
-    "mlp.act_in",
-    "mlp.post_act",
-    "mlp.resid_delta",
-)
+_BY_NAME = {row.name: row for row in _TABLE}
+_BY_TOPK = {row.topk: row for row in _TABLE if row.topk is not None}
+LOCATIONS = tuple(_BY_NAME)
+NODE_LOCATIONS = tuple(row.name for row in _TABLE if row.node)
 # Units that may be dead: what they are called in reports, and their location.
 UNITS = {"q": "attn.q", "k": "attn.k", "v": "attn.v", "neuron": "mlp.post_act"}
-# What TransformerLens calls the same activations; its q, k, v and z have an axis of heads, ours are flat.
-_TRANSFORMER_LENS = {
-    "resid_in": "hook_resid_pre",
-    "attn.act_in": "ln1.hook_normalized",
-    "attn.q": "attn.hook_q",
-    "attn.k": "attn.hook_k",
-    "attn.v": "attn.hook_v",
-    "attn.y": "attn.hook_z",
-    "attn.resid_delta": "hook_attn_out",
-    "resid_mid": "hook_resid_mid",
-    "mlp.act_in": "ln2.hook_normalized",
-    "mlp.post_act": "mlp.hook_post",
-    "mlp.resid_delta": "hook_mlp_out",
-}
-_AFTER = "hook_resid_post"  # a layer's end: the next one's "resid_in", or FINAL
+_AFTER = "hook_resid_post"  # TransformerLens' name of a layer's end: the next one's "resid_in", or FINAL
 
 
 def width(config: ModelConfig, location: str) -> int:
@@ -65,15 +67,37 @@ def width(config: ModelConfig, location: str) -> int:
     Raises:
       ConfigError: if there is no such location.
     """
-    if location in ("resid_in", "resid_mid", "attn.resid_delta", "mlp.resid_delta", FINAL):
+    if location == FINAL:
         return config.d_model
-    if location in ("attn.act_in", "mlp.act_in"):
-        return config.d_read
-    if location in ("attn.q", "attn.k", "attn.v", "attn.y"):
-        return config.d_attn
-    if location == "mlp.post_act":
-        return config.neurons
+    if location in _BY_NAME:
+        return int(getattr(config, _BY_NAME[location].width))
     raise ConfigError(f"unknown location {location!r}; a layer has {', '.join(LOCATIONS)}")
+
+
+def topk_width(config: ModelConfig, topk: str) -> int:
+    """Among how many entries AbsTopK chooses at `topk`, of `config.TOPK_LOCATIONS`."""
+    return width(config, _BY_TOPK[topk].name)
+
+
+def kept_at(config: ModelConfig, site: str) -> int | None:
+    """How many entries AbsTopK keeps right before the tap at `site`, or None where it does not act."""
+    if site == FINAL:  # what comes after the last layer, as a later layer's first site after the one before
+        return kept_at(config, f"{config.n_layer}.{_TABLE[0].name}")
+    layer, location = parse(site)
+    topk = _BY_NAME[location].topk if layer > 0 or location != _TABLE[0].name else None
+    return None if topk is None else config.kept_activations(topk, width(config, location))
+
+
+def order(site: str) -> tuple[float, int]:
+    """What node sites are sorted by to stand in forward order: (layer, place in the layer).
+
+    Raises:
+      ConfigError: if `site` is not of that form.
+    """
+    if site == FINAL:
+        return math.inf, 0
+    layer, location = parse(site)
+    return layer, LOCATIONS.index(location)
 
 
 def sites(config: ModelConfig) -> dict[str, int]:
@@ -126,7 +150,7 @@ def transformer_lens_name(config: ModelConfig, site: str) -> str:
     if site == FINAL:
         return f"blocks.{config.n_layer - 1}.{_AFTER}"
     layer, location = parse(site)
-    return f"blocks.{layer}.{_TRANSFORMER_LENS[location]}"
+    return f"blocks.{layer}.{_BY_NAME[location].transformer_lens}"
 
 
 def from_transformer_lens(config: ModelConfig, name: str) -> str:
@@ -139,9 +163,9 @@ def from_transformer_lens(config: ModelConfig, name: str) -> str:
     """
     known = {transformer_lens_name(config, site): site for site in sites(config)}
     for layer in range(1, config.n_layer):
-        known[f"blocks.{layer - 1}.{_AFTER}"] = f"{layer}.resid_in"
+        known[f"blocks.{layer - 1}.{_AFTER}"] = f"{layer}.{_TABLE[0].name}"
     if name not in known:
-        choices = ", ".join((*_TRANSFORMER_LENS.values(), _AFTER))
+        choices = ", ".join((*(row.transformer_lens for row in _TABLE), _AFTER))
         raise ConfigError(
             f"unknown hook {name!r}; this model has blocks.{{0..{config.n_layer - 1}}}.{{{choices}}}"
         )

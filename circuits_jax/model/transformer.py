@@ -139,7 +139,7 @@ class Transformer(nn.Module):
     remat: str = "none"
 
     @nn.nowrap
-    def apply(self, params: Params, *args: Any, **kwargs: Any) -> Any:
+    def apply(self, params: Params, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Runs the forward pass; see `__call__` for the arguments after `params` (the bare tree)."""
         variables = params if set(params) == {"params"} else {"params": params}
         return super().apply(variables, *args, **kwargs)
@@ -179,7 +179,7 @@ class Transformer(nn.Module):
         wte = nn.Embed(c.vocab_size, c.d_model, embedding_init=_normal(), dtype=c.dtype, name="wte")
         x, positions = self._embed(wte, tokens, 0 if cache is None else cache.length)
         records: Records = {}
-        pasts = [None] * c.n_layer if cache is None else list(cache.layers)
+        pasts: list[Past | None] = [None] * c.n_layer if cache is None else list(cache.layers)
         for layer in range(c.n_layer):
             block = _rematerialized(self.remat)(c, layer, name=f"h_{layer}")
             x, recorded, pasts[layer] = block(x, positions, tap, tuple(record), pasts[layer])
@@ -192,7 +192,7 @@ class Transformer(nn.Module):
         logits, records = self._unembed(wte, x, tokens), records | seam.records
         if cache is None:
             return logits, records
-        cache = Cache(tuple(pasts))
+        cache = Cache(tuple(past for past in pasts if past is not None))
         return jnp.where(cache.length > cache.size, jnp.nan, logits), records, cache
 
     def _embed(

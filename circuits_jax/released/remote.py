@@ -17,7 +17,7 @@ from circuits_jax.storage.files import read_json
 from circuits_jax.storage.paths import as_path, exists
 
 HUB = "hf:"  # what the name of a checkpoint of the Hugging Face hub begins with
-_LEVELS = 4  # folders in which what belongs to a file is looked for: its own, and those above it
+LEVELS = 4  # folders in which what belongs to a file is looked for: its own, and those above it
 _BESIDE = ("beeg_config.json", "config.json", "encoder.json", "vocab.bpe", "tokenizer.model")
 
 
@@ -138,7 +138,7 @@ def _folders_above(source: str) -> Iterator[str]:
     """The folders in which a remote file lies, the innermost first, as far as its host or bucket."""
     parts = source.split("/")
     outermost = 3 if "://" in source else 1
-    for length in range(len(parts) - 1, max(outermost, len(parts) - _LEVELS) - 1, -1):
+    for length in range(len(parts) - 1, max(outermost, len(parts) - LEVELS) - 1, -1):
         yield "/".join(parts[:length])
 
 
@@ -148,6 +148,6 @@ def _file_from_hub(name: str, beside: str) -> Path:
     if len(parts) < 3 or not parts[2]:
         raise CheckpointError(f"{HUB}{name} names no file; write {HUB}owner/name[@revision]/path/to/file")
     repository, _, revision = "/".join(parts[:2]).partition("@")
-    above = list(PurePosixPath(parts[2]).parents)[:_LEVELS]
+    above = list(PurePosixPath(parts[2]).parents)[:LEVELS]
     wanted = [parts[2], *(str(folder / beside) for folder in above)]
     return _snapshot(name, repository, revision, wanted) / parts[2]

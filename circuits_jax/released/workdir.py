@@ -13,6 +13,7 @@ from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.released.any_layout import load_any
 from circuits_jax.released.sparse_format import FORMAT
 from circuits_jax.sparsity.optimizer import make_optimizer
+from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.storage.files import write_json
 from circuits_jax.storage.paths import as_path
@@ -48,7 +49,7 @@ def as_workdir(
         holds a run already.
     """
     workdir = as_path(workdir)
-    if (workdir / "config.json").exists() or (workdir / "checkpoints").exists():
+    if (workdir / filenames.CONFIG).exists() or (workdir / filenames.CHECKPOINTS).exists():
         raise CheckpointError(f"{workdir} holds a run already; choose another folder")
     found = load_any(source, strict)
     words = _tokenizer(found, source, tokenizer)

@@ -4,16 +4,16 @@
 """
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from circuits_jax.circuits.attack.attack import SEED, Attack, DilutionCase, Row, summarize
+from circuits_jax.circuits.attack.attack import SEED, Attack, DilutionCase, summarize
 from circuits_jax.runs.by_hand import read_circuit_of
 from circuits_jax.runs.run import Run
-from circuits_jax.runs.tables import save_table
 from circuits_jax.storage.errors import CircuitError, TaskError
 from circuits_jax.storage.files import write_aside
+from circuits_jax.storage.tables import Row, save_table
 from circuits_jax.tasks import Pairs, build_pairs, get_task
 from circuits_jax.tasks.longer import longer_comments, longer_lists
 
@@ -61,18 +61,38 @@ def attack_circuit(run: Run, folder: Path, lists: int) -> DilutionCase:
     )
 
 
-def attack(case: DilutionCase, elements: list[int], folder: Path) -> tuple[list[Row], Row, Path]:
+def attack(case: DilutionCase, elements: Iterable[int], folder: Path) -> tuple[list[Row], Row, Path]:
     """Measures the attack; writes `attack.json` and `attack.png` into `folder`.
+
+    Args:
+      case: Of `attack_circuit`, or planted.
+      elements: How many to add to the lists; 0, the lists as they are, is always among them.
+      folder: Of the files.
 
     Returns:
       (one row an arm, length and prompt role, the attack in a few lines, the picture).
+
+    Raises:
+      TaskError: if a number of elements is negative, or none is greater than 0.
     """
-    measured = Attack(case, elements)
+    measured = Attack(case, lengths(elements))
     rows = measured.rows()
     summary = {"target": case.name, "heads": measured.heads(), **summarize(rows)}
     save_table(rows, folder / "attack.json", summary)
     draw(rows, folder / "attack.png")
     return rows, summary, folder / "attack.png"
+
+
+def lengths(elements: Iterable[int]) -> list[int]:
+    """Numbers of elements to add, each once and in order, 0 among them.
+
+    Raises:
+      TaskError: if one is negative, or none is greater than 0.
+    """
+    found = sorted({0, *elements})
+    if found[0] < 0 or found[-1] == 0:
+        raise TaskError(f"{', '.join(map(str, found))} makes no list longer; give numbers from 1 on")
+    return found
 
 
 def draw(rows: list[Row], path: Path) -> None:
@@ -105,17 +125,3 @@ def _line(axis: Any, rows: list[Row], what: str, look: dict[str, Any], label: st
         axis.fill_between(x, low, high, color=look["color"], alpha=0.15, lw=0)
     if f"{what} predicted" in rows[0]:
         axis.plot(x, [row[f"{what} predicted"] for row in rows], color=look["color"], ls="", marker="x")
-
-
-def read_elements(texts: list[str]) -> list[int]:
-    """Increasing numbers of elements, 0 among them.
-
-    Raises:
-      TaskError: if one is no number, or negative, or there is none but 0.
-    """
-    if not all(text.strip().isdecimal() for text in texts):
-        raise TaskError(f"--elements={','.join(texts)} holds something that is no number of elements")
-    elements = sorted({0, *map(int, texts)})
-    if len(elements) < 2:
-        raise TaskError(f"--elements={','.join(texts)} makes no list longer; give a number greater than 0")
-    return elements

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from circuits_jax.circuits.ablation.means import Subject
-from circuits_jax.circuits.audit.auditor import STAGES, Auditor, Report, verdict_of
+from circuits_jax.circuits.audit.auditor import STAGES, Auditor, verdict_of
 from circuits_jax.circuits.audit.controls import empty_controls, other_seeds
 from circuits_jax.circuits.audit.real_code import Natural, find_natural
 from circuits_jax.circuits.audit.records import (
@@ -30,12 +30,14 @@ from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import AuditConfig, PruneConfig, from_dict, to_dict
 from circuits_jax.runs.corpora import reference_windows
 from circuits_jax.runs.own_tasks import kept_pairs, read_named
-from circuits_jax.runs.pruning import CIRCUITS, check_unchanged, cut_command
+from circuits_jax.runs.pruning import check_unchanged, cut_command
 from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CircuitError, ConfigError, TaskError
+from circuits_jax.storage.filenames import AUDIT, AUDIT_PAGE, CIRCUITS
 from circuits_jax.storage.files import check_writable, write_aside, write_json
 from circuits_jax.storage.locks import locked
 from circuits_jax.storage.progress import ProgressBar
+from circuits_jax.storage.tables import Report
 from circuits_jax.tasks import Pairs, Task, build_pairs, find_task, get_task
 from circuits_jax.training.device_memory import AUDITING, memory_told
 from circuits_jax.training.multihost.processes import is_primary
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from circuits_jax.runs.run import Run
 
 T = TypeVar("T")
-REPORTS, PAGE, LOCK = "audit.json", "audit.html", ".audit.lock"
+LOCK = ".audit.lock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -253,7 +255,7 @@ def audit(
 def _audit(
     run: "Run", subjects: Sequence[AuditSubject], config: AuditConfig, controls: bool, home: Path
 ) -> tuple[dict[str, Report], dict[str, str]]:
-    path, circuits = home / REPORTS, run.folder / CIRCUITS
+    path, circuits = home / AUDIT, run.folder / CIRCUITS
     kept, refused = kept_reports(path, circuits), earlier_refusals(path, circuits)
     earlier = earlier_reports(path, circuits, config)
     if controls:
@@ -281,7 +283,7 @@ def _audit(
             write_json(path, details | {"summary": {}, "rows": rows, "tasks": together})
             bar.update(stages * (place + 1) - bar.n)
     page = build_audit_page(f"Audit of {run.name}", rows, together, _note(together))
-    with write_aside(home / PAGE) as file:
+    with write_aside(home / AUDIT_PAGE) as file:
         file.write(page.encode())
     return reports, refusals
 

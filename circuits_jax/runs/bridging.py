@@ -12,11 +12,11 @@ import jax
 import numpy as np
 
 from circuits_jax.bridges.evaluation import Evaluator, Joined
-from circuits_jax.bridges.model import Bridge, make_bridge
+from circuits_jax.bridges.model import BRIDGES, SPARSE, Bridge, make_bridge
 from circuits_jax.bridges.records import Hashes, load_bridge, save_bridge, save_model
 from circuits_jax.bridges.report import bridge_report, site_rows
 from circuits_jax.bridges.ridge import fit_ridge
-from circuits_jax.bridges.training import BRIDGES, SPARSE, bridging
+from circuits_jax.bridges.training import bridging
 from circuits_jax.config import Config, to_dict
 from circuits_jax.data.bigram import bigram_logits
 from circuits_jax.data.corpus import Corpus
@@ -39,16 +39,16 @@ from circuits_jax.runs.corpora import (
 from circuits_jax.runs.opening import load_model
 from circuits_jax.runs.pages import Page
 from circuits_jax.runs.starts import bring_tokenizer, check_fits, tell
-from circuits_jax.runs.tables import Row, save_table
+from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import BridgeError
 from circuits_jax.storage.paths import as_path, may_be_folder
+from circuits_jax.storage.tables import Row, save_table
 from circuits_jax.training.checkpoints import newest
 from circuits_jax.training.device_memory import TRAINING, memory_told
 from circuits_jax.training.layout import make_layout
 from circuits_jax.training.loop import Trainer
 from circuits_jax.training.multihost import processes
 from circuits_jax.training.workdir import check, claimed, load_config, owned
-from circuits_jax.viewer.bridge_page import SPARSE as SPARSE_WORKDIR
 from circuits_jax.viewer.bridge_page import write_bridge_page
 
 
@@ -82,7 +82,7 @@ def train_bridges(config: Config, workdir: str | Path, tensorboard: bool = False
     processes.agree(to_dict(config))
     make_layout(bridging(config, dense, sparse), config)  # refuses what does not fit, before anything is made
     config = settle(config, workdir)
-    if sparse is None and not (workdir / "config.json").exists():
+    if sparse is None and not (workdir / filenames.CONFIG).exists():
         refuse_silenced(config.model)
     check(workdir, config)
     with owned(workdir):
@@ -109,14 +109,14 @@ def _train(
         program = bridging(config, dense, sparse, first.find)
         params = processes.fetch(Trainer(program, config, corpus, workdir, tensorboard).run().params)
     if sparse is None:
-        place = workdir / SPARSE_WORKDIR
+        place = workdir / filenames.SPARSE
         trained = Model(config.model, params[SPARSE], corpus.tokenizer, str(place))
         save_model(place, config, trained.params, local_folder(workdir))
         share_corpus(config, workdir, place)
     joined = Joined(bridge, dense, trained if sparse is None else sparse, params[BRIDGES])
     if processes.is_primary():
         hashes = hashes_of(joined, corpus.tokenizer)
-        save_bridge(workdir / "bridge", bridge, joined.bridges, config.bridge, hashes)
+        save_bridge(workdir / filenames.BRIDGE, bridge, joined.bridges, config.bridge, hashes)
     return joined, corpus
 
 
@@ -164,14 +164,14 @@ def read_bridges(workdir: str | Path, elsewhere: Config | None = None) -> Bridge
             config, data=dataclasses.replace(config.data, store=elsewhere.data.store)
         )
     dense, sparse = read_models(config, workdir, elsewhere)
-    place = workdir / SPARSE_WORKDIR
+    place = workdir / filenames.SPARSE
     if sparse is not None and may_be_folder(sparse.source):
         place = as_path(sparse.source)
     sparse = load_model(str(place)) if sparse is None else sparse
     tokenizer = _with_tokenizer(sparse, dense).tokenizer
     if tokenizer is None:
         raise BridgeError(f"no tokenizer lies beside {dense.source} or {sparse.source}")
-    bridge, bridges = load_bridge(workdir / "bridge", Hashes(dense.hash, sparse.hash, tokenizer.hash))
+    bridge, bridges = load_bridge(workdir / filenames.BRIDGE, Hashes(dense.hash, sparse.hash, tokenizer.hash))
     return BridgedModels(config, Joined(bridge, dense, sparse, bridges), tokenizer, place)
 
 
@@ -292,5 +292,5 @@ def evaluate(
         "KL(dense || sparse)": report["whole"]["sparse"][0],
     }
     rows = site_rows(report)
-    save_table(rows, workdir / "bridges.json", summary, {"report": report})
+    save_table(rows, workdir / filenames.BRIDGES, summary, {"report": report})
     return rows, summary, Page.of(write_bridge_page(workdir))

@@ -4,30 +4,25 @@ Interventions are those of `circuits.ablation.edits`, and a circuit kept or abla
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from circuits_jax.circuits.ablation.edge_removal import remove_edges
-from circuits_jax.circuits.ablation.edits import Edit, at_positions, intervene, parse_edit
+from circuits_jax.circuits.ablation.edits import Edit, at_positions, intervene
 from circuits_jax.circuits.ablation.means import Means, mean_activations
 from circuits_jax.circuits.circuit import Circuit, load_circuit
-from circuits_jax.config import ModelConfig
 from circuits_jax.config.checks import check_choice
-from circuits_jax.model.generate import check_prompt
 from circuits_jax.model.model import Model
 from circuits_jax.model.taps import Tap, ablate, compose, only
 from circuits_jax.runs.corpora import reference_windows
 from circuits_jax.runs.run import Run
-from circuits_jax.runs.tables import Row
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.tables import Row
 
 ROLES = ("keep", "ablate", "means")
-# Of the flags that name edits: an example, and the sign that no other has.
-EXAMPLES = {"set": "--set=1.mlp.post_act.40=0", "ablate": "--ablate=1.attn.v.12:mean"}
-_SIGNS = {"set": "=", "ablate": ":"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,42 +45,6 @@ class Intervention:
         check_choice("the circuit's role", self.role, ROLES)
 
 
-def read_prompt(model: Model, text: str | None, ids: Sequence[str] | None) -> list[int]:
-    """The token ids of a prompt that is given as text or as ids.
-
-    Raises:
-      ConfigError: if there are none, both, too many, or ids that the model has not.
-    """
-    if (text is None) == (ids is None):
-        raise ConfigError("give a prompt: --prompt=TEXT or, as token ids, --tokens=5,3,9")
-    if ids is not None:
-        try:
-            prompt = [int(token) for token in ids]
-        except ValueError as error:
-            raise ConfigError(f"--tokens={','.join(ids)} holds something that is no number") from error
-    elif text is None or model.tokenizer is None:
-        raise ConfigError(f"no tokenizer lies beside {model.name}; give the prompt as ids, --tokens=5,3,9")
-    else:
-        prompt = model.tokenizer.encode(text)
-    check_prompt(prompt, model.config)
-    return prompt
-
-
-def read_edits(texts: Mapping[str, Sequence[str]], config: ModelConfig) -> list[Edit]:
-    """What the flags --set and --ablate name, {flag: its values, each one edit or several with commas}.
-
-    Raises:
-      ConfigError: for a text of another form, or a node that the model has not.
-    """
-    edits = []
-    for flag, values in texts.items():
-        for text in ",".join(values).split(",") if values else ():
-            if _SIGNS[flag] not in text:
-                raise ConfigError(f"--{flag}={text} lacks a {_SIGNS[flag]!r}; write {EXAMPLES[flag]}")
-            edits.append(parse_edit(text, config))
-    return edits
-
-
 def read_circuit_of(model: Model, folder: Path) -> Circuit:
     """The circuit in `folder`.
 
@@ -106,8 +65,8 @@ def corpus_means(run: Run) -> Means:
     """
     if run.config is None:
         raise ConfigError(
-            f"no means are known for {run.model.name}, which has no corpus; name a circuit "
-            "whose means to use (--circuit), or ablate with :zero"
+            f"no means are known for {run.model.name}, which has no corpus; give a circuit whose means to "
+            "use, or ablate with :zero"
         )
     windows = reference_windows(run.corpus, run.config, run.config.prune)
     return mean_activations(run.model, windows, final=True)
@@ -128,24 +87,6 @@ def intervened_logits(run: Run, prompt: Sequence[int], what: Intervention) -> tu
         return model.network.apply(params, tokens, tap=tap)[0]
 
     return np.asarray(before[0]), np.asarray(after(model.device_params)[0])
-
-
-def read_positions(text: str, length: int, flag: str) -> list[int]:
-    """`all`, `last` or a list of positions, negative ones counted from the end.
-
-    Raises:
-      ConfigError: if it is none of these, or a position is outside the prompt.
-    """
-    if text == "all":
-        return list(range(length))
-    try:
-        chosen = [-1] if text == "last" else [int(each) for each in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"--{flag} is {text!r}; choose all, last, or positions such as 0,3,-1") from error
-    for each in chosen:
-        if not -length <= each < length:
-            raise ConfigError(f"--{flag} names position {each}; the prompt has 0 to {length - 1}")
-    return [each % length for each in chosen]
 
 
 def compare(

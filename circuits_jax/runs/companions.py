@@ -11,7 +11,7 @@ from pathlib import Path
 from circuits_jax.config import Config
 from circuits_jax.model.model import Model
 from circuits_jax.runs.opening import load_model
-from circuits_jax.storage import places
+from circuits_jax.storage import filenames, places
 from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.storage.paths import as_path, exists, is_remote
 from circuits_jax.training.multihost.processes import is_primary
@@ -64,7 +64,7 @@ def settle_companion(config: Config, workdir: Path, setting: str, model: Model |
     """
     section, field = setting.split(".")
     given, wanted = getattr(getattr(config, section), field), places.about(workdir, setting).get("hash")
-    if given is None or wanted is None or not (workdir / "config.json").exists():
+    if given is None or wanted is None or not (workdir / filenames.CONFIG).exists():
         return config
     there = getattr(getattr(load_config(workdir), section), field)
     if there == given or (load_model(given) if model is None else model).hash != wanted:

@@ -7,10 +7,10 @@ from typing import Any
 from circuits_jax.circuits.circuit import MANIFEST, Circuit
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.runs.own_tasks import read_named
-from circuits_jax.runs.pages import AUDIT, INDEX, Notes, evidence_of, read_circuit
-from circuits_jax.runs.pruning import CIRCUITS
+from circuits_jax.runs.pages import Notes, evidence_of, read_circuit
 from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CircuitError
+from circuits_jax.storage.filenames import AUDIT, CIRCUITS, COMPARISON, INDEX
 from circuits_jax.storage.files import check_writable
 from circuits_jax.storage.paths import as_path
 from circuits_jax.tasks import remember
@@ -18,8 +18,6 @@ from circuits_jax.viewer.assembly import PageSettings, build_report, write_repor
 from circuits_jax.viewer.circuit_page.evidence import Evidence
 from circuits_jax.viewer.circuit_page.vocabulary import embed_vocabulary
 from circuits_jax.viewer.verdicts import read_audits
-
-COMPARISON = "compare.html"
 
 
 def compare_circuits(
@@ -59,7 +57,10 @@ def compare_circuits(
 
 def _write(chosen: Sequence[tuple[Run, Path]], home: Path, notes: Notes | None, out: Path | None) -> Path:
     """The page of (run, folder of a circuit) pairs."""
-    check_writable(out or home, "or name a folder of yours: --out=DIR")
+    check_writable(
+        out or home,
+        "or draw into a folder of yours: python -m circuits_jax view WORKDIR --compare=... --out=DIR",
+    )
     shown: list[tuple[Circuit, Evidence]] = []
     keys: list[str] = []
     vocabularies: dict[str, Any] = {}

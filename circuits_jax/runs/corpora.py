@@ -10,7 +10,7 @@ import numpy as np
 
 from circuits_jax.config import STANDARD_SHARE, Config, PruneConfig
 from circuits_jax.data import store
-from circuits_jax.data.corpus import DATA, Corpus, give_tokenizer, prepare
+from circuits_jax.data.corpus import Corpus, give_tokenizer, prepare
 from circuits_jax.data.local_copy import (
     fetch_corpus,
     keep_tokenizer,
@@ -19,7 +19,7 @@ from circuits_jax.data.local_copy import (
     stand_in,
 )
 from circuits_jax.data.sources import content_of
-from circuits_jax.storage import places
+from circuits_jax.storage import filenames, places
 from circuits_jax.storage.errors import ConfigError, CorpusError, UserError
 from circuits_jax.storage.files import write_json
 from circuits_jax.storage.paths import as_path
@@ -39,7 +39,7 @@ def settle(config: Config, workdir: Path) -> Config:
       ConfigError: if the run there cannot be read, or the sources that `config` names elsewhere cannot be.
     """
     data = config.data
-    if not (workdir / "config.json").exists():
+    if not (workdir / filenames.CONFIG).exists():
         if data.generated_share is None:
             share = STANDARD_SHARE if data.is_standard_library else 0.0
             data = dataclasses.replace(data, generated_share=share)
@@ -117,10 +117,10 @@ def share_corpus(config: Config, workdir: Path, other: Path) -> None:
     if not processes.is_primary():
         return
     for place, folder in _found(config, workdir):
-        if folder is not None and place == workdir / DATA:
-            here = stand_in(other) / DATA
+        if folder is not None and place == workdir / filenames.DATA:
+            here = stand_in(other) / filenames.DATA
             store.link(folder, here)
-            publish_corpus(here / folder.name, other / DATA)
+            publish_corpus(here / folder.name, other / filenames.DATA)
             return
         if folder is not None:
             places.remember(other, STORE, place)
@@ -130,7 +130,7 @@ def share_corpus(config: Config, workdir: Path, other: Path) -> None:
 def remember_store(config: Config, workdir: Path) -> None:
     """Writes down where a shared corpus lies now, for when workdir or corpus have moved."""
     place = next((place for place, folder in _found(config, workdir) if folder is not None), None)
-    if place not in (None, workdir / DATA) and processes.is_primary():
+    if place not in (None, workdir / filenames.DATA) and processes.is_primary():
         places.remember(workdir, STORE, place)
 
 
@@ -150,7 +150,7 @@ def _own(config: Config, workdir: Path) -> Corpus:
         looked = ", ".join(str(place) for place in dict(_places(config, workdir)))
         raise CorpusError(
             f"the corpus {name} of the run {workdir} lies in none of {looked}; copy its folder {name} into "
-            f"{workdir / DATA}, or name the folder that it lies in: --store=FOLDER"
+            f"{workdir / filenames.DATA}, or name the folder that it lies in: --store=FOLDER"
         )
     corpus = store.read(folder)
     with _writable(workdir):
@@ -171,8 +171,8 @@ def _found(config: Config, workdir: Path) -> Iterator[tuple[Path, Path | None]]:
 
 def _places(config: Config, workdir: Path) -> Iterator[tuple[Path, Path]]:
     """(folder that may hold the run's corpus, local folder that stands for it), the likeliest first."""
-    seen = [workdir / DATA]
-    yield seen[0], stand_in(workdir) / DATA
+    seen = [workdir / filenames.DATA]
+    yield seen[0], stand_in(workdir) / filenames.DATA
     given = [] if config.data.store is None else [as_path(config.data.store)]
     for place in (*given, *places.remembered(workdir, STORE)):
         if place not in seen:
@@ -183,8 +183,8 @@ def _places(config: Config, workdir: Path) -> Iterator[tuple[Path, Path]]:
 def _make(config: Config, workdir: Path) -> Corpus:
     """A corpus made of the sources, kept where the run keeps it."""
     folder, data = local_folder(workdir), config.data
-    place = workdir / DATA if data.store is None else as_path(data.store)
-    here = folder / DATA if data.store is None else stand_in(place)
+    place = workdir / filenames.DATA if data.store is None else as_path(data.store)
+    here = folder / filenames.DATA if data.store is None else stand_in(place)
     with _writable(folder):
         local = dataclasses.replace(data, store=str(here))
         corpus = prepare(local, config.model.vocab_size, config.model.n_ctx, folder)
@@ -210,7 +210,7 @@ def _writable(folder: Path) -> Iterator[None]:
 
 def _write_hash(workdir: Path, name: str) -> None:
     """Adds a corpus' hash to the configuration in a workdir."""
-    path = workdir / "config.json"
+    path = workdir / filenames.CONFIG
     values = json.loads(path.read_bytes())
     values["data"]["hash"] = name
     write_json(path, values)

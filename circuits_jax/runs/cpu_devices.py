@@ -14,6 +14,7 @@ from jax.extend.backend import clear_backends
 from circuits_jax.config import Config
 from circuits_jax.config.mesh import MeshConfig
 from circuits_jax.runs.device_check import step_seconds
+from circuits_jax.storage import filenames
 from circuits_jax.storage.cores import usable_cores
 from circuits_jax.storage.errors import ConfigError, UserError
 from circuits_jax.training.devices import has_checkpoints, record_devices, recorded_devices
@@ -112,7 +113,7 @@ def _measured(training: Config | None, workdir: Path | None, processes: int) -> 
     """What a measurement says; it is noted in the workdir."""
     if processes > 1:
         raise ConfigError("--cpu_devices=auto measures a single process; give each of several a number")
-    if training is None and workdir is not None and (workdir / "config.json").exists():
+    if training is None and workdir is not None and (workdir / filenames.CONFIG).exists():
         training = load_config(workdir)
     if training is None or workdir is None:
         return Choice(1, "1; there is no run here to measure")

@@ -12,9 +12,9 @@ import numpy as np
 import optax
 
 from circuits_jax.config import Config, MeshConfig
-from circuits_jax.runs.tables import Row
 from circuits_jax.sparsity.projection import keep_largest, project_mask
 from circuits_jax.sparsity.schedules import L0Schedule
+from circuits_jax.storage.tables import Row
 from circuits_jax.training.layout import first_state, make_layout
 from circuits_jax.training.mesh.meshes import make_mesh
 from circuits_jax.training.plan import describe, peak_flops, plan

@@ -11,12 +11,12 @@ from circuits_jax.circuits.graph import unembedding_entries
 from circuits_jax.released.remote import fetched_file
 from circuits_jax.released.viz.means import PUBLISHED
 from circuits_jax.runs.by_hand import corpus_means
-from circuits_jax.runs.opening import load_workdir
 from circuits_jax.runs.own_tasks import keep_pairs, record
-from circuits_jax.runs.pruning import CIRCUITS, task_splits
+from circuits_jax.runs.pruning import task_splits
 from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CircuitError, TaskError
-from circuits_jax.tasks import Task, get_task
+from circuits_jax.storage.filenames import CIRCUITS
+from circuits_jax.tasks import Task
 
 
 def import_model(source: str, workdir: Path, tokenizer: str | None = None, strict: bool = True) -> Path:
@@ -29,42 +29,40 @@ def import_model(source: str, workdir: Path, tokenizer: str | None = None, stric
 
 
 def import_circuit(
-    source: str | Path, task: str, workdir: Path, strict: bool = True, means: Path | None = None
+    source: str | Path, task: Task, run: Run, strict: bool = True, means: Path | None = None
 ) -> Path:
-    """Writes a published circuit among the circuits of `workdir`; returns its folder.
+    """Writes a published circuit among the circuits of a run; returns its folder.
 
     Args:
       source: The circuit's `viz_data.pt`: a file, hf:owner/name[@revision]/path/to/file, or a URL.
       task: What it was cut for.
-      workdir: Of the model.
+      run: Of the model, with a workdir.
       strict: As `load` has it.
       means: A file of what removed nodes are held at; by default the one published with the circuit, if it is
-        there, else they are taken over the workdir's corpus.
+        there, else they are taken over the run's corpus.
 
     Raises:
-      UserError: if there is no such task, the file cannot be read, it is not of the workdir's model, or the
-        workdir has a circuit of that task.
+      UserError: if the file cannot be read, it is not of the run's model, or the run has a circuit of that
+        task.
     """
-    named = get_task(task)
-    folder = workdir / CIRCUITS / named.name
+    folder = run.folder / CIRCUITS / task.name
     if folder.exists():
-        raise CircuitError(f"{folder} is there already; move it away, or name another --workdir")
-    run = load_workdir(workdir)
+        raise CircuitError(f"{folder} is there already; move it away, or name another workdir")
     with fetched_file(source, PUBLISHED) as path:
-        circuit = released.import_viz(path, named.name, run.model, means, strict).circuit
+        circuit = released.import_viz(path, task.name, run.model, means, strict).circuit
     if circuit.ablation != "mean":
         found = corpus_means(run)
         means_there = {site: np.asarray(found[site]) for site in circuit.means}
         circuit = dataclasses.replace(circuit, means=means_there, ablation="mean")
-    prune = {**circuit.provenance["prune"], "tasks": [named.file or named.name]}
-    provenance = {**circuit.provenance, "prune": prune, **record(named)}
-    answers = _answers(run, circuit, named)
+    prune = {**circuit.provenance["prune"], "tasks": [task.file or task.name]}
+    provenance = {**circuit.provenance, "prune": prune, **record(task)}
+    answers = _answers(run, task, circuit)
     dataclasses.replace(circuit, unembedding=answers, provenance=provenance).save(folder)
-    keep_pairs(named, folder)
+    keep_pairs(task, folder)
     return folder
 
 
-def _answers(run: Run, circuit: Circuit, task: Task) -> tuple[Entry, ...]:
+def _answers(run: Run, task: Task, circuit: Circuit) -> tuple[Entry, ...]:
     """Unembedding entries of the answers of the circuit's task, none if this tokenizer cannot build it."""
     try:
         train = task_splits(run, task, run.whole_config.prune).train

@@ -11,9 +11,9 @@ from circuits_jax.model import sites
 from circuits_jax.model.model import Model
 from circuits_jax.model.parameters import TOKEN_EMBEDDING, get
 from circuits_jax.runs.run import Run
-from circuits_jax.runs.tables import Row
 from circuits_jax.sparsity.report import SparsitySummary, summarize_sparsity
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.tables import Row
 
 
 def inspect_model(run: Run, windows: int) -> tuple[list[Row], Row]:

@@ -11,6 +11,7 @@ from circuits_jax.model.model import Model
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.released.remote import HUB
 from circuits_jax.runs.run import Run
+from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import CheckpointError, ConfigError
 from circuits_jax.storage.paths import as_path, exists, may_be_folder
 from circuits_jax.storage.surroundings import settled
@@ -41,14 +42,14 @@ def load(source: str | Path, strict: bool = True, store: str | Path | None = Non
     if name.startswith(HUB) or not may_be_folder(name):
         return Run(released.load_any(name, strict))
     folder = as_path(source)
-    if exists(folder / "checkpoints"):
+    if exists(folder / filenames.CHECKPOINTS):
         return _open(folder, store)
     if not exists(folder):
         raise CheckpointError(
             f"there is no model {name}; name a workdir (train one: python -m circuits_jax pretrain) or a "
             "released checkpoint"
         )
-    if exists(folder / "config.json") and exists(folder / "metrics.jsonl"):
+    if exists(folder / filenames.CONFIG) and exists(folder / filenames.METRICS):
         raise CheckpointError(f"no checkpoint in {folder}; train first (python -m circuits_jax pretrain)")
     return Run(released.load_any(folder, strict))
 
@@ -74,7 +75,7 @@ def load_tokenizer_and_model(workdir: Path) -> tuple[Tokenizer, Model | None]:
     Raises:
       UserError: if it holds no run.
     """
-    file = local_folder(workdir) / "tokenizer.model"
+    file = local_folder(workdir) / filenames.TOKENIZER
     if newest(workdir) is None and exists(file):
         return load_tokenizer(file), None
     run = load_workdir(workdir)

@@ -16,9 +16,20 @@ from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.config.conversion import former_names
 from circuits_jax.runs.own_tasks import kept_pairs
-from circuits_jax.runs.pruning import CIRCUITS, Outcome, check_unchanged, cut_command
+from circuits_jax.runs.pruning import Outcome, check_unchanged, cut_command
 from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CircuitError, TaskError
+from circuits_jax.storage.filenames import (
+    AUDIT,
+    AUDIT_PAGE,
+    BRIDGES_PAGE,
+    CIRCUITS,
+    INDEX,
+    PAGE,
+    PRUNE,
+    QUICKSTART,
+    SPARSE,
+)
 from circuits_jax.storage.files import check_writable
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks import Pairs, build_pairs, find_task
@@ -32,8 +43,6 @@ from circuits_jax.viewer.assembly import (
     build_report,
     write_report,
 )
-from circuits_jax.viewer.bridge_page import PAGE as BRIDGE_PAGE
-from circuits_jax.viewer.bridge_page import SPARSE as SPARSE_WORKDIR
 from circuits_jax.viewer.circuit_page.evidence import Evidence, gather_evidence
 from circuits_jax.viewer.circuit_page.vocabulary import embed_vocabulary
 from circuits_jax.viewer.verdicts import read_audits, verdict_words
@@ -41,9 +50,8 @@ from circuits_jax.viewer.verdicts import read_audits, verdict_words
 if TYPE_CHECKING:
     from circuits_jax.runs.run import Run
 
-PAGE, INDEX, AUDIT, AUDIT_PAGE = "page.html", "report.html", "audit.json", "audit.html"
 # Reports of the commands that cut circuits; what the first says of a task is newer.
-RECORDS = ("prune.json", "quickstart.json")
+RECORDS = (PRUNE, QUICKSTART)
 
 Notes = Mapping[str, Mapping[str, str]]  # {circuit's name: {node: note}}, of `read_annotations`
 
@@ -107,7 +115,7 @@ def write_pages(
       UserError: if that folder cannot be written; nothing was drawn then.
     """
     folders, home = run.folder / CIRCUITS, out or run.folder
-    check_writable(home, "or name a folder of yours: --out=DIR")
+    check_writable(home, "or draw into a folder of yours: python -m circuits_jax view WORKDIR --out=DIR")
     cut = [outcome for outcome in outcomes if outcome.circuit is not None]
     audits = _audits(run, home, [folders / outcome.task for outcome in cut])
     audit_page = AUDIT_PAGE if audits and (home / AUDIT_PAGE).exists() else None
@@ -218,8 +226,8 @@ def _write_circuit(run: "Run", circuit: Circuit) -> Page:
     shown = [(circuit, evidence_of(run, circuit))]
     alone = PageSettings([name], {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}, audits)
     title = f"{name}, a circuit of {run.name}"
-    home = "../../report.html" if (run.folder / INDEX).exists() else None
-    audit_page = "../../audit.html" if audits else None
+    home = f"../../{INDEX}" if (run.folder / INDEX).exists() else None
+    audit_page = f"../../{AUDIT_PAGE}" if audits else None
     linked = dataclasses.replace(alone, home=home, audit_page=audit_page)
     write_report(folder / PAGE, build_report(title, shown, settings=linked))
     return Page(folder / PAGE, build_report(title, shown, settings=alone))
@@ -240,10 +248,10 @@ def _audits(run: "Run", home: Path, folders: Sequence[Path]) -> dict[str, dict[s
 
 def _bridge_page(workdir: Path, name: str) -> str | None:
     """Where the report on the bridges of this run, or of this coupled sparse model, lies, if there is one."""
-    own, coupled = workdir / BRIDGE_PAGE, workdir.parent / BRIDGE_PAGE
+    own, coupled = workdir / BRIDGES_PAGE, workdir.parent / BRIDGES_PAGE
     if own.exists():
-        return BRIDGE_PAGE
-    return f"../{BRIDGE_PAGE}" if name == SPARSE_WORKDIR and coupled.exists() else None
+        return BRIDGES_PAGE
+    return f"../{BRIDGES_PAGE}" if name == SPARSE and coupled.exists() else None
 
 
 def all_outcomes(run: "Run") -> list[Outcome]:

@@ -12,8 +12,8 @@ from circuits_jax.circuits.planted import DESIGNS, Planted, plant, score
 from circuits_jax.circuits.pruning.assembly import make_circuit
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import PruneConfig
-from circuits_jax.runs.tables import Row
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.tables import Row
 
 _SCORES = ("node_precision", "node_recall", "edge_precision", "edge_recall")
 

@@ -23,6 +23,7 @@ from circuits_jax.config.identity import identity
 from circuits_jax.runs.corpora import reference_windows
 from circuits_jax.runs.own_tasks import keep_pairs, record
 from circuits_jax.storage.errors import CircuitError, TaskError
+from circuits_jax.storage.filenames import CIRCUITS
 from circuits_jax.storage.files import check_writable
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks import TASKS, Pairs, Task, build_pairs, get_task
@@ -32,7 +33,6 @@ from circuits_jax.training.multihost.processes import is_primary
 if TYPE_CHECKING:
     from circuits_jax.runs.run import Run
 
-CIRCUITS = "circuits"  # the folder of a workdir that holds them, each in a folder of its task's name
 # Settings that do not change which circuit is found.
 _OF_NO_CONSEQUENCE = ("tasks", "batching")
 # Settings that were not there from the beginning.

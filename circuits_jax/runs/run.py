@@ -18,6 +18,7 @@ from circuits_jax.runs.auditing import AuditReport
 from circuits_jax.runs.corpora import open_corpus
 from circuits_jax.runs.pages import Page
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.filenames import CIRCUITS
 from circuits_jax.storage.paths import as_path
 from circuits_jax.storage.surroundings import settled
 from circuits_jax.tasks import Task
@@ -112,7 +113,7 @@ class Run:
         """Their folders."""
         if self.workdir is None:
             return []
-        return sorted(path.parent for path in self.workdir.glob(f"{pruning.CIRCUITS}/*/{MANIFEST}"))
+        return sorted(path.parent for path in self.workdir.glob(f"{CIRCUITS}/*/{MANIFEST}"))
 
     @settled
     def score(

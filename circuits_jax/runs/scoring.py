@@ -16,6 +16,7 @@ from circuits_jax.model.parameters import BIGRAM, get
 from circuits_jax.model.taps import only
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.storage.errors import TaskError
+from circuits_jax.storage.tables import Row
 from circuits_jax.tasks import Pairs, Task, build_pairs
 from circuits_jax.tasks.metrics import logit_difference, loss_of_difference, right_margin
 from circuits_jax.tasks.template import fill, with_padding
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 SPLITS = ("test", "select")  # the pairs that masks are learnt on show nothing
 _AT_ONCE = 512  # pairs in one forward pass
-
-Row = dict[str, str | float]
 
 
 def score(run: "Run", task: Task, split: str, circuit: Circuit | None, count: int) -> dict[str, float]:

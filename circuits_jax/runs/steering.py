@@ -20,11 +20,11 @@ from circuits_jax.model.sites import select
 from circuits_jax.runs.bridging import BridgedModels, read_bridges
 from circuits_jax.runs.corpora import open_corpus
 from circuits_jax.runs.pages import Page
-from circuits_jax.runs.pruning import CIRCUITS
-from circuits_jax.runs.tables import Row, save_table
+from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import BridgeError, TaskError, UserError
 from circuits_jax.storage.paths import as_path
 from circuits_jax.storage.progress import ProgressBar
+from circuits_jax.storage.tables import Row, save_table
 from circuits_jax.tasks import Pairs, Task, build_pairs, get_task
 from circuits_jax.viewer.bridge_page import write_bridge_page
 
@@ -113,7 +113,7 @@ def read_nodes(names: Sequence[str] | None, run: BridgedModels, circuit: Circuit
 
 
 def _own_circuit(run: BridgedModels, task: Task) -> Circuit | None:
-    folder = run.sparse_workdir / CIRCUITS / task.name
+    folder = run.sparse_workdir / filenames.CIRCUITS / task.name
     return _checked(run, load_circuit(folder)) if (folder / MANIFEST).exists() else None
 
 
@@ -157,7 +157,7 @@ def steer_tasks(
         raise next(iter(refused.values()))
     rows = [row(report) for report in reports.values()]
     rows += [{"task": name, "refused": str(error)} for name, error in refused.items()]
-    save_table(rows, workdir / "steer.json", {}, {"settings": to_dict(config), "tasks": reports})
+    save_table(rows, workdir / filenames.STEER, {}, {"settings": to_dict(config), "tasks": reports})
     return rows, Page.of(write_bridge_page(workdir))
 
 

@@ -16,7 +16,7 @@ from circuits_jax.runs.corpora import corpus_to_train, remember_store, settle, w
 from circuits_jax.runs.opening import load_model
 from circuits_jax.runs.run import Run
 from circuits_jax.runs.starts import bring_tokenizer, check_fits, tell
-from circuits_jax.storage import notices
+from circuits_jax.storage import filenames, notices
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.paths import as_path
 from circuits_jax.storage.surroundings import settled
@@ -60,7 +60,7 @@ def pretrain(config: Config, workdir: Path, tensorboard: bool = False) -> tuple[
     processes.agree(to_dict(config))
     make_layout(pretraining(config), config)  # refuses what does not fit the devices, before anything is made
     config = settle_companion(settle(config, workdir), workdir, START)
-    if not (workdir / "config.json").exists():
+    if not (workdir / filenames.CONFIG).exists():
         refuse_silenced(config.model)
     check(workdir, config)
     with owned(workdir):

@@ -122,8 +122,8 @@ def sparsity_metrics(params: Any) -> dict[str, Array]:
     return {
         "l0": fraction(MATRIX, EMBEDDING, BIAS),
         "l0_without_embeddings": fraction(MATRIX, BIAS),
-        "dead_neurons": sum(count for (_, kind), count in dead.items() if kind == "neuron"),
-        "dead_channels": sum(count for (_, kind), count in dead.items() if kind != "neuron"),
+        "dead_neurons": sum((n for (_, kind), n in dead.items() if kind == "neuron"), jnp.int32(0)),
+        "dead_channels": sum((n for (_, kind), n in dead.items() if kind != "neuron"), jnp.int32(0)),
     }
 
 

@@ -97,7 +97,7 @@ class _Bracket(NamedTuple):
 
     low: Array  # uint32; count(low) >= k
     high: Array  # uint32; count(high) < k
-    count: Array  # int32, count(low)
+    count: Array  # type: ignore[assignment]  # int32, count(low); hides tuple.count
     above: Array  # int32, count(high)
     low_excess: Array  # float32, count(low) - k, halved while `low` stands still
     high_excess: Array  # float32, the same at `high`

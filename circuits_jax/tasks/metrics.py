@@ -5,8 +5,12 @@ either [B, 2, V] or [2B, V] with the two prompts of a pair next to each other (`
 `answers` is int32 [B, 2]: right token of A and of B, each the other's wrong one.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
+
+CHANCE = math.log(2)  # the loss of who cannot tell the two answers apart
 
 
 def logit_difference(logits: jax.Array, answers: jax.Array) -> jax.Array:

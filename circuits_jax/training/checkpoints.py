@@ -12,6 +12,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from circuits_jax.data.local_copy import stand_in
+from circuits_jax.storage import filenames
 from circuits_jax.storage.buckets import BucketPath
 from circuits_jax.storage.errors import BucketError, CheckpointError
 from circuits_jax.storage.paths import as_path
@@ -40,7 +41,7 @@ class Checkpoints:
         Raises:
           CheckpointError: if the folder cannot be made.
         """
-        self._folder = folder = as_path(workdir) / "checkpoints"
+        self._folder = folder = as_path(workdir) / filenames.CHECKPOINTS
         self._keep, self._keep_best, self._writes = keep, keep_best, keep is not None
         self._place: InBucket | OnDisk = OnDisk(folder)
         if isinstance(folder, BucketPath):
@@ -174,7 +175,7 @@ class Checkpoints:
             print(f"checkpoint {folder} is damaged ({why}); checkpoint {instead} is taken instead{kept}")
 
     def _put_aside(self, step: int) -> Path:
-        aside = self._folder.parent / "damaged" / str(step)
+        aside = self._folder.parent / filenames.DAMAGED / str(step)
         with primary_first(f"damaged {step}"):
             if is_primary():
                 try:

@@ -7,11 +7,11 @@ from typing import Any
 
 import jax
 
+from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import UserError
 from circuits_jax.storage.files import read_json_if_any, write_json
 from circuits_jax.training.multihost.processes import is_primary
 
-RECORD = "devices.json"
 _SHARDINGS = "state/_sharding"  # where orbax says how a checkpoint's arrays lay
 
 
@@ -35,7 +35,7 @@ def record_devices(workdir: Path, devices: int, measured: dict[str, float] | Non
     if note == there:
         return
     try:
-        write_json(workdir / RECORD, note)
+        write_json(workdir / filenames.DEVICES, note)
     except OSError as error:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror or error}") from error
 
@@ -58,7 +58,7 @@ def has_checkpoints(workdir: Path) -> bool:
 
 def _record(workdir: Path) -> dict[str, Any]:
     """What `record_devices` wrote; {} if nothing that can be read."""
-    there = read_json_if_any(workdir / RECORD)
+    there = read_json_if_any(workdir / filenames.DEVICES)
     whole = isinstance(there.get("devices"), int) and there["devices"] > 0
     return there if whole else {}
 
@@ -69,7 +69,7 @@ def _devices_of_checkpoint(workdir: Path) -> int | None:
     if not steps:
         return None
     try:
-        named = json.loads((workdir / "checkpoints" / str(max(steps)) / _SHARDINGS).read_bytes())
+        named = json.loads((workdir / filenames.CHECKPOINTS / str(max(steps)) / _SHARDINGS).read_bytes())
         shapes = [json.loads(text).get("shape", []) for text in named.values()]
         return max((math.prod(shape) for shape in shapes if shape), default=None)
     except (OSError, ValueError, AttributeError, TypeError):
@@ -78,6 +78,6 @@ def _devices_of_checkpoint(workdir: Path) -> int | None:
 
 def _checkpoint_steps(workdir: Path) -> list[int]:
     try:
-        return [int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit()]
+        return [int(path.name) for path in (workdir / filenames.CHECKPOINTS).iterdir() if path.name.isdigit()]
     except OSError:
         return []

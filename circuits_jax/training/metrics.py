@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import TrainingError, UserError
 from circuits_jax.storage.files import write_aside
 from circuits_jax.storage.mirror import Mirror
@@ -25,7 +26,7 @@ class MetricsWriter:
         self._board = None
         if not is_primary():
             return
-        path = workdir / "metrics.jsonl"
+        path = workdir / filenames.METRICS
         rows = [row for row in read_metrics(workdir) if row["step"] <= restored_step]
         _tell_damage(path)
         text = "".join(json.dumps(row) + "\n" for row in rows)
@@ -80,7 +81,7 @@ class MetricsWriter:
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The rows of `metrics.jsonl`, [] if there is none; a damaged line costs that row alone."""
-    path = workdir / "metrics.jsonl"
+    path = workdir / filenames.METRICS
     if not path.exists():
         return []
     rows = (_parse(line) for line in path.read_bytes().split(b"\n"))

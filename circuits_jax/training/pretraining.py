@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from circuits_jax.config import Config, ModelConfig
+from circuits_jax.model.sites import UNITS, parse
 from circuits_jax.model.transformer import Transformer
 from circuits_jax.sparsity.optimizer import make_optimizer
 from circuits_jax.sparsity.report import sparsity_metrics
@@ -50,7 +51,7 @@ def summarize(results: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]]) -> di
     losses, alive = zip(*results, strict=True)
     silent = {"never_active_neurons": 0, "never_active_channels": 0}
     for site in alive[0]:
-        kind = "neurons" if site.endswith("post_act") else "channels"
+        kind = "neurons" if parse(site)[1] == UNITS["neuron"] else "channels"
         ever = np.any([mask[site].any(axis=0) for mask in alive], axis=0)
         silent[f"never_active_{kind}"] += int(np.sum(~ever))
     return {"validation_loss": stack_mean(losses), **silent}

@@ -9,6 +9,7 @@ from circuits_jax.data.local_copy import local_folder
 from circuits_jax.data.tokenizers.bpe import load_tokenizer
 from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import init_params
+from circuits_jax.storage import filenames
 from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.workdir import load_config
 
@@ -30,5 +31,5 @@ def read_run(workdir: Path) -> tuple[Config, Model]:
     )
     params = checkpoints.restore_params(like)  # without the optimizer's two moments: a third of the memory
     checkpoints.close()
-    tokenizer = load_tokenizer(local_folder(workdir) / "tokenizer.model")
+    tokenizer = load_tokenizer(local_folder(workdir) / filenames.TOKENIZER)
     return config, Model(config.model, jax.device_get(params), tokenizer, str(workdir))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from circuits_jax.config import Config, from_dict, to_dict
+from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import ConfigError, MemoryLackError, UserError
 from circuits_jax.storage.files import write_json
 from circuits_jax.storage.locks import locked
@@ -33,7 +34,7 @@ def check(workdir: Path, config: Config) -> None:
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        found = (workdir / "config.json").exists()
+        found = (workdir / filenames.CONFIG).exists()
     except OSError as error:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
     if found:
@@ -55,7 +56,7 @@ def claim(workdir: Path, config: Config) -> None:
     if not is_primary():
         return
     try:
-        write_json(workdir / "config.json", to_dict(config))
+        write_json(workdir / filenames.CONFIG, to_dict(config))
     except OSError as error:
         raise UserError(f"cannot write to the workdir {workdir}: {error.strerror}") from error
 
@@ -78,13 +79,13 @@ def claimed(workdir: Path, config: Config) -> Iterator[None]:
     Raises:
       UserError, ConfigError: as `check` does.
     """
-    before = (workdir / "config.json").exists()
+    before = (workdir / filenames.CONFIG).exists()
     claim(workdir, config)
     try:
         yield
     except MemoryLackError:
         if is_primary() and not before and newest(workdir) is None:
-            (workdir / "config.json").unlink(missing_ok=True)
+            (workdir / filenames.CONFIG).unlink(missing_ok=True)
         raise
 
 
@@ -94,7 +95,7 @@ def load_config(workdir: Path) -> Config:
     Raises:
       ConfigError: if there is none, or it cannot be read.
     """
-    path = workdir / "config.json"
+    path = workdir / filenames.CONFIG
     if not exists(path):
         raise ConfigError(
             f"{workdir} holds no run (no config.json); train one: python -m circuits_jax pretrain"

@@ -5,15 +5,14 @@ Its template and style are `page/audit.html` and `page/audit.css`.
 
 import html
 import importlib.resources
-import math
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from circuits_jax.storage.tables import Report
+from circuits_jax.tasks.metrics import CHANCE
 from circuits_jax.viewer.charts.bars import Bar, Line, bar_chart, scatter, show
 
-Report = Mapping[str, Any]
-CHANCE = math.log(2)
 # Right end of the loss axes: a little above chance.
 LOSS = 0.8
 # Templates in a table, and characters of a prompt.

@@ -11,15 +11,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import BridgeError
 from circuits_jax.storage.files import write_aside
+from circuits_jax.storage.tables import Report
 from circuits_jax.viewer.charts.bars import Bar, bar_chart, show
 from circuits_jax.viewer.charts.lines import Curve, line_chart, matrix
 
-Report = Mapping[str, Any]
-PAGE = "bridges.html"
-SPARSE = "sparse"  # the workdir of a coupled sparse model, in that of its bridges
-CIRCUITS = f"{SPARSE}/report.html"  # written by the command view
+_CIRCUITS = f"{filenames.SPARSE}/{filenames.INDEX}"  # written by the command view
 _STYLE = """
 .plot .curve { fill: none; stroke: var(--other); stroke-width: 2; }
 .plot .curve.ours { stroke: var(--ours); stroke-width: 2.6; } .plot .curve.model { stroke: var(--model); }
@@ -39,17 +38,18 @@ def write_bridge_page(workdir: Path) -> Path:
     Raises:
       BridgeError: if neither can be read.
     """
-    found = {name: _read(workdir / f"{name}.json") for name in ("bridges", "steer")}
-    if not any(found.values()):
+    bridges, steer = _read(workdir / filenames.BRIDGES), _read(workdir / filenames.STEER)
+    if not bridges and not steer:
         raise BridgeError(
-            f"{workdir} holds no report on bridges (bridges.json, steer.json); make one: "
+            f"{workdir} holds no report on bridges ({filenames.BRIDGES}, {filenames.STEER}); make one: "
             "python -m circuits_jax bridges"
         )
-    circuits = CIRCUITS if (workdir / CIRCUITS).exists() else None
-    page = build_bridge_page(f"Bridges of {workdir.name}", found["bridges"], found["steer"], circuits)
-    with write_aside(workdir / PAGE) as file:
+    circuits = _CIRCUITS if (workdir / _CIRCUITS).exists() else None
+    path = workdir / filenames.BRIDGES_PAGE
+    page = build_bridge_page(f"Bridges of {workdir.name}", bridges, steer, circuits)
+    with write_aside(path) as file:
         file.write(page.encode())
-    return workdir / PAGE
+    return path
 
 
 def build_bridge_page(

@@ -18,7 +18,7 @@ from absl import flags
 from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
 from circuits_jax.circuits.masks import full_masks
 from circuits_jax.circuits.pruning.compaction import capacities, compact, masked_difference
-from circuits_jax.circuits.pruning.fit import Batch, FitRun, Fitter, Loss, start_fit
+from circuits_jax.circuits.pruning.fit import Batch, FitRun, Fitter, MaskLoss, start_fit
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.circuits.pruning.taus import Taus, init_taus
 from circuits_jax.commands import launching
@@ -111,7 +111,7 @@ def measure(ways: dict[str, Callable[[], object]], repeats: int) -> list[Row]:
     return list(rows.values())
 
 
-def _gradients(loss: Loss, shared: tuple, kept: Taus, batch: Batch) -> dict[str, Callable[[], object]]:
+def _gradients(loss: MaskLoss, shared: tuple, kept: Taus, batch: Batch) -> dict[str, Callable[[], object]]:
     """What a step spends on its gradient alone, on one device, and what the weights' gradient would add."""
 
     def way(wanted: tuple[int, ...]) -> Callable[[], object]:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from circuits_jax.bridges.dense_circuits import circuit_in_dense, circuit_places
-from circuits_jax.bridges.evaluation import DENSE, SPARSE, Evaluator, Joined, Route, every_route
+from circuits_jax.bridges.evaluation import Evaluator, Joined, Route, every_route
 from circuits_jax.bridges.hybrid import logits_from
-from circuits_jax.bridges.model import decode, encode, residuals
+from circuits_jax.bridges.model import DENSE, SPARSE, decode, encode, residuals
 from circuits_jax.bridges.report import bridge_report, site_rows
 from circuits_jax.bridges.ridge import Moments, fit_ridge, solve_ridge
 from circuits_jax.circuits import graph

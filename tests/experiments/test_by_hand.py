@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from circuits_jax import load_circuit, released
+from circuits_jax import TASKS, load_circuit, released
 from circuits_jax.circuits.ablation.means import reference_activations
 from circuits_jax.commands import attack, generate, import_model, inspect, intervene
 from circuits_jax.data.programs.words import SPLITS
@@ -25,7 +25,7 @@ from circuits_jax.runs.importing import import_circuit
 from circuits_jax.runs.inspection import find_token
 from circuits_jax.runs.opening import load
 from circuits_jax.storage.errors import UserError
-from circuits_jax.tasks import find_task
+from circuits_jax.tasks import find_task, load_task
 from tests.experiments.command import ROOT, finish, start
 from tests.released.models import TINY, forward, random_params
 from tests.released.oracle import GOLDEN
@@ -156,7 +156,7 @@ def test_a_sparse_folder_opens_with_its_tokenizer(sparse, tokenizer):
         ("import_model", ["--viz=viz_data.pt"], "give --viz and --viz_task together"),
         ("import_model", ["--viz=viz_data.pt", "--viz_task=quotes"], "'quotes'"),
         ("attack", [f"--model={SPARSE}", "--workdir=/no/run"], "there is no circuit"),
-        ("attack", ["--planted", "--elements=0,many"], "no number of elements"),
+        ("attack", ["--planted", "--elements=0,many"], "something that is no number"),
         ("attack", ["--planted", "--elements=0"], "makes no list longer"),
     ],
 )
@@ -179,8 +179,9 @@ def test_a_published_circuit_becomes_one_of_a_workdir(tokenizer, tmp_path, monke
     value = published()
     value["importances"]["beeg_model_config"]["vocab_size"] = tokenizer.vocab_size
     write_torch_file(tmp_path / "viz_data.pt", value)
-    folder = import_circuit(tmp_path / "viz_data.pt", "single_double_quote", workdir)
-    circuit, run = load_circuit(folder), load(workdir)
+    run = load(workdir)
+    folder = import_circuit(tmp_path / "viz_data.pt", TASKS["single_double_quote"], run)
+    circuit = load_circuit(folder)
     assert run.workdir == workdir and run.config.model == run.model.config
     circuit.check_model(model_hash(run.config.model, run.model.params), tokenizer.hash)
     assert circuit.task == "single_double_quote" and circuit.ablation == "mean"
@@ -191,15 +192,15 @@ def test_a_published_circuit_becomes_one_of_a_workdir(tokenizer, tmp_path, monke
     own = tmp_path / "mine.jsonl"  # a task of the user's own is found again by its file
     pair = {"a": "x", "b": "y", "answer_a": "1", "answer_b": "2"}
     own.write_text("\n".join(json.dumps({**pair, "split": split}) for split in SPLITS))
-    known = load_circuit(import_circuit(tmp_path / "viz_data.pt", str(own), workdir)).provenance
+    known = load_circuit(import_circuit(tmp_path / "viz_data.pt", load_task(own), run)).provenance
     assert known["prune"]["tasks"] == [str(own)] and known["task_file"]["name"] == str(own)
     assert find_task("mine", known["prune"]["tasks"]).file == str(own)
     with pytest.raises(UserError, match="is there already"):
-        import_circuit(tmp_path / "viz_data.pt", "single_double_quote", workdir)
+        import_circuit(tmp_path / "viz_data.pt", TASKS["single_double_quote"], run)
     value["importances"]["beeg_model_config"]["vocab_size"] += 1
     write_torch_file(tmp_path / "viz_data.pt", value)
     with pytest.raises(UserError, match="not of this model"):
-        import_circuit(tmp_path / "viz_data.pt", "bracket_counting", workdir)
+        import_circuit(tmp_path / "viz_data.pt", TASKS["bracket_counting"], run)
     assert not (workdir / "circuits" / "bracket_counting").exists()
 
 

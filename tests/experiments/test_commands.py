@@ -1,6 +1,7 @@
 """The commands as such: where each lies, how they are listed, and that each refuses what it does not use."""
 
 import importlib
+import inspect
 import subprocess
 import sys
 
@@ -57,6 +58,42 @@ def test_a_command_has_no_flags_but_its_own_and_those_that_it_shares(name):
         for command, flag in UNUSED:
             if command == name:
                 assert flag.lstrip("-").partition("=")[0] not in flags.FLAGS
+
+
+# How a command reads flags by `launching` and `reading`; others it takes as they are.
+READ_BY = {
+    "workdir": ("launching.workdir()", "launching.model_name()"),
+    "model": ("launching.model_name()",),
+    "store": ("launching.store()", "launching.read_config()"),
+    "config": ("launching.read_config()",),
+    "prompt": ("read_prompt(",),
+    "tokens": ("read_prompt(",),
+    "positions": ('read_positions("positions"',),
+    "at": ('read_positions("at"',),
+    "elements": ('read_numbers("elements")',),
+    "out": ("launching.report(",),
+}
+OF_PROCESSES = {
+    "coordinator",
+    "processes",
+    "process",
+    "distributed",
+    "join_timeout",
+}  # `launching` reads them
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_reads_every_flag_that_it_has(name):
+    module = importlib.import_module(f"circuits_jax.commands.{name}")
+    source = inspect.getsource(module)
+    before = set(flags.FLAGS)
+    with flagsaver.flagsaver():
+        module.define_flags()
+        own = {flag.partition(".")[0] for flag in set(flags.FLAGS) - before}
+    for flag in own - OF_PROCESSES:
+        ways = (*READ_BY.get(flag, ()), f"given.{flag}", f"flags.FLAGS.{flag}")
+        read = any(way in source for way in ways)
+        assert read, f"{name} takes --{flag} and does nothing with it"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",)], ids=["nothing", "help"])

@@ -64,14 +64,14 @@ STEPS = (
     "intervene --model=run/ --tokens=5,6 --circuit=~/run/circuits/brackets --out=out/edit.json --store=store",
     "intervene --workdir=~/run --tokens=5,6 --ablate=0.attn.v.1:mean",
     "generate --model=~/run --tokens=5,6 --max_tokens=2",
-    "generate --workdir=run --tokens=5,6 --max_tokens=2 --store=store",
-    "export --workdir=~/run --format=graphml --store=~/store",
+    "generate --workdir=run --tokens=5,6 --max_tokens=2",
+    "export --workdir=~/run --format=graphml",
     "export --workdir=run/ --format=viz --out=~/out/exports",
     "attack --model=~/run --store=store --circuit=~/run/circuits/brackets",
     "attack --workdir=attacks --planted --lists=8 --elements=0,1 --out={0}/out/attack",
     "import_model --source=~/released --tokenizer=~/run/ --workdir=~/theirs --store=store",
     "import_model --workdir=theirs --viz=~/viz_data.pt --viz_task=single_double_quote --means=~/none.pt",
-    "planted --workdir=~/planted/ --config=mine.py --seeds=0 --store=store",
+    "planted --workdir=~/planted/ --config=mine.py --seeds=0",
     f"bridges --workdir=~/bridges --config=~/mine.py --config.bridge.dense=dense --store=store {TINY} "
     "--config.data.roots='(\"tree\",)'",
     f"bridges --workdir=alone --config=mine.py --config.bridge.dense=~/dense --config.bridge.sparse=~/run/ "
@@ -81,7 +81,7 @@ STEPS = (
     f"steer --workdir=alone --config=mine.py --config.steer.tasks='(\"brackets.jsonl\",)' {TINY} "
     "--circuit=~/run/circuits/brackets",
     "quickstart --workdir=~/run --config=~/mine.py --config.train.steps=99 --store=store",
-    f"device_check --workdir=~/check/ --config=~/mine.py {TINY} --steps=1 --store=store",
+    f"device_check --workdir=~/check/ --config=~/mine.py {TINY} --steps=1",
 )
 # What ends a step that cannot succeed with a model so small; it shows that the path was understood.
 REFUSED = {

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow  # notebooks start kernels of their own: minutes w
 
 COLAB = ROOT / "launch" / "colab"
 NOTEBOOKS = sorted(COLAB.glob("*.ipynb"))
+LONGEST = 15  # lines of code besides the cell that installs
 TINY = {
     "model": {
         "n_layer": 1,
@@ -112,16 +113,14 @@ def told_score(shown):
     return score
 
 
-def test_quickstart_trains_looks_inside_prunes_audits_and_shows_the_page(quickstart, place):
+def test_quickstart_trains_prunes_audits_shows_the_page_and_takes_the_circuit_out(quickstart, place):
     told_score(quickstart["run = cj.train(config, workdir)"])
     run = cj.load(place / "runs" / "quickstart")
     assert "L0 in all" in str(cj.summarize_sparsity(run.model.params))
-    predictions = quickstart['logits, records = run.model("print(\'hello", record=["0.mlp.post_act"])']
-    lines = predictions.splitlines()
-    assert [line.partition(" -> ")[0] for line in lines] == ["the model", "without the first MLP"]
-    for line in lines:
-        pieces = ast.literal_eval(line.partition(" -> ")[2])
-        assert len(pieces) == 5 and all(isinstance(ast.literal_eval(piece), str) for piece in pieces)
+    (shown,) = (text for line, text in quickstart.items() if line.startswith("whole, _ = run.model("))
+    predicted = ast.literal_eval(shown)
+    assert [len(pieces) for pieces in predicted] == [5, 5]
+    assert all(isinstance(ast.literal_eval(piece), str) for pieces in predicted for piece in pieces)
     pruned = quickstart["circuit = run.prune(task)"]
     assert "while_return_true" in pruned and "knows nothing" in pruned  # four steps teach nothing
     assert [circuit.task for circuit in run.circuits] == ["while_return_true"]
@@ -162,11 +161,44 @@ def test_a_released_model(tmp_path, monkeypatch):
     released.export(params, config, tmp_path / "theirs", tokenizer=tokenizer)
     shown = execute("released_model", tmp_path, 'path = "theirs"', monkeypatch)
     assert "L0 in all 0.2" in shown["model = cj.load(path).model"]
-    assert "'def f(values)" in shown['site = f"{model.config.n_layer // 2}.mlp.post_act"']
-    neuron = shown["neuron = int(abs(records[site][0, -1]).argmax())"]
-    assert "of 16 channels" in neuron and "without it -> [" in neuron
+    whole, without = shown['site = f"{model.config.n_layer // 2}.mlp.post_act"'].splitlines()
+    assert whole.startswith("the model -> [") and without.startswith("without 0.mlp.post_act.")
     (copied,) = (text for line, text in shown.items() if "save_sparse" in line)
     assert copied == "identical: True\n"
+
+
+def test_bridges(place, monkeypatch):
+    config = TINY | {
+        "data": TINY["data"] | {"roots": [str(place / "tree")]},
+        "bridge": {"dense": "runs/dense", "ridge_batches": 1},
+        "steer": {
+            "tasks": ["while_return_true"],
+            "pairs": 8,
+            "choose_pairs": 16,
+            "texts": 4,
+            "resamples": 10,
+        },
+    }
+    parameters = f"""
+from circuits_jax.config import from_dict
+config = from_dict(cj.Config, {config!r})
+dense = from_dict(cj.Config, {config | {"bridge": {}}!r})
+{ALL_THE_SAME}"""
+    shown = execute("bridges", place, parameters, monkeypatch)
+    for line, text in shown.items():
+        if line.startswith(("joined, corpus", "rows, page = steering.steer")):
+            assert text.startswith("<iframe srcdoc="), line
+    assert "while_return_true" in shown["rows, page = steering.steer(workdir, config.steer)"]
+    (cut,) = cj.load(place / "runs" / "bridges" / "sparse").circuits
+    assert cut.task == "while_return_true"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_short(path: Path):
+    notebook = json.loads(path.read_text("utf-8"))
+    _, *cells = (cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+    lines = [line for cell in cells for line in cell["source"] if line.strip() and not line.startswith("#")]
+    assert len(lines) <= LONGEST
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -26,6 +26,7 @@ from circuits_jax.model.sites import node_sites
 from circuits_jax.model.transformer import init_params
 from circuits_jax.model.wiring import linear_layers, wires, wires_into
 from tests.quick import quick_cases
+from tests.source import texts
 
 SMALL = ModelConfig(n_layer=2, d_model=8, d_head=4, n_head=3, d_mlp=12, n_ctx=8, vocab_size=10)
 VARIANTS = {
@@ -111,15 +112,6 @@ def test_changes_leave_the_rest_as_it_is():
     assert tree["a"]["b"]["kernel"] == 1
 
 
-def strings(path: pathlib.Path) -> list[str]:
-    """String literals of a file that are no docstrings."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    bodies = (node.body for node in ast.walk(tree) if hasattr(node, "body") and isinstance(node.body, list))
-    docs = {id(body[0].value) for body in bodies if body and isinstance(body[0], ast.Expr)}
-    constants = (node for node in ast.walk(tree) if isinstance(node, ast.Constant))
-    return [node.value for node in constants if isinstance(node.value, str) and id(node) not in docs]
-
-
 def test_no_other_place_knows_a_tensors_name():
     rows = [row for config in VARIANTS.values() for row in parameters(config)]
     parts = {part for row in rows for part in re.split(r"[/.]", f"{row.name}/{row.released}")}
@@ -135,7 +127,7 @@ def test_no_other_place_knows_a_tensors_name():
         for folder in (package, package.parent / "experiments")
         for path in sorted(folder.rglob("*.py"))
         if path not in own
-        for text in strings(path)
+        for text in texts(ast.parse(path.read_text("utf-8")))
         if set(known.findall(text)) - settings
     ]
     assert not found

@@ -1,13 +1,22 @@
-"""The names of places: what the forward pass shows its tap is exactly what the grammar says."""
+"""The names of places: what the forward pass shows its tap is exactly what the tables say."""
+
+import ast
+import dataclasses
+import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from circuits_jax.config import ModelConfig
+import circuits_jax
+from circuits_jax.config import TOPK_LOCATIONS, ModelConfig
 from circuits_jax.model import sites
 from circuits_jax.model.transformer import Transformer, init_params
+from circuits_jax.model.wiring import GATES, READS, WRITES, half_of, halves, layers_of
 from circuits_jax.storage.errors import ConfigError
+from tests.source import texts
 
 CONFIG = ModelConfig(
     n_layer=11, d_model=8, d_head=4, n_head=3, d_mlp=10, n_ctx=4, vocab_size=9, position="concat", d_pos=2
@@ -43,6 +52,69 @@ def test_there_are_eleven_d_model_nodes_a_layer():
     assert sum(nodes.values()) == 3 * 11 * 32
     assert len(nodes) == 3 * 8 and set(nodes) < set(sites.sites(config))
     assert not any("resid_in" in site or "resid_mid" in site or site.endswith(".y") for site in nodes)
+
+
+def recorded(config: ModelConfig) -> dict[str, np.ndarray]:
+    """Activations at every site of a random network, [2, 3, width]."""
+    params = init_params(config, jax.random.key(0))
+    params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(x.size), x.shape), params)
+    tokens = jax.random.randint(jax.random.key(1), (2, 3), 0, config.vocab_size)
+    _, records = Transformer(config).apply(params, tokens, record=tuple(sites.sites(config)))
+    return {site: np.asarray(x) for site, x in records.items()}
+
+
+def test_every_half_adds_what_it_writes_to_the_stream_before_it():
+    config = dataclasses.replace(CONFIG, n_layer=2, activation_fraction=None)
+    found, every = recorded(config), halves(2)
+    after = [*(half.stream for half in every[1:]), sites.FINAL]
+    assert [half.number for half in every] == [0, 1, 2, 3]
+    for half, stream in zip(every, after, strict=True):
+        assert np.allclose(found[stream], found[half.stream] + found[half.write], atol=1e-6)
+    assert [half for layer in layers_of(2) for half in layer] == list(every)
+
+
+def test_halves_cover_the_node_sites_in_forward_order():
+    covered = [site for half in halves(11) for site in (half.read, *half.units, half.write)]
+    assert covered == list(sites.node_sites(CONFIG)) == list(half_of(11))
+    assert sorted(covered, key=sites.order) == covered and sites.order(sites.FINAL) > sites.order(covered[-1])
+    locations = {sites.parse(site)[1]: half_of(11)[site] for site in covered[-8:]}
+    for location, half in locations.items():
+        assert (location in READS) == (half.read.endswith(location))
+        assert (location in WRITES) == (half.write.endswith(location))
+        assert (location in GATES) == any(site.endswith(location) for site in half.gates)
+        if location in GATES:
+            assert half.values.endswith(GATES[location])
+
+
+def test_so_many_entries_as_the_table_says_are_left_at_every_site():
+    config = dataclasses.replace(
+        CONFIG, n_layer=2, activation_fraction=0.5, activation_locations=TOPK_LOCATIONS
+    )
+    found = recorded(config)
+    for site, x in found.items():
+        kept = sites.kept_at(config, site)
+        assert kept is None or (x != 0).sum(-1).max() == kept, site
+    assert {site for site in found if sites.kept_at(config, site) is None} == {
+        "0.resid_in", "0.attn.y", "1.attn.y"
+    }  # fmt: skip
+    widths = {topk: sites.topk_width(config, topk) for topk in TOPK_LOCATIONS}
+    assert set(widths.values()) == {8, 10, 12} and widths["mlp_in"] == 10 and widths["resid_post_mlp"] == 8
+
+
+def test_no_other_place_knows_a_sites_name():
+    """But examples of nodes, "0.mlp.post_act.12", in what people read."""
+    known = re.compile(r"(?<![\w])(act_in|resid_delta|post_act|resid_in|resid_mid|attn\.[qkvy])(?!\w)")
+    example = re.compile(r"\d\.(attn|mlp)\.\w+\.\d+|\*\.mlp\.post_act")
+    package = pathlib.Path(circuits_jax.__file__).parent
+    own = {package / "model" / name for name in ("sites.py", "wiring.py", "transformer.py")}
+    found = [
+        f"{path.relative_to(package)}: {text!r}"
+        for path in sorted(package.rglob("*.py"))
+        if path not in own
+        for text in texts(ast.parse(path.read_text("utf-8")))
+        if known.search(example.sub("", text))
+    ]
+    assert found == []
 
 
 @pytest.mark.parametrize("site", [site for site in sites.sites(CONFIG) if site != "final_resid"])

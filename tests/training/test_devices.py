@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from circuits_jax.config import MeshConfig
+from circuits_jax.storage import filenames
 from circuits_jax.training import devices
 from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.mesh import meshes
@@ -16,18 +17,18 @@ def test_what_was_noted_is_found_again(tmp_path):
     devices.record_devices(tmp_path, 2, {"1": 30.0, "2": 20.0})
     assert devices.recorded_devices(tmp_path) == 2
     devices.record_devices(tmp_path, 4)
-    note = json.loads((tmp_path / devices.RECORD).read_text())
+    note = json.loads((tmp_path / filenames.DEVICES).read_text())
     assert (note["devices"], note["milliseconds_of_a_step"]) == (4, {"1": 30.0, "2": 20.0})
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "{}", '{"devices": "2"}', '{"devices": 0}', "\xff"])
 def test_a_note_that_cannot_be_read_is_none(tmp_path, text):
-    (tmp_path / devices.RECORD).write_text(text, "latin-1")
+    (tmp_path / filenames.DEVICES).write_text(text, "latin-1")
     assert devices.recorded_devices(tmp_path) is None
 
 
 def test_devices_of_another_kind_are_not_those_of_a_cpu(tmp_path):
-    (tmp_path / devices.RECORD).write_text('{"platform": "gpu", "devices": 8, "processes": 1}')
+    (tmp_path / filenames.DEVICES).write_text('{"platform": "gpu", "devices": 8, "processes": 1}')
     assert devices.recorded_devices(tmp_path) is None
 
 

@@ -9,6 +9,7 @@ here is that of the channel it reads, in the stream.
 Letters in shapes: N pairs, T tokens, W width of a node site, E width of the dense stream, S bridge sites.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -22,22 +23,27 @@ from circuits_jax.circuits.ablation.pairs import PairBatch
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.config import ModelConfig
 from circuits_jax.model.model import Model
+from circuits_jax.model.sites import parse
 from circuits_jax.model.taps import add
 from circuits_jax.model.transformer import Params
-from circuits_jax.model.wiring import wires_into
+from circuits_jax.model.wiring import Wire, halves
 from circuits_jax.storage.errors import BridgeError
 
-# By location: how many bridge sites after its layer's first it is written, the half whose outgoing weights
-# it has (None for one that is a residual channel itself), and the location whose values it is read from.
-_WRITES: dict[str, tuple[int, str | None, str]] = {
-    "attn.act_in": (0, None, "resid_in"),
-    # What a head carries of a v channel to each position: that is what its outgoing weights act on.
-    "attn.v": (1, "attn", "attn.y"),
-    "attn.resid_delta": (1, None, "attn.resid_delta"),
-    "mlp.act_in": (1, None, "resid_mid"),
-    "mlp.post_act": (2, "mlp", "mlp.post_act"),
-    "mlp.resid_delta": (2, None, "mlp.resid_delta"),
-}
+
+class _Place(NamedTuple):
+    """Where the nodes of a site are written.
+
+    Attributes:
+      number: Of the bridge site.
+      weights: Their outgoing weights; None where a node is a channel of the residual stream itself.
+      reads: The site whose values are theirs.
+      of_stream: Whether they are what is read of the stream.
+    """
+
+    number: int
+    weights: Wire | None
+    reads: str
+    of_stream: bool = False
 
 
 class Directions(NamedTuple):
@@ -81,14 +87,11 @@ def directions(bridge: Bridge, sparse: Params, bridges: BridgeParams) -> dict[st
     """
     decoder = np.asarray(bridges["decoder"]["kernel"], np.float32)
     found = {}
-    for layer in range(bridge.sparse.n_layer):
-        for location, (after, half, reads) in _WRITES.items():
-            place = 2 * layer + after
-            vectors = decoder[place]
-            if half is not None:
-                wire = wires_into(bridge.sparse.n_layer)[f"{layer}.{half}.resid_delta"]
-                vectors = np.asarray(wire.weights(sparse), np.float32) @ vectors
-            found[f"{layer}.{location}"] = Directions(place, vectors, f"{layer}.{reads}")
+    for site, place in _places(bridge.sparse.n_layer).items():
+        vectors = decoder[place.number]
+        if place.weights is not None:
+            vectors = np.asarray(place.weights.weights(sparse), np.float32) @ vectors
+        found[site] = Directions(place.number, vectors, place.reads)
     return found
 
 
@@ -112,9 +115,9 @@ def read_node(text: str, bridge: Bridge) -> Node:
 
 def is_steerable(node: Node, config: ModelConfig) -> bool:
     """Whether the node writes into the residual stream, or is a channel of it."""
-    location = node.site.partition(".")[2]
+    place = _places(config.n_layer).get(node.site)
     # What a half reads may be followed by position features, which have no place in the stream.
-    return location in _WRITES and not (location.endswith("act_in") and node.index >= config.d_model)
+    return place is not None and not (place.of_stream and node.index >= config.d_model)
 
 
 def check_steerable(node: Node, config: ModelConfig) -> None:
@@ -122,7 +125,7 @@ def check_steerable(node: Node, config: ModelConfig) -> None:
     if not is_steerable(node, config):
         raise BridgeError(
             f"{node} writes nothing into the residual stream, so that it cannot be steered by; "
-            f"choose one at {', '.join(_WRITES)}"
+            f"choose one at {', '.join(parse(site)[1] for site in _places(1))}"
         )
 
 
@@ -188,7 +191,7 @@ def choose(
       BridgeError: if there are not as many.
     """
     among = [each for each in found if allowed(each.node)]
-    good: dict[tuple[str, int], Node] = {}
+    good: dict[tuple[str | int, int], Node] = {}
     for node, separated, effect in among:
         if separated >= separation and effect > 0:
             good.setdefault(_written(node), node)
@@ -196,14 +199,25 @@ def choose(
         best = max((each.separation for each in among), default=0.0)
         raise BridgeError(
             f"only {len(good)} nodes separate A from B on {separation:.0%} of the pairs and push the dense "
-            f"model towards B (the best separates {best:.0%}); lower steer.separation, name one with "
-            "--nodes, or train longer"
+            f"model towards B (the best separates {best:.0%}); lower steer.separation, name "
+            "the nodes, or train longer"
         )
     return list(good.values())[:count]
 
 
-def _written(node: Node) -> tuple[str, int]:
+def _written(node: Node) -> tuple[str | int, int]:
     """What tells a node's write apart: its channel and bridge site, or else its own site and index."""
-    layer, _, location = node.site.partition(".")
-    after, half, _ = _WRITES[location]
-    return (str(2 * int(layer) + after) if half is None else node.site), node.index
+    place = _places(parse(node.site)[0] + 1)[node.site]
+    return (place.number if place.weights is None else node.site), node.index
+
+
+@functools.cache
+def _places(layers: int) -> dict[str, _Place]:
+    """{node site: where its nodes are written} in a network of so many layers, in forward order."""
+    found = {}
+    for half in halves(layers):
+        found[half.read] = _Place(half.number, None, half.stream, of_stream=True)
+        # What a head carries of a v channel to each position: that is what its outgoing weights act on.
+        found[half.values] = _Place(half.number + 1, half.output, half.output.carried)
+        found[half.write] = _Place(half.number + 1, None, half.write)
+    return found

@@ -35,8 +35,8 @@ from circuits_jax.circuits.ablation.pairs import PairBatch
 from circuits_jax.circuits.audit.intervals import ClusteredIntervals, Figure
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.config import SteerConfig
+from circuits_jax.storage.tables import Report
 
-Report = dict[str, Any]
 OURS, SPARSE, WHOLE = "the node", "the sparse model itself", "the whole sparse stream"
 RANDOM_NODE, RANDOM_DIRECTION, WRONG = "another node", "a random direction", "wrong positions"
 CONTROLS = (RANDOM_NODE, RANDOM_DIRECTION, WRONG)

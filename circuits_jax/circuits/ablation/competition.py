@@ -21,33 +21,10 @@ from circuits_jax.model.model import Model
 from circuits_jax.model.taps import Tap
 from circuits_jax.model.transformer import Params, Transformer
 
-# Which of the config's AbsTopK locations acts right before a site's tap.
-_TOPK_BEFORE = {
-    "attn.act_in": "attn_in",
-    "attn.q": "attn_q",
-    "attn.k": "attn_k",
-    "attn.v": "attn_v",
-    "attn.resid_delta": "attn_out",
-    "resid_mid": "resid_post_attn",
-    "mlp.act_in": "mlp_in",
-    "mlp.post_act": "mlp_neuron",
-    "mlp.resid_delta": "mlp_out",
-}
-
 
 def without_topk(network: Transformer) -> Transformer:
     """The same network without AbsTopK: its taps see what would compete."""
     return Transformer(dataclasses.replace(network.config, activation_fraction=None))
-
-
-def kept_at(config: ModelConfig, site: str) -> int | None:
-    """How many entries AbsTopK keeps at `site`, or None where it does not act."""
-    if site == sites.FINAL:
-        location = "resid_post_mlp"
-    else:
-        layer, name = sites.parse(site)
-        location = "resid_post_mlp" if name == "resid_in" and layer > 0 else _TOPK_BEFORE.get(name)
-    return location and config.kept_activations(location, sites.sites(config)[site])
 
 
 def constant_competitors(
@@ -64,10 +41,12 @@ def constant_competitors(
 
     def tap(site: str, x: jax.Array) -> jax.Array:
         if site not in masks:
-            return abs_top_k(x, kept_at(config, site))
+            return abs_top_k(x, sites.kept_at(config, site))
         mask = masks[site].astype(x.dtype)
         competing = mask * x + (1 - mask) * entry[site].astype(x.dtype)
-        return mask * abs_top_k(competing, kept_at(config, site)) + (1 - mask) * means[site].astype(x.dtype)
+        return mask * abs_top_k(competing, sites.kept_at(config, site)) + (1 - mask) * means[site].astype(
+            x.dtype
+        )
 
     return tap
 
@@ -83,7 +62,7 @@ def entry_means(model: Model, batches: Iterable[np.ndarray]) -> dict[str, jax.Ar
         def tap(site: str, x: jax.Array) -> jax.Array:
             if site in nodes:
                 seen[site] = x.astype(jnp.float32).mean(axis=(0, 1))
-            return abs_top_k(x, kept_at(model.config, site))
+            return abs_top_k(x, sites.kept_at(model.config, site))
 
         network.apply(params, tokens, tap=tap)
         return seen

@@ -14,6 +14,7 @@ from circuits_jax.model import sites
 from circuits_jax.model.attention import rows_at_once
 from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Params
+from circuits_jax.model.wiring import wires
 
 Means = Mapping[str, Any]
 """{site: float32 [width]}, arrays of numpy's or JAX's."""
@@ -44,10 +45,8 @@ def reference_sites(config: ModelConfig, final: bool = False) -> dict[str, int]:
       config: The model's.
       final: Whether the final residual stream has nodes too.
     """
-    nodes = sites.node_sites(config, final)
-    return {
-        site: width for site, width in sites.sites(config).items() if site in nodes or site.endswith("attn.y")
-    }
+    wanted = {*sites.node_sites(config, final), *(wire.carried for wire in wires(config.n_layer))}
+    return {site: width for site, width in sites.sites(config).items() if site in wanted}
 
 
 def mean_activations(

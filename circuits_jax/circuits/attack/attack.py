@@ -29,6 +29,7 @@ from circuits_jax.circuits.audit.intervals import ClusteredIntervals
 from circuits_jax.circuits.masks import full_masks
 from circuits_jax.model.model import Model
 from circuits_jax.storage.errors import CircuitError
+from circuits_jax.storage.tables import Row
 from circuits_jax.tasks.calibration import calibrate
 from circuits_jax.tasks.longer import insert_tokens
 from circuits_jax.tasks.metrics import right_margin
@@ -39,8 +40,7 @@ PLANTED_ROOM = 64
 # How far a prediction at the greatest length may be off: of the short lists' score, and of accuracy.
 SCORE_ERROR, ACCURACY_ERROR = 0.1, 0.25
 UNDONE, PLACEBO, ELSEWHERE = "dilution undone", "placebo: other channels", "as many tokens before the list"
-DEEP, SHALLOW = 0, 1  # prompts A need a large average, prompts B a small one
-Row = dict[str, str | float]
+DEEP = 0  # prompts A need a large average, prompts B a small one
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,6 +28,7 @@ from circuits_jax.model.model import Model
 from circuits_jax.model.parameters import SINK, get
 from circuits_jax.model.taps import mix
 from circuits_jax.model.transformer import Params
+from circuits_jax.model.wiring import layers_of
 from circuits_jax.storage.errors import CircuitError
 from circuits_jax.tasks.metrics import logit_difference
 from circuits_jax.tasks.task import Pairs
@@ -97,7 +98,8 @@ class Dilution:
         """
         self._network, self._params, self._length = model.network, model.device_params, length
         self._circuit = mix(*({s: jnp.asarray(x) for s, x in tree.items()} for tree in (masks, means)))
-        values = {f"{i}.attn.y": np.asarray(masks[f"{i}.attn.v"]) > 0 for i in range(model.config.n_layer)}
+        heads = [layer.attention.output for layer in layers_of(model.config.n_layer)]
+        values = {wire.carried: np.asarray(masks[wire.source]) > 0 for wire in heads}
         self.channels = {site: mask for site, mask in values.items() if mask.any()}
         if not self.channels:
             raise CircuitError("the circuit keeps no value channel of any head: it averages nothing")

@@ -10,7 +10,6 @@ A report is plain data (dicts, lists, numbers); a figure is {value, low, high}.
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,9 +37,9 @@ from circuits_jax.config import AuditConfig
 from circuits_jax.model import sites
 from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Params
+from circuits_jax.storage.tables import Report
 from circuits_jax.tasks.task import Pairs
 
-Report = dict[str, Any]
 STAGES = ("circuit", "references", "interchange", "templates", "baselines", "completeness", "natural")
 
 
@@ -64,7 +63,7 @@ class Auditor:
         # With biases everywhere, so that a circuit's removed edges have somewhere to leave their constants.
         self.model = with_biases(model)
         self.corpus, self.config = corpus, config
-        self.run = Interventions(self.model.network, devices=devices)
+        self.run = Interventions(self.model.network, devices)
         self.everything = stack([full_masks(self.model.config)])
 
     @functools.cached_property

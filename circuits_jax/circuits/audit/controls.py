@@ -8,7 +8,6 @@ that they do not is what a control is to show.
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
 
 import jax
 import numpy as np
@@ -24,9 +23,8 @@ from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Params, init_params
 from circuits_jax.sparsity.projection import keep_largest
 from circuits_jax.sparsity.schedules import L0Schedule
+from circuits_jax.storage.tables import Report
 from circuits_jax.tasks.task import Pairs
-
-Row = dict[str, Any]
 
 
 def random_model(config: ModelConfig, sparsity: SparsityConfig, seed: int) -> Params:
@@ -54,7 +52,7 @@ def empty_controls(
     corpus: np.ndarray,
     splits: Splits,
     seed: int,
-) -> dict[str, Row]:
+) -> dict[str, Report]:
     """The two controls in which there is nothing to find.
 
     Args:
@@ -79,7 +77,7 @@ def empty_controls(
     }
 
 
-def other_seeds(pruner: Pruner, circuit: Masks, splits: Splits, seeds: Iterable[int]) -> list[Row]:
+def other_seeds(pruner: Pruner, circuit: Masks, splits: Splits, seeds: Iterable[int]) -> list[Report]:
     """The same pruning with other seeds: {seed, nodes, outcome, loss, why, jaccard with `circuit`}."""
     everything = {site: np.ones_like(mask) for site, mask in circuit.items()}
     rows = []
@@ -89,7 +87,9 @@ def other_seeds(pruner: Pruner, circuit: Masks, splits: Splits, seeds: Iterable[
     return rows
 
 
-def _outcome(pruner: Pruner, splits: Splits, everything: Masks, seed: int | None = None) -> tuple[Row, Masks]:
+def _outcome(
+    pruner: Pruner, splits: Splits, everything: Masks, seed: int | None = None
+) -> tuple[Report, Masks]:
     """What pruning finds, and its masks: all nodes if it misses the target."""
     found = pruner.prune(splits, seed, allow_unlearned=True)
     loss, nodes, target = found.metrics["select/calibrated_loss"], size(found.masks), pruner.config.target

@@ -26,16 +26,13 @@ class Interventions:
 
     Args:
       network: Decides the configuration.
-      batching: Of `prune.batching`.
       devices: To spread over; all by default.
     """
 
-    def __init__(
-        self, network: Transformer, batching: str = "auto", devices: Sequence[jax.Device] | None = None
-    ):
+    def __init__(self, network: Transformer, devices: Sequence[jax.Device] | None = None):
         self._devices = tuple(devices or jax.devices())
         self._ablated, self._swapped, self._competing, self._rows = (
-            Prober(network, batching, self._devices, answer) for answer in (_ablate, _swap, _compete, _ask)
+            Prober(network, "auto", self._devices, answer) for answer in (_ablate, _swap, _compete, _ask)
         )
 
     @property

@@ -1,14 +1,13 @@
 """The verdict on a circuit, and how it was decided, as data (docs/method.md, "Audit")."""
 
 import dataclasses
-import math
 
 from circuits_jax.circuits.audit.intervals import Figure
 from circuits_jax.config import AuditConfig
+from circuits_jax.tasks.metrics import CHANCE
 
 FAITHFUL, NO_BETTER, NOT_SHOWN = "faithful", "no better than the control", "not shown"
 GOOD, MEDIOCRE, AT_CHANCE = "good", "mediocre", "at chance"
-CHANCE = math.log(2)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.planted.draft import Draft
 from circuits_jax.model.parameters import TOKEN_EMBEDDING, UNEMBEDDING, get
+from circuits_jax.model.wiring import Half, layers_of
 
 ECHO_SHARE = 1 / 3
 FAN_IN = 4  # weights into a unit
@@ -41,14 +42,14 @@ def bury(
     echo, noise = draft.free_channels[:cut], draft.free_channels[cut:]
     _embed(draft, twins, rng)
     planted = list(draft.channels.values())
-    for layer in range(config.n_layer):
+    for layer, (attention, mlp) in enumerate(layers_of(config.n_layer)):
         heads, neurons = draft.free_heads[layer], draft.free_neurons[layer]
         for crowd, reads, share in ((echo, planted + noise + echo, 0), (noise, noise, 1)):
             head_cut, neuron_cut = int(ECHO_SHARE * len(heads)), int(ECHO_SHARE * len(neurons))
             ours = (heads[:head_cut], heads[head_cut:])[share]
-            _heads(draft, layer, ours, reads, crowd, rng)
+            _heads(draft, attention, ours, reads, crowd, rng)
             ours = (neurons[:neuron_cut], neurons[neuron_cut:])[share]
-            units = [Node(f"{layer}.mlp.post_act", index) for index in ours]
+            units = [Node(mlp.values, index) for index in ours]
             _read(draft, units, reads, rng)
             _write(draft, units, crowd, rng)
     _unembed(draft, echo, noise, answers, rng)
@@ -64,13 +65,13 @@ def _embed(draft: Draft, twins: Sequence[Sequence[int]], rng: np.random.Generato
 
 
 def _heads(
-    draft: Draft, layer: int, heads: list[int], reads: list[int], crowd: list[int], rng: np.random.Generator
+    draft: Draft, half: Half, heads: list[int], reads: list[int], crowd: list[int], rng: np.random.Generator
 ) -> None:
     size = draft.config.d_head
     indices = [head * size + i for head in heads for i in range(size)]
-    for name in "qkv":
-        _read(draft, [Node(f"{layer}.attn.{name}", index) for index in indices], reads, rng)
-    _write(draft, [Node(f"{layer}.attn.v", index) for index in indices], crowd, rng)
+    for site in half.units:
+        _read(draft, [Node(site, index) for index in indices], reads, rng)
+    _write(draft, [Node(half.values, index) for index in indices], crowd, rng)
 
 
 def _read(draft: Draft, units: list[Node], reads: list[int], rng: np.random.Generator) -> None:

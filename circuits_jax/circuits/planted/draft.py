@@ -12,12 +12,8 @@ import numpy as np
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.config import ModelConfig
 from circuits_jax.model.parameters import SINK, TOKEN_EMBEDDING, UNEMBEDDING, get
-from circuits_jax.model.sites import parse
 from circuits_jax.model.transformer import init_params
-from circuits_jax.model.wiring import wires_into
-
-Half = str  # "attn" or "mlp"
-_QKV = ("attn.q", "attn.k", "attn.v")
+from circuits_jax.model.wiring import Half, half_of, layers_of, wires_into
 
 
 class Draft:
@@ -51,16 +47,16 @@ class Draft:
 
     def neuron(self, layer: int) -> Node:
         """A free neuron."""
-        return Node(f"{layer}.mlp.post_act", self.free_neurons[layer].pop())
+        return Node(layers_of(self.config.n_layer)[layer].mlp.values, self.free_neurons[layer].pop())
 
     def head(self, layer: int, sink: float) -> tuple[Node, Node, Node]:
         """The query and key channels that meet, and a value channel, of a free head with that sink logit."""
         head = self.free_heads[layer].pop()
         get(self.params, SINK, layer)[head] = sink
         shared, value = (head * self.config.d_head + i for i in self._within_head[:2])
-        indices = (shared, shared, value)
-        q, k, v = (Node(f"{layer}.{name}", i) for name, i in zip(_QKV, indices, strict=True))
-        return q, k, v
+        attention = layers_of(self.config.n_layer)[layer].attention
+        q, k = (Node(site, shared) for site in attention.gates)
+        return q, k, Node(attention.values, value)
 
     def embed(self, token: int, **values: float) -> None:
         """Sets entries of a token's embedding, by channel name."""
@@ -74,21 +70,19 @@ class Draft:
 
     def reads(self, unit: Node, bias: float = 0.0, **weights: float) -> None:
         """Wires a q, k or v channel or a neuron to the channels it reads, by name."""
-        layer, half = _half(unit)
         kernel, biases, column = self.inputs(unit)
         biases[column] = bias
         for name, weight in weights.items():
             kernel[self.channel(name), column] = weight
-            self.edges.append((Node(f"{layer}.{half}.act_in", self.channel(name)), unit))
+            self.edges.append((Node(self._half(unit).read, self.channel(name)), unit))
 
     def writes(self, unit: Node, bias: float = 0.0, **weights: float) -> None:
         """Wires a v channel or a neuron to the channels it writes, by name; `bias` goes to each of them."""
-        layer, half = _half(unit)
         out = self.outputs(unit)
         for name, weight in weights.items():
             out["kernel"][unit.index, self.channel(name)] = weight
             out["bias"][self.channel(name)] = bias
-            self.edges.append((unit, Node(f"{layer}.{half}.resid_delta", self.channel(name))))
+            self.edges.append((unit, Node(self._half(unit).write, self.channel(name))))
 
     def inputs(self, unit: Node) -> tuple[np.ndarray, np.ndarray, int]:
         """(kernel [d_read, n], bias [n], the column) that make a q, k or v channel or a neuron."""
@@ -98,8 +92,10 @@ class Draft:
 
     def outputs(self, unit: Node) -> dict[str, np.ndarray]:
         """The linear layer, kernel [n, d_model] and bias, through which a v channel or a neuron writes."""
-        layer, half = _half(unit)
-        return get(self.params, wires_into(self.config.n_layer)[f"{layer}.{half}.resid_delta"].linear)
+        return get(self.params, self._half(unit).output.linear)
+
+    def _half(self, unit: Node) -> Half:
+        return half_of(self.config.n_layer)[unit.site]
 
     def nodes(self) -> tuple[Node, ...]:
         """Both ends of all edges, sorted."""
@@ -108,11 +104,6 @@ class Draft:
 
 def _ends(edges: Iterable[tuple[Node, Node]]) -> Iterable[Node]:
     return (node for edge in edges for node in edge)
-
-
-def _half(unit: Node) -> tuple[int, Half]:
-    layer, location = parse(unit.site)
-    return layer, location.partition(".")[0]
 
 
 def _blank(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:

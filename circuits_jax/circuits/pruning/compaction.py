@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from circuits_jax.circuits.ablation.competition import kept_at, without_topk
+from circuits_jax.circuits.ablation.competition import without_topk
 from circuits_jax.circuits.ablation.means import Means
 from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
 from circuits_jax.circuits.masks import Masks
@@ -32,7 +32,7 @@ from circuits_jax.model.abs_topk import abs_top_k, top_k_mask, top_k_mask_at
 from circuits_jax.model.parameters import get, updated
 from circuits_jax.model.taps import Tap, compose
 from circuits_jax.model.transformer import Params, Transformer
-from circuits_jax.model.wiring import linear_layers
+from circuits_jax.model.wiring import layers_of, linear_layers
 
 LEAST = 8  # columns of a location that is cut but not empty
 WASTE = 2.0
@@ -92,7 +92,7 @@ def masking(config: ModelConfig, kept: Mapping, means: Means, compacted: Compact
     read = {linear.carried for linear in linear_layers(config.n_layer)}  # by a matrix, whose rows are cut too
 
     def tap(site: str, x: jax.Array) -> jax.Array:
-        chosen, k = columns.get(site), kept_at(config, site)
+        chosen, k = columns.get(site), sites.kept_at(config, site)
         if chosen is None:
             x = _abs_top_k(x, k)
             return _mixed(x, kept[site], others[site]) if site in kept else x
@@ -123,10 +123,10 @@ def _last_half(config: ModelConfig, last: jax.Array, length: int) -> Tap | None:
     if config.position == "concat":
         return None  # the last MLP reads positions too, of all tokens
     here = (jnp.arange(length) == jnp.repeat(last, 2)[:, None])[..., None]
-    final = config.n_layer - 1
+    attention, mlp = layers_of(config.n_layer)[-1]
 
     def tap(site: str, x: jax.Array) -> jax.Array:
-        if site in (f"{final}.attn.y", f"{final}.resid_mid"):
+        if site in (attention.output.carried, mlp.stream):
             return jnp.sum(jnp.where(here, x, 0), axis=1, keepdims=True)
         return jnp.broadcast_to(x, (len(x), length, x.shape[-1])) if site == sites.FINAL else x
 
@@ -156,7 +156,7 @@ def cost(config: ModelConfig, room: Capacities) -> int:
     comparisons = sum(
         width * (room[site] if room[site] <= RANKED else PASSES)
         for site, width in widths.items()
-        if kept_at(config, site) is not None
+        if sites.kept_at(config, site) is not None
     )
     # Besides what is left, one column a head carries what the removed value channels add.
     products = sum(

@@ -20,7 +20,7 @@ from circuits_jax.circuits.ablation.pairs import PairBatch
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.masks import Masks, Place
 from circuits_jax.circuits.pruning.ablator import EDGES, Ablator, ablated_difference
-from circuits_jax.circuits.pruning.fit import Loss, shared_fitter, start_fit
+from circuits_jax.circuits.pruning.fit import MaskLoss, shared_fitter, start_fit
 from circuits_jax.circuits.pruning.search import (
     Search,
     seek_drop,
@@ -175,7 +175,7 @@ class _EdgePruner:
 
 
 @functools.lru_cache(maxsize=8)
-def _loss(network: Transformer) -> Loss:
+def _loss(network: Transformer) -> MaskLoss:
     """The task loss in the masks of the edges; one function a network, so that fits share a compilation."""
 
     def loss(shared: tuple, own: tuple, masks: Masks, batch: PairBatch) -> jax.Array:

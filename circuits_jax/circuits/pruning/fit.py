@@ -20,9 +20,9 @@ from circuits_jax.sparsity.optimizer import normalize_rms
 CHUNK = 25
 
 Batch = tuple[jax.Array, ...]
-Loss = Callable[[Any, Any, Taus, Batch], jax.Array]
+MaskLoss = Callable[[Any, Any, Taus, Batch], jax.Array]
 """(what all runs share, what is the run's own, masks, batch) -> mean loss of the batch."""
-Watch = Callable[[int, "FitFigures"], None]
+EachFigure = Callable[[int, "FitFigures"], None]
 """(steps done since the last call, the last step's figures of every run)."""
 
 
@@ -92,12 +92,12 @@ class Fitter:
     """Fits masks to `loss`; calls with arrays of the same shapes share a compilation.
 
     Args:
-      loss: Of one run; see `Loss`.
+      loss: Of one run; see `MaskLoss`.
       config: Optimizer settings, batch size and batching.
       devices: To spread over: where they do not divide the number of runs, each run's pairs are split too.
     """
 
-    def __init__(self, loss: Loss, config: PruneConfig, devices: Sequence[jax.Device]):
+    def __init__(self, loss: MaskLoss, config: PruneConfig, devices: Sequence[jax.Device]):
         self._loss, self._config, self._devices = loss, config, devices
         self._runner = Runner(self._advance, devices, config.batching, config.batch_pairs)
 
@@ -111,7 +111,7 @@ class Fitter:
         shared: Any,
         runs: Sequence[FitRun],
         steps: int,
-        watch: Watch | None = None,
+        watch: EachFigure | None = None,
         together: int | None = None,
     ) -> list[FitRun]:
         """The runs `steps` steps later.
@@ -164,7 +164,7 @@ class Fitter:
 
 
 @functools.lru_cache(maxsize=8)
-def shared_fitter(loss: Loss, config: PruneConfig, devices: tuple[jax.Device, ...]) -> Fitter:
+def shared_fitter(loss: MaskLoss, config: PruneConfig, devices: tuple[jax.Device, ...]) -> Fitter:
     """One Fitter for all callers with the same loss, settings and devices, and so one compilation.
 
     The loss must be a function that outlives the call; arrays belong into `shared` and `own` of its

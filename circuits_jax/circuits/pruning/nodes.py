@@ -7,7 +7,6 @@ candidates of their searches are judged together (`probes`).  Pruning one task i
 import collections
 import copy
 import functools
-import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -43,10 +42,9 @@ from circuits_jax.circuits.pruning.taus import Taus, init_taus
 from circuits_jax.config import PruneConfig
 from circuits_jax.storage.errors import TaskError
 from circuits_jax.storage.progress import ProgressBar
-from circuits_jax.tasks.metrics import loss_of_difference
+from circuits_jax.tasks.metrics import CHANCE, loss_of_difference
 
 # A model is refused when it knows less of a task than this below chance.
-CHANCE = math.log(2)
 MARGIN = 0.1
 # A tau this far below 0 when the network is cut has settled: its node is out for good.
 SETTLED = 0.05

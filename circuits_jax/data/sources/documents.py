@@ -23,10 +23,10 @@ from circuits_jax.data.sources.left_out import (
     Tally,
 )
 from circuits_jax.data.sources.ordered import OrderedBuilder, Spool, prepare_quietly
+from circuits_jax.data.store import SPLITS
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.progress import ProgressBar
 
-SPLITS = ("train", "validation")
 # (name, UTF-8) of each document, or why there is none, always in the same order.
 Read = Callable[[], Iterator[tuple[str, bytes | LeftOut]]]
 # Reasons for which something that was to be a document is none.

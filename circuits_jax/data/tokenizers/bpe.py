@@ -21,7 +21,7 @@ from circuits_jax.storage.files import write_aside
 from circuits_jax.storage.lfs import refuse_pointer
 from circuits_jax.storage.paths import as_path
 
-EOT = "<|endoftext|>"
+EOT = tinypython.EOT_TEXT
 SPACE = "\u2581"  # what SentencePiece writes for a space, and so cannot itself stand in a text
 CHUNK = 4096  # characters of one training sentence
 CHARACTERS = 2**26  # more text does not change the merges of a small vocabulary

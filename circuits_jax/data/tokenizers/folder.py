@@ -7,9 +7,9 @@ from circuits_jax.data.tokenizers.bpe import load_tokenizer
 from circuits_jax.data.tokenizers.tinypython import ENCODER, MERGES, TinyPython
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.storage.errors import CheckpointError, ConfigError
+from circuits_jax.storage.filenames import TOKENIZER
 
-SENTENCEPIECE = "tokenizer.model"
-TOKENIZER_FILES = (ENCODER, MERGES, SENTENCEPIECE)
+TOKENIZER_FILES = (ENCODER, MERGES, TOKENIZER)
 
 
 def load_released_tokenizer(folder: Path, vocab_size: int) -> Tokenizer | None:
@@ -21,8 +21,8 @@ def load_released_tokenizer(folder: Path, vocab_size: int) -> Tokenizer | None:
     tokenizer: Tokenizer
     if tinypython.lies_in(folder):
         tokenizer = TinyPython(folder)
-    elif (folder / SENTENCEPIECE).is_file():
-        tokenizer = _load_sentencepiece(folder / SENTENCEPIECE)
+    elif (folder / TOKENIZER).is_file():
+        tokenizer = _load_sentencepiece(folder / TOKENIZER)
     else:
         return None
     if tokenizer.vocab_size > vocab_size:
@@ -40,7 +40,7 @@ def save_released_tokenizer(tokenizer: Tokenizer | None, folder: Path) -> None:
     if isinstance(tokenizer, TinyPython):
         tokenizer.save(folder)
     elif tokenizer is not None:
-        tokenizer.save(folder / SENTENCEPIECE)
+        tokenizer.save(folder / TOKENIZER)
 
 
 def _load_sentencepiece(path: Path) -> Tokenizer:

@@ -6,18 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from circuits_jax.circuits.ablation.means import reference_sites
+from circuits_jax.circuits.ablation.means import Means, reference_sites
 from circuits_jax.config import ModelConfig
+from circuits_jax.model.sites import may_have_nodes
 from circuits_jax.released.listing import listed
+from circuits_jax.released.remote import LEVELS
 from circuits_jax.released.torch_files.read import read_torch_file
 from circuits_jax.storage.errors import CircuitError
 from circuits_jax.storage.paths import as_path, exists
 
 PUBLISHED = "mean_baseline_pretrain.pt"
 # Circuits are published as viz/MODEL/TASK/SWEEP/K/viz_data.pt, the means of the model as viz/MODEL/PUBLISHED.
-_LEVELS = 4
-
-Means = Mapping[str, np.ndarray]
 
 
 def means_of(path: Path, config: ModelConfig, final: bool, given: Means | str | Path | None) -> Means | None:
@@ -31,7 +30,7 @@ def means_of(path: Path, config: ModelConfig, final: bool, given: Means | str | 
         return read_means(given, config, final)
     if given is not None:
         return given
-    folders = [path.parent, *as_path(path).parent.parents][:_LEVELS]
+    folders = [path.parent, *as_path(path).parent.parents][:LEVELS]
     found = next((folder / PUBLISHED for folder in folders if exists(folder / PUBLISHED)), None)
     return None if found is None else read_means(found, config, final)
 
@@ -56,7 +55,7 @@ def read_means(path: str | Path, config: ModelConfig, final: bool = True) -> dic
     if not isinstance(raw, Mapping):
         raise CircuitError(f"{path} holds no means: no table from sites to tensors")
     widths = reference_sites(config, final)
-    missing = [site for site in widths if site not in raw and not site.endswith("attn.y")]
+    missing = [site for site in widths if site not in raw and may_have_nodes(site)]
     if missing:
         raise CircuitError(f"{path} has no means of {listed(missing)}; it is of another model or schema")
     return {

@@ -13,7 +13,7 @@ from circuits_jax.viewer.charts.bars import show
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 620, 330, 64, 40, 14, 14
 CELL, NAMES = 52, 104
-Place = Callable[[float, float], tuple[float, float]]  # figures -> where they are drawn
+Placing = Callable[[float, float], tuple[float, float]]  # figures -> where they are drawn
 DASHES = ("", "7 4", "2 3", "9 3 2 3", "4 2", "1 2")
 
 
@@ -106,7 +106,7 @@ def matrix(title: str, names: Sequence[str], cells: Sequence[Sequence[float | No
     return _svg(title, NAMES + count * CELL + 8, 20 + count * CELL + 8, parts)
 
 
-def _curve(curve: Curve, across: Sequence[float], at: Place, dash: str) -> str:
+def _curve(curve: Curve, across: Sequence[float], at: Placing, dash: str) -> str:
     points = [at(x, y) for x, y in zip(across, curve.values, strict=True)]
     parts = []
     if curve.low:

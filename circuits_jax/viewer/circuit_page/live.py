@@ -32,10 +32,10 @@ from circuits_jax.model.parameters import (
     TOKEN_EMBEDDING,
     get,
 )
-from circuits_jax.model.sites import FINAL
+from circuits_jax.model.sites import FINAL, parse, topk_width
 from circuits_jax.model.taps import only
 from circuits_jax.model.transformer import Params
-from circuits_jax.model.wiring import wires
+from circuits_jax.model.wiring import Half, layers_of, wires
 from circuits_jax.viewer.circuit_page.pack import pack, pack_rows
 
 Network = dict[str, Any]
@@ -124,16 +124,12 @@ class _Cuts:
 
 def _settings(config: ModelConfig) -> dict[str, Any]:
     """The configuration as the page's forward pass asks for it; `keep` holds AbsTopK's k by location."""
-    widths = {
-        "attn_in": config.d_read, "mlp_in": config.d_read, "mlp_neuron": config.neurons,
-        "attn_q": config.d_attn, "attn_k": config.d_attn, "attn_v": config.d_attn,
-    }  # fmt: skip
     return {
         "layers": config.n_layer, "width": config.d_model, "read": config.d_read, "heads": config.heads,
         "head": config.d_head, "neurons": config.neurons, "context": config.n_ctx, "norm": config.norm,
         "activation": config.activation, "residual": config.residual_activation, "position": config.position,
         "keep": {
-            name: config.kept_activations(name, widths.get(name, config.d_model)) for name in TOPK_LOCATIONS
+            name: config.kept_activations(name, topk_width(config, name)) for name in TOPK_LOCATIONS
         },
     }  # fmt: skip
 
@@ -141,25 +137,25 @@ def _settings(config: ModelConfig) -> dict[str, Any]:
 def _layer(
     config: ModelConfig, params: Params, held: Mapping[str, np.ndarray], cuts: _Cuts, layer: int
 ) -> dict[str, Any]:
-    attn = {name: held[f"{layer}.attn.{name}"] for name in ("act_in", "q", "k", "v", "resid_delta")}
-    mlp = {name: held[f"{layer}.mlp.{name}"] for name in ("act_in", "post_act", "resid_delta")}
+    attention, mlp = layers_of(config.n_layer)[layer]
     parts: dict[str, Any] = {
-        "attn": {name: pack(values) for name, values in attn.items()},
-        "mlp": {name: pack(values) for name, values in mlp.items()},
+        name: {
+            parse(site)[1].partition(".")[2]: pack(held[site])
+            for site in (half.read, *half.units, half.write)
+        }
+        for name, half in (("attn", attention), ("mlp", mlp))
     }
     sink = get(params, SINK, layer) if config.attention_sink else None
-    half = f"{layer}.attn."
     parts["attn"] |= {
         "norm": _norm(get(params, NORMS["attn"], layer)),
         "sink": None if sink is None else pack(np.broadcast_to(sink, config.heads)),
-        "qkv": _linear(get(params, QKV, layer), held, cuts, half + "act_in", [half + name for name in "qkv"]),
-        "out": _values_out(config, get(params, ATTENTION_OUT, layer), held, cuts, half),
+        "qkv": _linear(get(params, QKV, layer), held, cuts, attention.read, attention.units),
+        "out": _values_out(config, get(params, ATTENTION_OUT, layer), held, cuts, attention),
     }
-    half = f"{layer}.mlp."
     parts["mlp"] |= {
         "norm": _norm(get(params, NORMS["mlp"], layer)),
-        "up": _linear(get(params, MLP_IN, layer), held, cuts, half + "act_in", [half + "post_act"]),
-        "down": _linear(get(params, MLP_OUT, layer), held, cuts, half + "post_act", [half + "resid_delta"]),
+        "up": _linear(get(params, MLP_IN, layer), held, cuts, mlp.read, mlp.units),
+        "down": _linear(get(params, MLP_OUT, layer), held, cuts, mlp.values, [mlp.write]),
     }
     if config.position == "concat":
         for name, norm in POSITION_NORMS.items():
@@ -187,14 +183,14 @@ def _linear(
 
 
 def _values_out(
-    config: ModelConfig, layer: Params, held: Mapping[str, np.ndarray], cuts: _Cuts, half: str
+    config: ModelConfig, layer: Params, held: Mapping[str, np.ndarray], cuts: _Cuts, half: Half
 ) -> dict[str, Any]:
     """As `_linear`, but what removed value channels add stays apart by head: [heads, d_model]."""
-    kernel, values = np.asarray(layer["kernel"], np.float64), held[half + "v"]
+    kernel, values = np.asarray(layer["kernel"], np.float64), held[half.values]
     kept = np.isnan(values)
     removed = np.where(kept, 0, values)[:, None] * kernel
     by_head = removed.reshape(config.heads, config.d_head, -1).sum(axis=1)
-    kernel, added = cuts.split(kernel, half + "v", [half + "resid_delta"])
+    kernel, added = cuts.split(kernel, half.values, [half.write])
     bias = np.asarray(layer.get("bias", np.zeros(kernel.shape[1])), np.float64)
     return {
         "kept": np.flatnonzero(kept).tolist(),

@@ -8,6 +8,9 @@ from typing import Any
 from circuits_jax.storage.files import write_json
 
 Row = dict[str, str | float]
+"""One line of a table: its columns by name."""
+Report = dict[str, Any]
+"""Figures of several kinds by name, as JSON holds them."""
 
 
 def save_table(
