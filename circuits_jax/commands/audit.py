@@ -12,8 +12,9 @@ anew.  The circuit of a task that a Python file defines is audited where that fi
 from absl import flags
 
 from circuits_jax.commands import launching, path_flags
-from circuits_jax.runs.auditing import PAGE, audit, audit_table, find_subjects
+from circuits_jax.runs.auditing import audit, audit_table, find_subjects
 from circuits_jax.runs.opening import load_workdir
+from circuits_jax.storage.filenames import AUDIT_PAGE
 
 
 def define_flags() -> None:
@@ -33,4 +34,4 @@ def main() -> None:
     subjects = find_subjects(run, flags.FLAGS.tasks, config, flags.FLAGS.changed_tasks)
     out = path_flags.out_folder()
     reports, refusals = audit(run, subjects, config, flags.FLAGS.controls, out)
-    launching.report(audit_table(reports, refusals), None, {"page": str((out or run.folder) / PAGE)})
+    launching.report(audit_table(reports, refusals), None, {"page": str((out or run.folder) / AUDIT_PAGE)})
