@@ -93,23 +93,23 @@ class ActingEdges:
         """
         return self._deviations.differences(self._shared, [(self._place(edge), pairs)])[0]
 
-    def _place(self, edge: int) -> EdgeSet:
-        """Where the edge lies; scalars."""
-        return EdgeSet(*(each[edge] for each in self._places))
+    def _place(self, edge: int) -> Masks:
+        """Where the edge lies, for the engine: the fields of an EdgeSet, scalars."""
+        return {name: each[edge] for name, each in self._places._asdict().items()}
 
 
 def difference_where_acting(
-    network: Transformer, circuit: CircuitNetwork, edge: EdgeSet, data: tuple
+    network: Transformer, circuit: CircuitNetwork, place: Masks, data: tuple
 ) -> jax.Array:
     """l[answer A] - l[answer B] in a circuit one of whose edges acts at some positions only, float32 [N, 2].
 
     Args:
       network: With biases.
       circuit: Its parameters, means and masks.
-      edge: Where the edge lies; scalars.
+      place: Where the edge lies, the fields of an EdgeSet; scalars.
       data: The arrays of a PairBatch, and float32 [N, 2, T], 1 where the edge acts and 0 where it is silent.
     """
-    pairs, acts = PairBatch(*data[:3]), data[3]
+    pairs, acts, edge = PairBatch(*data[:3]), data[3], EdgeSet(**place)
     silent = 1 - acts.reshape(-1, acts.shape[-1])
     layers, here = {}, {}
     for i, linear in enumerate(linear_layers(network.config.n_layer)):
@@ -130,14 +130,14 @@ def difference_where_acting(
     return pair_difference(network, updated(circuit.params, layers), pairs, tap)
 
 
-def deviation(network: Transformer, circuit: CircuitNetwork, edge: EdgeSet, data: tuple) -> jax.Array:
+def deviation(network: Transformer, circuit: CircuitNetwork, place: Masks, data: tuple) -> jax.Array:
     """How far from its mean is what an edge carries in a circuit, float32 [N, 2, T].
 
     Args:
-      network, circuit, edge: As above.
+      network, circuit, place: As above.
       data: The arrays of a PairBatch.
     """
-    pairs, layers = PairBatch(*data), linear_layers(network.config.n_layer)
+    pairs, layers, edge = PairBatch(*data), linear_layers(network.config.n_layer), EdgeSet(**place)
     tokens = pairs.tokens.reshape(-1, pairs.tokens.shape[-1])
     wanted, tap = tuple(linear.carried for linear in layers), mix(circuit.masks, circuit.means)
     ends = jnp.repeat(pairs.last, 2)

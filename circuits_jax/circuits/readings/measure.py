@@ -90,10 +90,10 @@ class EdgeReader:
     def check(self, rules: Given) -> None:
         """Raises ConfigError if a user's rule for an edge selects none of the tokens that it is judged on."""
         for edge in range(len(self.circuit.edges)):
-            where = self._given(edge, rules)
-            if where is None or where.any():
+            given = self._given(edge, rules)
+            if given is None or given[0].any():
                 continue
-            named = "" if callable(rules) else f" ({', '.join(map(repr, self._words.texts(rules[edge])))})"
+            named = f" ({', '.join(map(repr, self._words.texts(given[1])))})" if given[1] else ""
             raise ConfigError(
                 f"the reading of {edge_name(self.circuit, edge)} selects none of the tokens of the "
                 f"{self._test.size} test pairs{named}; name tokens that their prompts hold"
@@ -115,16 +115,11 @@ class EdgeReader:
             reading fails without them;
           passes.
         """
-        config, where = self.config, None if rules is None else self._given(edge, rules)
-        name = "default" if where is None else "given"
-        if where is None:
-            ids = self._default(edge)
-            where = selected_ids(self._test, ids)
-        else:
-            ids = most_frequent(self._test, where) if callable(rules) else list(rules[edge])
+        config, given = self.config, None if rules is None else self._given(edge, rules)
+        where, ids = given or self._default(edge)
         kept = self._kept(edge, [where], self._test).shares()
         found = {"recovery": kept.recovery, "inverse": kept.inverse, "score": kept.score}
-        row: Row = {"rule": name, "ids": ids, "tokens": self._words.texts(ids)}
+        row: Row = {"rule": "given" if given else "default", "ids": ids, "tokens": self._words.texts(ids)}
         row |= {"coverage": coverage(self._test, where), **{key: float(x[0]) for key, x in found.items()}}
         row |= {"random": None, "random_coverage": None, "passes": False}
         if row["score"] >= config.recovery and row["coverage"] <= config.coverage:
@@ -136,19 +131,23 @@ class EdgeReader:
                 row["passes"] = row["score"] > row["random"]
         return row
 
-    def _given(self, edge: int, rules: Given) -> np.ndarray | None:
-        """The test tokens that a user's rule selects, bool [N, 2, T]; None if it says nothing of the edge."""
+    def _given(self, edge: int, rules: Given) -> tuple[np.ndarray, list[int]] | None:
+        """The test tokens that a user's rule selects, bool [N, 2, T], and their ids; None if it says nothing
+        of the edge."""
         if callable(rules):
-            return selected_by(self._test, rules, edge_name(self.circuit, edge))
-        return selected_ids(self._test, rules[edge]) if edge in rules else None
+            where = selected_by(self._test, rules, edge_name(self.circuit, edge))
+            return None if where is None else (where, most_frequent(self._test, where))
+        return (selected_ids(self._test, rules[edge]), list(rules[edge])) if edge in rules else None
 
-    def _default(self, edge: int) -> list[int]:
-        """Of the sets of ids where the source deviates most, the one that scores best on training pairs."""
+    def _default(self, edge: int) -> tuple[np.ndarray, list[int]]:
+        """The same of the default reading: of the sets of ids where the source deviates most, the one that
+        scores best on training pairs, the smallest of equally good ones."""
         deviations = self._run.deviations(edge, self._train)
         sets = most_deviating(self._train, deviations, self.config.coverage)
         pairs = self._train.first(self.config.choose_pairs)
         kept = self._kept(edge, [selected_ids(pairs, ids) for ids in sets], pairs)
-        return sets[int(kept.score.argmax())]  # the smallest of equally good ones
+        ids = sets[int(kept.score.argmax())]
+        return selected_ids(self._test, ids), ids
 
     def _kept(self, edge: int, selections: Sequence[np.ndarray], pairs: PairBatch) -> Kept:
         """What is kept of the edge's effect on `pairs` with each selection, bool [N, 2, T], in nats."""
