@@ -45,7 +45,7 @@ def by_hand(model, circuit, edge, where, monkeypatch):
     config, (source, target, weight) = model.config, circuit.edges[edge]
     source, target = circuit.nodes[source], circuit.nodes[target]
     wire, width = wires_into(config.n_layer)[target.site], len(circuit.means[target.site])
-    layer, half, name = wire.linear
+    layer, half, name = wire.linear.split("/")
     row = wire.part * width + target.index
     mean = circuit.means[wire.carried][source.index]
     plain = oracle.linear
@@ -73,7 +73,7 @@ def by_hand(model, circuit, edge, where, monkeypatch):
 @variants
 def test_it_is_what_explicit_weights_at_each_position_give(config, monkeypatch):
     model, circuit, run = whole(config)
-    sites = {site: [] for wire in wires(config.n_layer) for site in [(wire.source, wire.target)]}
+    sites = {(wire.source, wire.target): [] for wire in wires(config.n_layer)}
     for i, (source, target, _) in enumerate(circuit.edges):
         sites[circuit.nodes[source].site, circuit.nodes[target].site].append(i)
     changes = []
