@@ -94,8 +94,8 @@ def random_sets(
 ) -> list[np.ndarray]:
     """The positions, bool [N, 2, T], that `count` random sets of token ids select, as many as `where` does.
 
-    Ids of the prompts are taken in random order, each that brings the number of positions nearer to that of
-    `where`.  A set that selects the same positions as `where` is drawn again; where there is hardly any other
+    Ids of the prompts are taken in random order, each that still fits, then one more if that comes nearer to
+    as many.  A set that selects the same positions as `where` is drawn again; where there is hardly any other
     there are fewer sets.
 
     Args:
@@ -196,9 +196,14 @@ class Words:
 
 def _near(ids: np.ndarray, counts: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
     """Random ones of `ids`, whose `counts` sum to about `wanted`."""
-    chosen, total = [], 0
+    chosen, missing, others = list[int](), wanted, list[int]()
     for place in rng.permutation(len(ids)):
-        if abs(total + counts[place] - wanted) < abs(total - wanted):
-            chosen.append(ids[place])
-            total += counts[place]
-    return np.array(chosen, int)
+        if counts[place] <= missing:
+            chosen.append(place)
+            missing -= counts[place]
+        else:
+            others.append(place)
+    over = min(others, key=lambda place: counts[place], default=None)
+    if over is not None and counts[over] < 2 * missing:
+        chosen.append(over)
+    return ids[np.array(chosen, int)]
