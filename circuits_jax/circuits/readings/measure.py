@@ -29,6 +29,8 @@ from circuits_jax.config import ReadingsConfig
 from circuits_jax.model.model import Model
 from circuits_jax.storage.errors import ConfigError
 
+NEARLY = 0.05  # of the effect: a smaller set that scores less by so little is preferred
+
 Row = dict[str, Any]
 Given = EdgeRule | Mapping[int, Sequence[int]]
 """A user's rules: a function, or {place in `Circuit.edges`: token ids} of some edges."""
@@ -126,7 +128,7 @@ class EdgeReader:
             rng = np.random.default_rng([config.seed, edge])
             sets = random_sets(self._test, where, config.draws, rng)
             if sets:
-                row["random"] = float(self._kept(edge, sets, self._test).shares().score.max())
+                row["random"] = self._best_score(edge, sets)
                 row["random_coverage"] = float(np.mean([coverage(self._test, each) for each in sets]))
                 row["passes"] = row["score"] > row["random"]
         return row
@@ -140,14 +142,29 @@ class EdgeReader:
         return (selected_ids(self._test, rules[edge]), list(rules[edge])) if edge in rules else None
 
     def _default(self, edge: int) -> tuple[np.ndarray, list[int]]:
-        """The same of the default reading: of the sets of ids where the source deviates most, the one that
-        scores best on training pairs, the smallest of equally good ones."""
+        """The same of the default reading: of the sets of ids where the source deviates most, the smallest
+        that scores nearly as well on training pairs as the best of them."""
         deviations = self._run.deviations(edge, self._train)
         sets = most_deviating(self._train, deviations, self.config.coverage)
         pairs = self._train.first(self.config.choose_pairs)
         kept = self._kept(edge, [selected_ids(pairs, ids) for ids in sets], pairs)
-        ids = sets[int(kept.score.argmax())]
+        ids = sets[int(np.argmax(kept.score >= kept.score.max() - NEARLY * abs(kept.effect)))]
         return selected_ids(self._test, ids), ids
+
+    def _best_score(self, edge: int, selections: Sequence[np.ndarray]) -> float:
+        """The best score of the selections on test pairs, as a share of the effect.
+
+        No score is above its recovery, so that few have to be measured acting elsewhere too.
+        """
+        nowhere = np.zeros(self._test.tokens.shape, bool)
+        without, whole, *only = self._run.losses(edge, [nowhere, ~nowhere, *selections], self._test)
+        recovery, best = (without - np.array(only)) / (without - whole), -np.inf
+        for place in np.argsort(-recovery, kind="stable"):
+            if recovery[place] <= best:
+                break
+            (elsewhere,) = self._run.losses(edge, [~selections[place]], self._test)
+            best = max(best, min(recovery[place], (elsewhere - whole) / (without - whole)))
+        return float(best)
 
     def _kept(self, edge: int, selections: Sequence[np.ndarray], pairs: PairBatch) -> Kept:
         """What is kept of the edge's effect on `pairs` with each selection, bool [N, 2, T], in nats."""

@@ -20,8 +20,8 @@ from tests.circuits.readings.circuits import circuit_of
 
 pytestmark = pytest.mark.computes
 
-PAIRS = 64
-CONFIG = ReadingsConfig(pairs=PAIRS, choose_pairs=32)
+PAIRS = 32
+CONFIG = ReadingsConfig(pairs=PAIRS, choose_pairs=32, draws=10)
 OPENERS = ('open"', "open'")
 DISTRACTORS = ('double"', "single'", "double(", "single(")
 
@@ -91,15 +91,15 @@ def test_the_tokens_that_fire_an_edge_pass():
         row = read(edge, *OPENERS)
         assert row["passes"] and row["recovery"] > 0.95 and row["inverse"] < 0.05, row
         assert row["random"] < row["score"] and 0.03 < row["coverage"] < 0.1
-        assert row["random_coverage"] == pytest.approx(row["coverage"], rel=0.1)
+        assert row["random_coverage"] == pytest.approx(row["coverage"], rel=0.3)
         assert row["tokens"] == list(OPENERS) and row["rule"] == "given"
 
 
-def test_a_wrong_set_fails_and_so_does_half_of_the_right_one():
+def test_a_wrong_set_fails():
     _, out = detector()
-    for tokens in (DISTRACTORS, ("close?",), OPENERS[:1]):
+    for tokens in (DISTRACTORS, ("close?",), OPENERS[1:]):  # single quotes are what is said without a sign
         row = read(out, *tokens)
-        assert not row["passes"] and row["recovery"] < 0.7, row
+        assert not row["passes"] and row["recovery"] < 0.2, row
 
 
 def test_the_complement_keeps_the_effect_by_its_inverse():
@@ -108,7 +108,7 @@ def test_the_complement_keeps_the_effect_by_its_inverse():
     right = [words.tokens.index(token) for token in OPENERS]
     rest = [i for i in range(words.vocab_size) if i not in right]
     row, other = reader.read(out, {out: rest}), reader.read(out, {out: right})
-    assert not row["passes"] and row["inverse"] > 0.95 and row["recovery"] < 0.05
+    assert not row["passes"] and row["inverse"] > 0.95 and row["recovery"] < 0.1
     assert row["inverse"] == pytest.approx(other["recovery"], abs=1e-4)
     assert row["recovery"] == pytest.approx(other["inverse"], abs=1e-4)
     assert row["coverage"] == pytest.approx(1 - other["coverage"])
@@ -123,16 +123,22 @@ def test_everything_recovers_all_and_covers_too_much():
 
 
 def test_by_default_the_tokens_that_fire_it_are_found_on_training_pairs():
-    """Words of training and test pairs differ: only what the circuit tells apart can be found."""
     reader, _, _, _ = planted("quotes")
-    into, out = detector()
-    for edge in (*into, out):
-        row = reader.read(edge)
-        assert row["passes"] and row["rule"] == "default", row
-        assert set(row["tokens"]) >= set(OPENERS)
-    assert set(reader.read(out)["tokens"]) == set(OPENERS)
-    values = edges_from("quotes", "1.attn.v")  # it acts at the last token, which is always the same
-    assert [reader.read(edge)["tokens"] for edge in values] == [["close?"]] * len(values)
+    _, out = detector()
+    row = reader.read(out)
+    assert row["passes"] and row["rule"] == "default" and set(row["tokens"]) <= set(OPENERS), row
+    (value,) = edges_from("quotes", "1.attn.v")  # it acts at the last token, which is always the same
+    assert reader.read(value)["tokens"] == ["close?"]
+
+
+def test_random_sets_can_win():
+    """The detector's sources fire on distractors as well, and so their default sets are large."""
+    reader, _, _, _ = planted("quotes")
+    into, _ = detector()
+    row = reader.read(into[0])
+    assert set(row["tokens"]) > {OPENERS[0]} and set(row["tokens"]) & set(DISTRACTORS)
+    assert row["score"] > CONFIG.recovery and row["coverage"] < CONFIG.coverage
+    assert not row["passes"] and row["random"] >= row["score"]
 
 
 def test_a_head_that_averages_over_brackets_acts_at_the_last_token_whichever_that_is():
