@@ -75,8 +75,8 @@ def summary_of(rows: Sequence[Row], config: ReadingsConfig) -> dict[str, Any]:
 
 
 def is_weak(row: Row, config: ReadingsConfig) -> bool:
-    """Whether an edge's effect is too small to say what keeps it."""
-    return row["effect"] < config.effect
+    """Whether an edge's effect is too small to say what keeps it, or none at all."""
+    return not (row["effect"] > 0 and row["effect"] >= config.effect)
 
 
 def best_first(rows: Sequence[Row]) -> list[Row]:

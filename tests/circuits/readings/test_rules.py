@@ -68,21 +68,22 @@ def test_sets_are_nested_from_where_the_source_deviates_most():
 
 def test_random_sets_cover_as_much_and_are_not_the_reading():
     rng = np.random.default_rng(0)
-    tokens = rng.choice(60, (40, 2, 12), p=np.r_[0.2, np.full(59, 0.8 / 59)])
+    share = 1 / np.arange(2, 82)
+    tokens = rng.choice(80, (40, 2, 12), p=share / share.sum())
     pairs = PairBatch(tokens, np.full(40, 11), np.zeros((40, 2), int))
     where = selected_ids(pairs, [3, 7, 8])
     sets = random_sets(pairs, where, 50, rng)
     assert len(sets) == 50
     covered = np.array([coverage(pairs, each) for each in sets])
-    np.testing.assert_allclose(covered, coverage(pairs, where), atol=0.004)
+    np.testing.assert_allclose(covered, coverage(pairs, where), atol=0.002)
     for each in sets:
         assert (each != where).any()
         ids = most_frequent(pairs, each)
         assert (selected_ids(pairs, ids) == each).all()  # a set of ids, not of positions
     assert len({each.tobytes() for each in sets}) > 45
-    # Each of the other ids is as likely as another.
-    chosen = np.bincount([i for each in sets for i in most_frequent(pairs, each)], minlength=60)
-    assert (chosen[1:] > 0).sum() > 45
+    chosen = np.bincount([i for each in sets for i in most_frequent(pairs, each)], minlength=80)
+    assert (chosen > 0).sum() > 60  # any of them may be in one
+    assert chosen.max() < 45
 
 
 def test_where_there_is_no_other_set_there_are_no_random_ones():
