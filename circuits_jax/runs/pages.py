@@ -45,6 +45,7 @@ from circuits_jax.viewer.assembly import (
 )
 from circuits_jax.viewer.circuit_page.evidence import Evidence, gather_evidence
 from circuits_jax.viewer.circuit_page.vocabulary import embed_vocabulary
+from circuits_jax.viewer.edge_readings import read_shown
 from circuits_jax.viewer.verdicts import read_audits, verdict_words
 
 if TYPE_CHECKING:
@@ -117,14 +118,15 @@ def write_pages(
     folders, home = run.folder / CIRCUITS, out or run.folder
     check_writable(home, "or draw into a folder of yours: python -m circuits_jax view WORKDIR --out=DIR")
     cut = [outcome for outcome in outcomes if outcome.circuit is not None]
-    audits = _audits(run, home, [folders / outcome.task for outcome in cut])
+    places = [folders / outcome.task for outcome in cut]
+    audits, readings = _audits(run, home, places), read_shown(places)
     audit_page = AUDIT_PAGE if audits and (home / AUDIT_PAGE).exists() else None
     above = (f"../../{INDEX}", audit_page and f"../../{audit_page}")
     vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
     keys, shown = [each.task for each in cut], list[tuple[Circuit, Evidence]]()
     for outcome in ProgressBar(cut, desc="page", disable=not is_primary()):
         shown.append((outcome.circuit, evidence_of(run, outcome.circuit, outcome.test)))
-        settings = PageSettings([outcome.task], vocabularies, audits, notes, *above)
+        settings = PageSettings([outcome.task], vocabularies, audits, notes, *above, readings=readings)
         page = build_report(f"{outcome.task}, a circuit of {run.name}", shown[-1:], settings=settings)
         write_report(home / CIRCUITS / outcome.task / PAGE, page)
     rows = [
@@ -138,7 +140,9 @@ def write_pages(
     write_report(home / INDEX, index)
     return Page(
         home / INDEX,
-        build_report(title, shown, figures, PageSettings(keys, vocabularies, audits, notes)),
+        build_report(
+            title, shown, figures, PageSettings(keys, vocabularies, audits, notes, readings=readings)
+        ),
     )
 
 
@@ -222,9 +226,11 @@ def _write_circuit(run: "Run", circuit: Circuit) -> Page:
     """The page of one circuit, which links to the index where there is one."""
     name = circuit.task
     folder = run.folder / CIRCUITS / name
-    audits = read_audits(run.folder / AUDIT, [folder] if (folder / MANIFEST).exists() else [])
+    places = [folder] if (folder / MANIFEST).exists() else []
+    audits, readings = read_audits(run.folder / AUDIT, places), read_shown(places)
     shown = [(circuit, evidence_of(run, circuit))]
-    alone = PageSettings([name], {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}, audits)
+    vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
+    alone = PageSettings([name], vocabularies, audits, readings=readings)
     title = f"{name}, a circuit of {run.name}"
     home = f"../../{INDEX}" if (run.folder / INDEX).exists() else None
     audit_page = f"../../{AUDIT_PAGE}" if audits else None
