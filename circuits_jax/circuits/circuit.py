@@ -117,6 +117,8 @@ class Circuit:
       model_hash, tokenizer_hash: What the circuit belongs to.
       provenance: How it was made: the pruning configuration, versions, flags.
       importance: Of its nodes and edges, if it was measured.
+      taus: {node site: float32 [width]}, the learnt parameter of every node's mask, the largest the most
+        wanted; None in circuits that were not learnt here, or before they were kept.
     """
 
     task: str
@@ -134,6 +136,7 @@ class Circuit:
     tokenizer_hash: str
     provenance: Mapping[str, Any]
     importance: Importance | None = None
+    taus: Mapping[str, np.ndarray] | None = None
 
     def __str__(self) -> str:
         """Its size and its loss on test pairs, calibrated, beside the full model's."""
@@ -228,6 +231,8 @@ class Circuit:
             rows = getattr(self, name)
             arrays[f"{name}/ends"] = np.array([row[:2] for row in rows], np.int32).reshape(-1, 2)
             arrays[f"{name}/weights"] = np.array([row[2] for row in rows], np.float32)
+        for site, tau in (self.taus or {}).items():
+            arrays[f"tau/{site}"] = np.asarray(tau, np.float32)
         if self.importance is not None:
             for name in _DELTAS:
                 arrays[f"importance/{name}"] = np.asarray(getattr(self.importance, name), np.float32)
@@ -263,6 +268,7 @@ def load_circuit(folder: Path) -> Circuit:
             tokenizer_hash=manifest["tokenizer_hash"],
             provenance=manifest["provenance"],
             importance=_importance(manifest, arrays),
+            taus=_by_site(arrays, "tau") or None,
         )
         _check_places(circuit)
     except (IndexError, KeyError, TypeError, ValueError) as error:
@@ -355,7 +361,9 @@ def _check_places(circuit: Circuit) -> None:
         raise ValueError("a node's index is not 0 or a greater integer")
     if len(set(circuit.nodes)) < count:
         raise ValueError("a node is there twice")
-    circuit.masks()
+    masks = circuit.masks()
+    if circuit.taus and {s: len(t) for s, t in circuit.taus.items()} != {s: len(m) for s, m in masks.items()}:
+        raise ValueError("its taus are not of its node sites")
     if len(circuit.bias_only) != count:
         raise ValueError("it does not say of every node if it is bias-only")
     if any(not 0 <= end < count for edge in circuit.edges for end in edge[:2]):

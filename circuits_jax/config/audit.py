@@ -3,6 +3,7 @@
 import dataclasses
 
 from circuits_jax.config.checks import (
+    check_choice,
     check_confidence,
     check_fraction,
     check_not_negative,
@@ -10,6 +11,9 @@ from circuits_jax.config.checks import (
     check_seed,
 )
 from circuits_jax.storage.errors import ConfigError
+
+ACDC_COSTS = ("kl", "difference")
+LEAST_DRAWS = 40  # two tests corrected together: 1 / (draws + 1) is below 0.05 / 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +34,16 @@ class AuditConfig:
       control_share: Nodes, at most, as a share of those of the best control.
       margin: Below chance by less than this, in nats, a full model knows nothing of the task.
       seed: Of everything that is drawn.
+      score_pairs: Training pairs that orders of edges are found on (docs/statistics.md, "Faithfulness against
+        size").
+      ig_steps: Points that EAP-IG averages over.
+      acdc_thresholds: Of ACDC, in nats, or in logits with acdc_cost "difference".
+      acdc_cost: What ACDC keeps low: "kl", of the model's answers from the circuit's, or what the logit
+        "difference" loses.
+      test_draws: Random circuits, and permutations, of a test (docs/statistics.md, "Tests").
+      edge_pairs: Test pairs that effects of single edges are averaged over.
+      edge_draws: Random edges measured, at most; a circuit whose edges need more is not tested edge by edge.
+      alternatives: Wrong circuits of each kind that the power of a test is measured with.
     """
 
     pairs: int = 256
@@ -45,6 +59,14 @@ class AuditConfig:
     control_share: float = 1 / 3
     margin: float = 0.1
     seed: int = 0
+    score_pairs: int = 64
+    ig_steps: int = 5
+    acdc_thresholds: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+    acdc_cost: str = "kl"
+    test_draws: int = 199
+    edge_pairs: int = 64
+    edge_draws: int = 4000
+    alternatives: int = 20
 
     def __post_init__(self) -> None:
         for field in ("draws", "natural", "natural_context", "sufficient", "necessary"):
@@ -52,6 +74,16 @@ class AuditConfig:
         for field in ("flips_inside", "flips_outside", "control_share"):
             check_fraction(f"audit.{field}", getattr(self, field))
         check_confidence("audit.confidence", self.confidence)
+        for field in ("score_pairs", "ig_steps", "edge_pairs", "edge_draws"):
+            check_positive(f"audit.{field}", getattr(self, field))
+        for threshold in self.acdc_thresholds:
+            check_positive("a threshold of audit.acdc_thresholds", threshold)
+        check_choice("audit.acdc_cost", self.acdc_cost, ACDC_COSTS)
+        check_not_negative("audit.alternatives", self.alternatives)
+        if self.test_draws < LEAST_DRAWS:
+            raise ConfigError(
+                f"audit.test_draws is {self.test_draws}; with fewer than {LEAST_DRAWS} nothing is significant"
+            )
         check_not_negative("audit.seeds", self.seeds)
         check_not_negative("audit.margin", self.margin)
         check_seed("audit.seed", self.seed)

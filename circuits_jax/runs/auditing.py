@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from circuits_jax.circuits.ablation.means import Subject
+from circuits_jax.circuits.audit.against_others import curves_and_tests
 from circuits_jax.circuits.audit.auditor import STAGES, Auditor, verdict_of
 from circuits_jax.circuits.audit.controls import empty_controls, other_seeds
+from circuits_jax.circuits.audit.kept import keep_in
 from circuits_jax.circuits.audit.real_code import Natural, find_natural
 from circuits_jax.circuits.audit.records import (
     FORMAT,
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LOCK = ".audit.lock"
+MEASURED = ".measured"  # in the folder of circuits: parts of reports, a folder an audit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,10 +108,22 @@ class RunAuditor:
         advance("controls")
         splits = Splits(train, chosen, test)
         report["controls"] = self._run_controls(subject, splits) if self._controls else None
+        advance("tests")
+        report |= self._against_others(subject, train, test)
         report |= {"pairs": len(test.last), "ablation": circuit.ablation, "key": subject.key}
         report["corpus"] = self.run.corpus.hash
         verdict = verdict_of(report, circuit.ablation, self.config)
         return report | {"verdict": dataclasses.asdict(verdict)}
+
+    def _against_others(self, subject: AuditSubject, train: Pairs, test: Pairs) -> Report:
+        """{"curves", "tests"}; none where there are no controls."""
+        if not self._controls:
+            return {"curves": None, "tests": None}
+        keep = keep_in(
+            self.run.folder / CIRCUITS / MEASURED / f"{subject.key[:16]}-{self.run.corpus.hash[:8]}"
+        )
+        auditor, thorough = self._auditor(subject.prune), self._controls == "full"
+        return curves_and_tests(auditor, subject.circuit, train, test, thorough, keep)
 
     def _pairs(self, task: Task, split: str, count: int, seed: int) -> Pairs:
         return build_pairs(task, self.run.tokenizer, split, count, seed, self.run.model.config.n_ctx)
@@ -259,8 +274,8 @@ def _audit(
     kept, refused = kept_reports(path, circuits), earlier_refusals(path, circuits)
     earlier = earlier_reports(path, circuits, config)
     if controls:
-        earlier = {task: report for task, report in earlier.items() if report["controls"] is not None}
-    auditor, stages = RunAuditor(run, config, controls), len(STAGES) + 1
+        earlier = {task: report for task, report in earlier.items() if report.get("curves") is not None}
+    auditor, stages = RunAuditor(run, config, controls), len(STAGES) + 2
     settings = to_dict(config)
     details = {"format": FORMAT, "version": VERSION, "settings": settings}
     reports: dict[str, Report] = {}

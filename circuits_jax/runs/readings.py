@@ -16,7 +16,7 @@ import numpy as np
 from circuits_jax.circuits.ablation.means import Means, reference_activations
 from circuits_jax.circuits.ablation.pairs import pair_batches
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
-from circuits_jax.circuits.readings.measure import EdgeReader, Given, Row
+from circuits_jax.circuits.readings.measure import EdgeReader, Given
 from circuits_jax.circuits.readings.records import (
     FILE,
     FORMAT,
@@ -40,6 +40,7 @@ from circuits_jax.storage.files import read_bytes, write_json
 from circuits_jax.storage.locks import locked
 from circuits_jax.storage.paths import as_path
 from circuits_jax.storage.progress import ProgressBar
+from circuits_jax.storage.tables import Report
 from circuits_jax.training.device_memory import memory_told
 from circuits_jax.training.multihost.processes import is_primary
 
@@ -188,7 +189,7 @@ class _Reading:
         reader, begun = self._reader(), (self._earlier(UNFINISHED) or {}).get("rows", [])
         if self._rules is not None:
             reader.check(self._rules)
-        rows: list[Row] = [*begun[: len(edges)]]
+        rows: list[Report] = [*begun[: len(edges)]]
         for edge in edges[len(rows) :]:
             rows.append(self._ends(edge) | {"effect": reader.effect(edge)})
             advance()
@@ -221,7 +222,7 @@ class _Reading:
         found = reference_activations(run.model, windows, circuit.ablation)
         return {**{site: np.asarray(mean) for site, mean in found.items()}, **circuit.means}
 
-    def _ends(self, edge: int) -> Row:
+    def _ends(self, edge: int) -> Report:
         circuit = self._subject.circuit
         source, target, _ = circuit.edges[edge]
         return {"source": str(circuit.nodes[source]), "target": str(circuit.nodes[target])}
@@ -231,11 +232,11 @@ class _Reading:
             return None  # it may be another function than then
         return earlier(self._folder / name, self._folder, self._settings, self._recorded)
 
-    def _report(self, rows: Iterable[Row]) -> dict[str, Any]:
+    def _report(self, rows: Iterable[Report]) -> dict[str, Any]:
         about = {"format": FORMAT, "version": VERSION, "circuit": of_circuit(self._folder)}
         return {**about, "settings": self._settings, "rules": self._recorded, "rows": list(rows)}
 
-    def _save(self, rows: Sequence[Row]) -> None:
+    def _save(self, rows: Sequence[Report]) -> None:
         """Keeps what is known so far, now and then."""
         if time.monotonic() - self._saved < SAVE_SECONDS:
             return

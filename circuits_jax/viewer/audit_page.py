@@ -11,6 +11,7 @@ from typing import Any
 
 from circuits_jax.storage.tables import Report
 from circuits_jax.tasks.metrics import CHANCE
+from circuits_jax.viewer import hypothesis_tables, size_plots
 from circuits_jax.viewer.charts.bars import Bar, Line, bar_chart, scatter, show
 
 # Right end of the loss axes: a little above chance.
@@ -52,6 +53,8 @@ def _section(task: str, report: Report) -> str:
         *(_figure(*each) for each in _plots(report)),
         "</div>",
         _templates(report["templates"]),
+        _tests(report.get("tests")),
+        _curves(report.get("curves")),
         _natural(report["natural"]),
         _scores(report),
         "</section>",
@@ -202,6 +205,35 @@ def _templates(rows: Sequence[Report]) -> str:
         "Means over the pairs of each test template: losses are calibrated, prompts are ends of the first."
     )
     return f'<h3>By template</h3><p class="quiet">{caption}</p>{_table(shown)}'
+
+
+def _tests(tests: Report | None) -> str:
+    """The tests with a p-value; nothing in reports of before."""
+    if tests is None:
+        return ""
+    said = html.escape(" ".join(hypothesis_tables.remarks(tests)))
+    tables = [hypothesis_tables.circuit_table(tests), hypothesis_tables.contrary_table(tests)]
+    edges = hypothesis_tables.edge_table(tests)
+    nulls = "".join(
+        f"<li><b>{html.escape(a)}</b>: {html.escape(b)}</li>" for a, b in hypothesis_tables.nulls(tests)
+    )
+    folded = f"<details><summary>{len(edges)} edges</summary>{_table(edges)}</details>" if edges else ""
+    return (
+        f'<h3>Tests</h3><p class="quiet">{said} The nulls:</p><ul class="quiet">{nulls}</ul>'
+        f"{''.join(map(_table, tables))}{folded}"
+    )
+
+
+def _curves(curves: Report | None) -> str:
+    """Faithfulness against size; nothing in reports of before."""
+    if curves is None:
+        return ""
+    charts = "".join(_figure(*chart) for chart in size_plots.charts(curves))
+    said, rows = html.escape(" ".join(size_plots.remarks(curves))), size_plots.table(curves)
+    table = _table(rows) if rows else ""
+    return (
+        f'<h3>Faithful at what size?</h3><p class="quiet">{said}</p><div class="plots">{charts}</div>{table}'
+    )
 
 
 def _natural(report: Report) -> str:

@@ -20,12 +20,7 @@ from circuits_jax.viewer.charts.lines import Curve, line_chart, matrix
 
 _CIRCUITS = f"{filenames.SPARSE}/{filenames.INDEX}"  # written by the command view
 _STYLE = """
-.plot .curve { fill: none; stroke: var(--other); stroke-width: 2; }
-.plot .curve.ours { stroke: var(--ours); stroke-width: 2.6; } .plot .curve.model { stroke: var(--model); }
-.plot .band { fill: var(--other); fill-opacity: 0.16; } .plot .band.ours { fill: var(--ours); }
-.plot .band.model { fill: var(--model); } .plot .dot { fill: var(--other); }
-.plot .dot.ours { fill: var(--ours); } .plot .dot.model { fill: var(--model); }
-.plot .cell { fill: var(--ours); } .plot .legend { fill: var(--ink); }
+.plot .cell { fill: var(--ours); }
 pre { margin: 0; white-space: pre-wrap; font: 12.5px/1.45 ui-monospace, monospace; max-width: 60ch; }
 """
 _KINDS = {"the node": "ours", "the sparse model itself": "model"}

@@ -125,6 +125,23 @@ def test_importance_is_loaded(saved):
     assert (found.correlation, found.pairs) == (expected.correlation, 64)
 
 
+def test_taus_are_loaded_where_they_are_kept(saved):
+    assert load_circuit(saved).taus is None
+    widths = {"0.mlp.act_in": 4, "0.mlp.post_act": 8, "0.mlp.resid_delta": 4}
+    taus = {site: np.linspace(-1, 1, width, dtype=np.float32) for site, width in widths.items()}
+    dataclasses.replace(example(), taus=taus).save(saved)
+    found = load_circuit(saved).taus
+    assert set(found) == set(taus)
+    for site, tau in taus.items():
+        np.testing.assert_array_equal(found[site], tau)
+
+
+@pytest.mark.parametrize("width", [7, 9])
+def test_taus_of_other_nodes_are_refused(saved, width):
+    dataclasses.replace(example(), taus={"0.mlp.post_act": np.zeros(width)}).save(saved)
+    fails(saved, "taus")
+
+
 def test_a_circuit_without_importance(tmp_path):
     dataclasses.replace(example(), importance=None).save(tmp_path)
     assert load_circuit(tmp_path).importance is None

@@ -11,6 +11,7 @@ from circuits_jax.viewer.audit_page import build_audit_page
 from circuits_jax.viewer.charts.bars import Bar, Line, bar_chart, scatter, show
 from tests.viewer.conftest import Example, Pages, document
 from tests.viewer.page import parse
+from tests.viewer.test_audit_tables import CURVES, TESTS
 
 TASK, HOSTILE = "single_double_quote", "</section><img src=x onerror=alert(1)>"
 
@@ -176,6 +177,20 @@ def test_the_plots_are_those_of_the_report(page):
     (section,) = root.all("section")
     (link,) = [a for a in root.all("a") if a.text == TASK]
     assert link.attributes["href"] == f"#{section.attributes['id']}"
+
+
+def test_tests_and_curves_are_on_the_page_of_a_report_that_has_them(page):
+    assert "Faithful at what size?" not in parse(page).words()
+    root = parse(build_audit_page("t", [], {TASK: {**REPORT, "tests": TESTS, "curves": CURVES}}))
+    words = root.words()
+    for text in ("told from random", "nothing against it", "No worse.", "our masks", "1.021", "random order"):
+        assert text in words, text
+    assert "Faithfulness, mean ablation" in [svg.attributes["aria-label"] for svg in root.all("svg", "plot")]
+    quick = {**REPORT, "tests": None, "curves": None}
+    assert (
+        parse(build_audit_page("t", [], {TASK: quick})).words()
+        == parse(build_audit_page("t", [], {TASK: REPORT})).words()
+    )
 
 
 def test_what_was_not_measured_is_said_and_not_drawn():

@@ -75,6 +75,7 @@ def make_circuit(pruned: Pruned, subject: Subject, prune: PruneConfig, splits: S
         tokenizer_hash="" if model.tokenizer is None else model.tokenizer.hash,
         provenance=_provenance(pruned, prune, splits, figures),
         importance=weighed,
+        taus=None if pruned.taus is None else {site: np.asarray(tau) for site, tau in pruned.taus.items()},
     )
 
 

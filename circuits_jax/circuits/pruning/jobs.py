@@ -42,7 +42,7 @@ class Pruned:
       metrics: Figures of circuit and full model on the three splits, and the run's own settings.
       met_target: Whether the calibrated loss on select pairs is at most the target.
       mediocre: Whether the full model itself misses the target on select pairs.
-      history: Of `Fitted`.
+      history, taus: Of `Fitted`, if they are known.
     """
 
     masks: Masks
@@ -51,6 +51,7 @@ class Pruned:
     met_target: bool
     mediocre: bool
     history: tuple[FitRecord, ...] = ()
+    taus: Taus | None = None
 
 
 class Fitted(NamedTuple):

@@ -116,7 +116,7 @@ class Pruner:
 
             (fitted,) = self.fit([job], watch)
             (kept,) = self.discretise([job], [fitted], watch)
-            return self.finish(job, kept, full, watch, fitted.history)
+            return self.finish(job, kept, full, watch, fitted)
 
     def job(self, splits: Splits, seed: int | None = None, settings: PruneSettings | None = None) -> Job:
         """A run on these pairs, by default with the configured seed and settings."""
@@ -170,7 +170,7 @@ class Pruner:
         return self._settle(searches, jobs, watch, self._whole)
 
     def finish(
-        self, job: Job, kept: Masks, full: dict[str, float], watch: Watch, history: tuple[FitRecord, ...] = ()
+        self, job: Job, kept: Masks, full: dict[str, float], watch: Watch, fitted: Fitted | None = None
     ) -> Pruned:
         """Drops what `kept` does not need, and measures what is left.
 
@@ -179,7 +179,7 @@ class Pruner:
           kept: Of `discretise`.
           full: Of `assess`.
           watch: Told how it goes.
-          history: Of the run's `Fitted`.
+          fitted: What `kept` was made from, which the result remembers.
         """
 
         def search() -> Search[Masks, Masks]:
@@ -202,7 +202,8 @@ class Pruner:
             metrics={**metrics, **full, **figures, "nodes": float(size(left))},
             met_target=metrics["select/calibrated_loss"] <= self.config.target,
             mediocre=full["full/select/calibrated_loss"] > self.config.target,
-            history=history,
+            history=() if fitted is None else fitted.history,
+            taus=None if fitted is None else {site: np.asarray(tau) for site, tau in fitted.taus.items()},
         )
 
     def attribution(self, kept: Masks, data: PairBatch) -> Masks:

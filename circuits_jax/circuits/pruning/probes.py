@@ -38,6 +38,7 @@ class Prober:
       batching: Of `prune.batching`.
       devices: To spread over.
       answer: What a network with some masks answers; pruning's own by default.
+      value: Of answers [N, 2], what slopes are of; the task loss by default.
     """
 
     def __init__(
@@ -46,13 +47,14 @@ class Prober:
         batching: str,
         devices: Sequence[jax.Device],
         answer: Answer = masked_difference,
+        value: Callable[[jax.Array], jax.Array] = loss_of_difference,
     ):
         def difference(shared: Any, item: tuple[Masks, Any]) -> jax.Array:
             return answer(network, shared, *item)
 
         def slope(shared: Any, item: tuple[Masks, Any]) -> Masks:
             kept, batch = item
-            return jax.grad(lambda masks: loss_of_difference(difference(shared, (masks, batch))))(kept)
+            return jax.grad(lambda masks: value(difference(shared, (masks, batch))))(kept)
 
         def fit(_: tuple, found: jax.Array) -> tuple[jax.Array, ...]:
             return calibrate(found)
@@ -78,7 +80,7 @@ class Prober:
         return [np.concatenate([next(found) for _ in blocks(data)])[: len(data[0])] for _, data in asked]
 
     def slopes(self, shared: Any, kept: Masks, pairs: PairBatch) -> Masks:
-        """The task loss' derivative by each node's mask, averaged over the pairs: {site: float32 [width]}.
+        """The task loss' (or `value`'s) derivative by each mask, averaged over the pairs: as `kept`.
 
         The last block counts pairs twice where BLOCK does not divide them.
         """

@@ -176,7 +176,7 @@ def _prune_wave(
         mine = slice(at * len(alive[0]), (at + 1) * len(alive[0]))
         found = []
         for each, masks, learnt in zip(jobs[mine], kept[mine], fitted[mine], strict=True):
-            found.append(pruner.finish(each, masks, full, progress, learnt.history))
+            found.append(pruner.finish(each, masks, full, progress, learnt))
             if found[-1].met_target:
                 progress.found(job.task, size(found[-1].masks))
         yield job.task, min(found, key=_quality)

@@ -6,7 +6,7 @@ A report is plain data: dicts, lists, numbers.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -28,10 +28,10 @@ from circuits_jax.circuits.readings.rules import (
 from circuits_jax.config import ReadingsConfig
 from circuits_jax.model.model import Model
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.tables import Report
 
 NEARLY = 0.05  # of the effect: a smaller set that scores less by so little is preferred
 
-Row = dict[str, Any]
 Given = EdgeRule | Mapping[int, Sequence[int]]
 """A user's rules: a function, or {place in `Circuit.edges`: token ids} of some edges."""
 
@@ -101,7 +101,7 @@ class EdgeReader:
                 f"{self._test.size} test pairs{named}; name tokens that their prompts hold"
             )
 
-    def read(self, edge: int, rules: Given | None = None) -> Row:
+    def read(self, edge: int, rules: Given | None = None) -> Report:
         """The reading of one edge, and whether it passes.
 
         Args:
@@ -121,7 +121,7 @@ class EdgeReader:
         where, ids = given or self._default(edge)
         kept = self._kept(edge, [where], self._test).shares()
         found = {"recovery": kept.recovery, "inverse": kept.inverse, "score": kept.score}
-        row: Row = {"rule": "given" if given else "default", "ids": ids, "tokens": self._words.texts(ids)}
+        row: Report = {"rule": "given" if given else "default", "ids": ids, "tokens": self._words.texts(ids)}
         row |= {"coverage": coverage(self._test, where), **{key: float(x[0]) for key, x in found.items()}}
         row |= {"random": None, "random_coverage": None, "passes": False}
         if row["score"] >= config.recovery and row["coverage"] <= config.coverage:

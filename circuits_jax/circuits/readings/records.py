@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from circuits_jax.circuits.circuit import MANIFEST
-from circuits_jax.circuits.readings.measure import Row
 from circuits_jax.config import ReadingsConfig
 from circuits_jax.config.identity import identity
 from circuits_jax.storage.files import read_json_if_any
+from circuits_jax.storage.tables import Report
 
 FORMAT, VERSION = "circuits_jax.readings", 1
 FILE, UNFINISHED = "readings.json", "readings.unfinished.json"
@@ -30,7 +30,7 @@ class ReadingsReport:
     report: Mapping[str, Any]
 
     @property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[Report]:
         """One an edge, the best reading first, then the edges of too small an effect, by effect."""
         return self.report["rows"]
 
@@ -60,7 +60,7 @@ class ReadingsReport:
         return f"<table><caption>{html.escape(repr(self))}</caption><tr>{head}</tr>{body}</table>"
 
 
-def summary_of(rows: Sequence[Row], config: ReadingsConfig) -> dict[str, Any]:
+def summary_of(rows: Sequence[Report], config: ReadingsConfig) -> dict[str, Any]:
     """{edges: in all; weak: of too small an effect; judged: the others; passed; share: passed of judged, or
     None}."""
     judged = [row for row in rows if not is_weak(row, config)]
@@ -74,19 +74,24 @@ def summary_of(rows: Sequence[Row], config: ReadingsConfig) -> dict[str, Any]:
     }
 
 
-def is_weak(row: Row, config: ReadingsConfig) -> bool:
+def is_weak(row: Report, config: ReadingsConfig) -> bool:
     """Whether an edge's effect is too small to say what keeps it, or none at all."""
     return not (row["effect"] > 0 and row["effect"] >= config.effect)
 
 
-def best_first(rows: Sequence[Row]) -> list[Row]:
+def best_first(rows: Sequence[Report]) -> list[Report]:
     """Those that pass, then the others that are judged, each by score; then the weak ones, by effect."""
     return sorted(
-        rows, key=lambda row: (row["passes"] is None, not row["passes"], -row.get("score", row["effect"]))
+        rows,
+        key=lambda row: (
+            row["passes"] is None,
+            not row["passes"],
+            -(row["score"] if "score" in row else row["effect"]),
+        ),
     )
 
 
-def show_rows(rows: Sequence[Row], tokens: int = 6) -> list[dict[str, Any]]:
+def show_rows(rows: Sequence[Report], tokens: int = 6) -> list[dict[str, Any]]:
     """The rows of judged edges for a table, with up to `tokens` of their tokens."""
     shown = []
     for row in rows:

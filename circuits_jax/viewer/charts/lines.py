@@ -7,7 +7,7 @@ figures in a `<title>`.
 import dataclasses
 import html
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from circuits_jax.viewer.charts.bars import show
 
@@ -37,31 +37,35 @@ class Curve:
 
 def line_chart(
     title: str,
-    across: Sequence[float],
+    across: Sequence[float] | Mapping[str, float],
     curves: Sequence[Curve],
     names: tuple[str, str],
     level: float | None = None,
+    top: float = 1.0,
 ) -> str:
-    """Curves between 0 and 1 over `across`, each with a band and a dash pattern; a legend is below.
+    """Curves between 0 and `top` over `across`, each with a band and a dash pattern; a legend is below.
 
     Args:
       title: Read out by screen readers.
-      across: Increasing places on the horizontal axis.
+      across: Increasing places on the horizontal axis, by what they are called if that is something else.
       curves: Later ones are drawn on top.
       names: Of the two axes.
       level: A horizontal line, such as one half.
+      top: Upper end of the vertical axis; what lies beyond an end is drawn there.
     """
-    first, last = across[0], across[-1]
+    ticks = across if isinstance(across, Mapping) else {f"{x:g}": x for x in across}
+    places = list(ticks.values())
+    first, last = places[0], places[-1]
     wide, tall = WIDTH - LEFT - RIGHT, HEIGHT - BOTTOM - TOP
 
     def at(x: float, y: float) -> tuple[float, float]:
         share = (x - first) / ((last - first) or 1)
-        height = 0.0 if math.isnan(y) else min(max(y, 0.0), 1.0)
+        height = 0.0 if math.isnan(y) else min(max(y / top, 0.0), 1.0)
         return round(LEFT + wide * share, 1), round(TOP + tall * (1 - height), 1)
 
     parts = [f'<path class="axis" d="M{LEFT} {TOP}V{TOP + tall}H{LEFT + wide}"/>']
     parts += [_tick(LEFT - 6, at(first, y)[1] + 4, show(float(y)), "end") for y in (0, 0.5, 1)]
-    parts += [_tick(at(x, 0)[0], TOP + tall + 15, f"{x:g}", "middle") for x in across]
+    parts += [_tick(at(x, 0)[0], TOP + tall + 15, name, "middle") for name, x in ticks.items()]
     parts += [_tick(LEFT + wide / 2, HEIGHT - 6, names[0], "middle")]
     parts.append(
         f'<text class="tick" text-anchor="middle" transform="rotate(-90 12 {TOP + tall / 2})" x="12" '
@@ -71,7 +75,7 @@ def line_chart(
         y = at(first, level)[1]
         parts.append(f'<line class="bound" x1="{LEFT}" x2="{LEFT + wide}" y1="{y}" y2="{y}"/>')
     for number, curve in enumerate(curves):
-        parts.append(_curve(curve, across, at, DASHES[number % len(DASHES)]))
+        parts.append(_curve(curve, ticks, at, DASHES[number % len(DASHES)]))
     legend = [_legend(curve, number, HEIGHT + 14 + 18 * number) for number, curve in enumerate(curves)]
     return _svg(title, WIDTH, HEIGHT + 18 * len(curves) + 8, [*parts, *legend])
 
@@ -106,7 +110,8 @@ def matrix(title: str, names: Sequence[str], cells: Sequence[Sequence[float | No
     return _svg(title, NAMES + count * CELL + 8, 20 + count * CELL + 8, parts)
 
 
-def _curve(curve: Curve, across: Sequence[float], at: Placing, dash: str) -> str:
+def _curve(curve: Curve, ticks: Mapping[str, float], at: Placing, dash: str) -> str:
+    names, across = list(ticks), list(ticks.values())
     points = [at(x, y) for x, y in zip(across, curve.values, strict=True)]
     parts = []
     if curve.low:
@@ -118,7 +123,9 @@ def _curve(curve: Curve, across: Sequence[float], at: Placing, dash: str) -> str
     )
     for number, (x, y) in enumerate(points):
         span = f" ({show(curve.low[number])} to {show(curve.high[number])})" if curve.low else ""
-        what = f"{html.escape(curve.label)} at {across[number]:g}: {show(curve.values[number])}{span}"
+        what = (
+            f"{html.escape(curve.label)} at {html.escape(names[number])}: {show(curve.values[number])}{span}"
+        )
         parts.append(
             f'<circle class="dot {curve.kind}" cx="{x}" cy="{y}" r="3"><title>{what}</title></circle>'
         )

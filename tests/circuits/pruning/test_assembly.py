@@ -57,7 +57,8 @@ def case():
 def circuit():
     planted, subject, masks = case()
     metrics = {"full/test/loss": 0.25, "test/calibrated_loss": 99.0, "nodes": 99.0}
-    pruned = Pruned(masks, Calibration(1, 0), metrics, met_target=False, mediocre=True)
+    taus = {site: mask - 0.5 for site, mask in masks.items()}
+    pruned = Pruned(masks, Calibration(1, 0), metrics, met_target=False, mediocre=True, taus=taus)
     return make_circuit(pruned, subject, PRUNE, planted.splits)
 
 
@@ -118,6 +119,14 @@ def test_provenance_says_what_came_of_it():
     assert found.model_hash == model_hash(planted.config, planted.params)
     found.check_model(found.model_hash, "c" * 64)
     assert not any(found.bias_only)
+
+
+def test_the_learnt_masks_are_kept(tmp_path):
+    circuit().save(tmp_path)
+    found, (*_, masks) = load_circuit(tmp_path).taus, case()
+    assert set(found) == set(masks)
+    for site, mask in masks.items():
+        np.testing.assert_array_equal(found[site], mask - 0.5)
 
 
 def test_every_node_and_edge_is_weighed():

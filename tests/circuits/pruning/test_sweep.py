@@ -39,8 +39,8 @@ class Stub:
     def discretise(self, jobs, fitted, watch):
         return [self.mask(self.needed(job)) for job in jobs]
 
-    def finish(self, job, kept, full, watch, history):
-        assert history == (FitRecord(self.config.steps, 9, 0.1),)  # of whole runs
+    def finish(self, job, kept, full, watch, learnt):
+        assert learnt.history == (FitRecord(self.config.steps, 9, 0.1),)  # of whole runs
         self.finished.append((job.task, job.seed))
         nodes = self.needed(job) - 1
         met = self.meets(job)

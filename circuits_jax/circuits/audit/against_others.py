@@ -1,0 +1,62 @@
+"""What an audit compares a circuit with besides controls: random circuits and edges, the field's methods."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from circuits_jax.circuits.ablation.means import Subject, reference_sites
+from circuits_jax.circuits.ablation.pairs import pair_batches
+from circuits_jax.circuits.audit.auditor import Auditor
+from circuits_jax.circuits.audit.hypotheses.circuit_tests import CircuitTests, Judged, all_tests
+from circuits_jax.circuits.audit.kept import Keep
+from circuits_jax.circuits.audit.size_curves import SizeCurves
+from circuits_jax.circuits.baselines import ScoreSettings
+from circuits_jax.circuits.circuit import Circuit
+from circuits_jax.model import sites
+from circuits_jax.storage.tables import Report
+from circuits_jax.tasks.task import Pairs
+
+
+def curves_and_tests(
+    auditor: Auditor, circuit: Circuit, train: Pairs, test: Pairs, thorough: bool, keep: Keep
+) -> Report:
+    """{"curves", "tests"} of a report.
+
+    Args:
+      auditor: Of the circuit's model.
+      circuit: The circuit.
+      train: The pairs it was cut on; orders of edges are found on the first of them.
+      test: The pairs it is judged on.
+      thorough: Whether what takes long is done too.
+      keep: Keeps parts.
+    """
+    config, run, model = auditor.config, auditor.run, auditor.model
+    learnt, judged = pair_batches([train, test], model.config.n_ctx)
+    subject = _subject(auditor, circuit)
+    differences = run.ablated(model.device_params, auditor.everything, auditor.means, learnt)
+    (scale,), (shift,) = run.calibrated(differences)
+    own = circuit.calibration.scale, circuit.calibration.shift
+    tests = CircuitTests(
+        circuit, subject, run, Judged(judged, test.template, own, (float(scale), float(shift))), config
+    )
+    settings = ScoreSettings(config.ig_steps, config.acdc_thresholds, config.acdc_cost, config.seed)
+    means = subject if circuit.ablation == "mean" else Subject(model, _of(auditor, circuit, auditor.means))
+    curves = SizeCurves(circuit, means, learnt.first(config.score_pairs), judged, settings)
+    return {"tests": all_tests(tests, thorough, keep), "curves": curves.report(thorough, keep)}
+
+
+def _subject(auditor: Auditor, circuit: Circuit) -> Subject:
+    """The model, removed parts held as the circuit's are, of which an old file does not say all."""
+    if set(circuit.means) >= set(reference_sites(auditor.model.config)):
+        return Subject(auditor.model, circuit.means)
+    means = auditor.means
+    if circuit.ablation != "mean":
+        means = {site: jnp.zeros_like(mean) for site, mean in means.items()}
+    return Subject(auditor.model, {**_of(auditor, circuit, means), **circuit.means})
+
+
+def _of(auditor: Auditor, circuit: Circuit, means: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `means` that a circuit has or should have."""
+    wanted = reference_sites(auditor.model.config, sites.FINAL in circuit.means)
+    return {site: means[site] for site in wanted}
