@@ -1,6 +1,6 @@
 """Are the circuits of a run what its model really uses?  The verdict on each, and how it was reached.
 
-    python -m circuits_jax audit --workdir=runs/quickstart [--tasks=single_double_quote] [--controls=false]
+    python -m circuits_jax audit --workdir=runs/quickstart [--tasks=single_double_quote] [--controls=full]
 
 Writes `audit.json` and `audit.html` into the workdir.  A circuit that was audited already, with the same
 settings, is not examined again; nor are the others when the command is stopped and started anew.  The circuit
@@ -10,6 +10,7 @@ of a task that a Python file defines is audited where that file is named: --task
 from absl import flags
 
 from circuits_jax.commands import launching
+from circuits_jax.config import DEFAULT_CONTROLS, control_choice
 from circuits_jax.runs.auditing import audit, audit_page, audit_table, find_subjects
 from circuits_jax.runs.opening import load_workdir
 
@@ -18,13 +19,19 @@ def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
     launching.define_config()
-    flags.DEFINE_bool("controls", True, "Prune for controls too, the expensive part.")
+    flags.DEFINE_string(
+        "controls",
+        DEFAULT_CONTROLS,
+        "What circuits are compared with, the expensive part: none, quick (one draw of each kind, minutes a "
+        "task) or full (what a verdict of faithful takes).",
+    )
     flags.DEFINE_list("tasks", ["all"], "Tasks, or files of tasks, whose circuits are audited.")
     launching.define_changed_tasks()
 
 
 def main() -> None:
     """The command."""
+    control_choice(flags.FLAGS.controls)
     config, run = launching.read_config().audit, load_workdir(launching.workdir(), launching.store())
     subjects = find_subjects(run, flags.FLAGS.tasks, config, flags.FLAGS.changed_tasks)
     reports, refusals = audit(run, subjects, config, flags.FLAGS.controls)

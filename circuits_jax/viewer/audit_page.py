@@ -10,6 +10,7 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from circuits_jax.viewer import control_plots
 from circuits_jax.viewer.charts.bars import Bar, Line, bar_chart, scatter, show
 
 Report = Mapping[str, Any]
@@ -53,6 +54,7 @@ def _section(task: str, report: Report) -> str:
         *(_figure(*each) for each in _plots(report)),
         "</div>",
         _templates(report["templates"]),
+        _control_table(report),
         _natural(report["natural"]),
         _scores(report),
         "</section>",
@@ -81,7 +83,8 @@ def _criteria(criteria: Iterable[Report]) -> str:
             each["figure"],
             f"{'at most' if each['at_most'] else 'at least'} {show(each['bound'])}",
         )
-        passed = {True: "yes", False: "no", None: "not measured"}[each["passed"]]
+        undecided = "not measured" if figure is None else "too few draws"
+        passed = {True: "yes", False: "no", None: undecided}[each["passed"]]
         row = {"question": each["name"], "measured": "", "interval": "", "asked": bound, "holds": passed}
         if figure is None:
             row["asked"] = ""
@@ -113,7 +116,7 @@ def _plots(report: Report) -> list[Plot]:
         _completeness(report["completeness"]),
     ]
     if report["controls"] is not None:
-        plots.append(_controls(report, bounds["smaller than the control"]))
+        plots.append(_controls(report))
     return plots
 
 
@@ -178,20 +181,19 @@ def _completeness(report: Report) -> Plot:
     )
 
 
-def _controls(report: Report, bound: Line) -> Plot:
-    controls = report["controls"]
-    bars = [Bar("this circuit", report["circuit"]["nodes"], kind="ours")]
-    bars += [Bar(f"{name} ({row['outcome']})", row["nodes"]) for name, row in controls["empty"].items()]
-    bars += [
-        Bar(f"seed {row['seed']}, overlap {row['jaccard']:.2f}", row["nodes"], kind="model")
-        for row in controls["seeds"]
-    ]
-    caption = "Nodes. A control that is refused or misses the target counts as all nodes."
-    if controls["seeds"]:
-        chance = report["baselines"]["random"]["jaccard"]
-        caption += f" Overlap: shared nodes among those of either; random circuits have {chance:.2f}."
-    most = max(bar.value for bar in bars)
-    return "Smaller than controls?", caption, bar_chart("Controls", bars, most, (bound,))
+def _controls(report: Report) -> Plot:
+    caption = (
+        "Edges of what the same search finds where there is nothing to find, a dot a draw and a tick at the "
+        "median. A ring misses the target and counts as all edges of its model."
+    )
+    return "Smaller than controls?", caption, control_plots.distributions(report)
+
+
+def _control_table(report: Report) -> str:
+    if report["controls"] is None:
+        return ""
+    said = html.escape(" ".join(control_plots.remarks(report)))
+    return f'<h3>Controls</h3><p class="quiet">{said}</p>{_table(control_plots.table(report))}'
 
 
 def _templates(rows: Sequence[Report]) -> str:
