@@ -1,6 +1,6 @@
 """Are the circuits of a run what its model really uses?  The verdict on each, and how it was reached.
 
-    python -m experiments.audit --workdir=runs/quickstart [--tasks=single_double_quote] [--controls=false]
+    python -m experiments.audit --workdir=runs/quickstart [--tasks=single_double_quote] [--controls=full]
 
 `--help` tells more, and every flag (circuits_jax/commands/audit.py).
 """

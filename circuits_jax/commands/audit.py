@@ -1,6 +1,6 @@
 """Are the circuits of a run what its model really uses?  The verdict on each, and how it was reached.
 
-    python -m circuits_jax audit --workdir=runs/quickstart [--tasks=single_double_quote] [--controls=false]
+    python -m circuits_jax audit --workdir=runs/quickstart [--tasks=single_double_quote] [--controls=full]
 
 Writes `audit.json` and `audit.html` into the workdir, or into the folder --out.  The settings are those of
 --config, the quickstart's by default, whatever the run was trained with.  A circuit that was audited already,
@@ -12,6 +12,7 @@ anew.  The circuit of a task that a Python file defines is audited where that fi
 from absl import flags
 
 from circuits_jax.commands import launching, path_flags
+from circuits_jax.config import DEFAULT_CONTROLS, control_choice
 from circuits_jax.runs.auditing import audit, audit_table, find_subjects
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.storage.filenames import AUDIT_PAGE
@@ -22,7 +23,12 @@ def define_flags() -> None:
     launching.define_workdir()
     launching.define_store()
     launching.define_config()
-    flags.DEFINE_bool("controls", True, "Prune for controls too, the expensive part.")
+    flags.DEFINE_string(
+        "controls",
+        DEFAULT_CONTROLS,
+        "What circuits are compared with, the expensive part: none, quick (one draw of each kind, minutes a "
+        "task) or full (what a verdict of faithful takes).",
+    )
     path_flags.define_names("tasks", ["all"], "Tasks, or files of tasks, whose circuits are audited.")
     launching.define_changed_tasks()
     path_flags.define_out_folder("the figures and the page instead of the workdir")
@@ -30,6 +36,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """The command."""
+    control_choice(flags.FLAGS.controls)
     config, run = launching.read_config().audit, load_workdir(launching.workdir(), launching.store())
     subjects = find_subjects(run, flags.FLAGS.tasks, config, flags.FLAGS.changed_tasks)
     out = path_flags.out_folder()

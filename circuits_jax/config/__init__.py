@@ -5,7 +5,7 @@ Inside the library only these dataclasses travel.  `circuits_jax.configs` turns 
 when its dataclass is made; the error names the field, the value and the choices.
 """
 
-from circuits_jax.config.audit import AuditConfig
+from circuits_jax.config.audit import CONTROLS, DEFAULT_CONTROLS, AuditConfig, control_choice
 from circuits_jax.config.bridge import ENCODERS, BridgeConfig
 from circuits_jax.config.conversion import from_dict, to_dict
 from circuits_jax.config.data import SOURCES, STANDARD_SHARE, DataConfig
@@ -35,7 +35,9 @@ __all__ = [
     "AuditConfig",
     "BATCHINGS",
     "BridgeConfig",
+    "CONTROLS",
     "Config",
+    "DEFAULT_CONTROLS",
     "DTYPES",
     "DataConfig",
     "ENCODERS",
@@ -56,6 +58,7 @@ __all__ = [
     "SteerConfig",
     "TOPK_LOCATIONS",
     "TrainConfig",
+    "control_choice",
     "from_dict",
     "to_dict",
 ]

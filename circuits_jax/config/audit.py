@@ -14,6 +14,7 @@ from circuits_jax.storage.errors import ConfigError
 
 ACDC_COSTS = ("kl", "difference")
 LEAST_DRAWS = 40  # two tests corrected together: 1 / (draws + 1) is below 0.05 / 2
+CONTROLS, DEFAULT_CONTROLS = ("none", "quick", "full"), "quick"  # each more than the one before
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +28,13 @@ class AuditConfig:
       natural_context: Tokens that such a position has before it, at least.
       confidence: Of the intervals, below 1.
       seeds: Other seeds pruned for, to compare nodes.
+      control_draws: Draws of each kind of control in a full audit, at least 3: fewer decide nothing.
+      relabelled_draws: Draws of the relabelled task in a full audit.
       sufficient: Loss, in nats, that a circuit alone has at most; a full model above it is mediocre.
       necessary: Loss that the model without the circuit has at least.
       flips_inside: Share of answers that flip, at least, when the circuit's nodes are swapped.
       flips_outside: Share that flips, at most, when the other nodes are.
-      control_share: Nodes, at most, as a share of those of the best control.
+      control_share: Edges, at most, as a share of those of the median control of each kind.
       margin: Below chance by less than this, in nats, a full model knows nothing of the task.
       seed: Of everything that is drawn.
       score_pairs: Training pairs that orders of edges are found on (docs/statistics.md, "Faithfulness against
@@ -67,6 +70,8 @@ class AuditConfig:
     edge_pairs: int = 64
     edge_draws: int = 4000
     alternatives: int = 20
+    control_draws: int = 3
+    relabelled_draws: int = 5
 
     def __post_init__(self) -> None:
         for field in ("draws", "natural", "natural_context", "sufficient", "necessary"):
@@ -89,3 +94,18 @@ class AuditConfig:
         check_seed("audit.seed", self.seed)
         if self.pairs < 8:
             raise ConfigError(f"audit.pairs is {self.pairs}; fewer than 8 pairs show nothing")
+        for field in ("control_draws", "relabelled_draws"):
+            if getattr(self, field) < 3:
+                raise ConfigError(f"audit.{field} is {getattr(self, field)}; fewer than 3 draws show nothing")
+
+
+def control_choice(controls: str | bool) -> str:
+    """One of CONTROLS; true and false, as flags once had them, are the default and none.
+
+    Raises:
+      ConfigError: for any other choice.
+    """
+    name = str(controls).lower()
+    name = {"true": DEFAULT_CONTROLS, "false": "none"}.get(name, name)
+    check_choice("controls", name, CONTROLS)
+    return name

@@ -4,17 +4,21 @@
 settings, is not examined again; nor are the others when an audit is stopped and started anew.
 """
 
+import contextlib
 import dataclasses
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from circuits_jax.circuits.ablation.means import Subject
+from circuits_jax.circuits.ablation.means import Subject, reference_activations
 from circuits_jax.circuits.audit.against_others import curves_and_tests
 from circuits_jax.circuits.audit.auditor import STAGES, Auditor, verdict_of
-from circuits_jax.circuits.audit.controls import empty_controls, other_seeds
+from circuits_jax.circuits.audit.controls.moved import has_means_of_edges
+from circuits_jax.circuits.audit.controls.relabelled import answers_of
+from circuits_jax.circuits.audit.controls.running import Case, ControlRuns, draws_of
 from circuits_jax.circuits.audit.kept import keep_in
 from circuits_jax.circuits.audit.real_code import Natural, find_natural
 from circuits_jax.circuits.audit.records import (
@@ -22,6 +26,8 @@ from circuits_jax.circuits.audit.records import (
     VERSION,
     AuditReport,
     circuit_key,
+    controls_key,
+    covers,
     earlier_refusals,
     earlier_reports,
     kept_reports,
@@ -29,8 +35,9 @@ from circuits_jax.circuits.audit.records import (
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.circuits.pruning.nodes import Pruner
-from circuits_jax.config import AuditConfig, PruneConfig, from_dict, to_dict
-from circuits_jax.runs.corpora import reference_windows
+from circuits_jax.circuits.pruning.sweep import total_steps
+from circuits_jax.config import DEFAULT_CONTROLS, AuditConfig, PruneConfig, control_choice, from_dict, to_dict
+from circuits_jax.runs.corpora import reference_windows, token_counts
 from circuits_jax.runs.own_tasks import kept_pairs, read_named
 from circuits_jax.runs.pruning import check_unchanged, cut_command
 from circuits_jax.storage import notices
@@ -50,7 +57,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LOCK = ".audit.lock"
-MEASURED = ".measured"  # in the folder of circuits: parts of reports, a folder an audit
+# In the folder of circuits: parts of reports, a folder an audit; finished controls, a folder a circuit.
+MEASURED, CONTROLS = ".measured", ".controls"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +84,14 @@ class RunAuditor:
     Args:
       run: With a workdir and a corpus.
       config: Sizes and thresholds.
-      controls: Whether to prune for controls too, the expensive part.
+      controls: "none", "quick" or "full"; they are the expensive part.
+
+    Raises:
+      ConfigError: for another choice of controls.
     """
 
-    def __init__(self, run: "Run", config: AuditConfig, controls: bool):
-        self.run, self.config, self._controls = run, config, controls
+    def __init__(self, run: "Run", config: AuditConfig, controls: str | bool):
+        self.run, self.config, self._choice = run, config, control_choice(controls)
         self._auditors: dict[tuple[int, int], Auditor] = {}
         self._pruners: dict[PruneConfig, Pruner] = {}
 
@@ -92,7 +103,8 @@ class RunAuditor:
           advance: Called with the name of each stage as it begins.
 
         Raises:
-          TaskError: if its task has too few pairs under this tokenizer, or other ones than it was cut on.
+          TaskError: if its task has too few pairs under this tokenizer, or other ones than it was cut on, or
+            if its controls cannot be built.
         """
         prune, circuit, task = subject.prune, subject.circuit, subject.task
         counts = {"train": prune.train_pairs, "select": prune.select_pairs, "test": prune.test_pairs}
@@ -104,10 +116,12 @@ class RunAuditor:
         train, chosen = drawn["train"], drawn["test" if circuit.of_two_splits else "select"]
         seed = prune.seed + 1 + self.config.seed
         test = self._pairs(task.unlike(train, chosen), "test", self.config.pairs, seed)
+        splits = Splits(train, chosen, test)
+        if self._choice != "none":
+            answers_of(splits)  # before any work, whether there can be controls
         report = self._auditor(prune).audit(circuit, train, test, self._natural(test), advance)
         advance("controls")
-        splits = Splits(train, chosen, test)
-        report["controls"] = self._run_controls(subject, splits) if self._controls else None
+        report["controls"] = None if self._choice == "none" else self._run_controls(subject, splits)
         advance("tests")
         report |= self._against_others(subject, train, test)
         report |= {"pairs": len(test.last), "ablation": circuit.ablation, "key": subject.key}
@@ -117,12 +131,12 @@ class RunAuditor:
 
     def _against_others(self, subject: AuditSubject, train: Pairs, test: Pairs) -> Report:
         """{"curves", "tests"}; none where there are no controls."""
-        if not self._controls:
+        if self._choice == "none":
             return {"curves": None, "tests": None}
         keep = keep_in(
             self.run.folder / CIRCUITS / MEASURED / f"{subject.key[:16]}-{self.run.corpus.hash[:8]}"
         )
-        auditor, thorough = self._auditor(subject.prune), self._controls == "full"
+        auditor, thorough = self._auditor(subject.prune), self._choice == "full"
         return curves_and_tests(auditor, subject.circuit, train, test, thorough, keep)
 
     def _pairs(self, task: Task, split: str, count: int, seed: int) -> Pairs:
@@ -147,25 +161,50 @@ class RunAuditor:
         return self._auditors[place]
 
     def _run_controls(self, subject: AuditSubject, splits: Splits) -> Report:
-        pruner, masks = self._pruner(subject), subject.circuit.masks()
-        own = subject.circuit.metrics.get("run/seed", subject.prune.seed)  # one that a search chose
-        first = subject.prune.seed + 1
-        seeds = [seed for seed in range(first, first + self.config.seeds + 1) if seed != own]
-        windows, sparsity = self._windows(subject.prune), self.run.whole_config.sparsity
-        return {
-            "empty": empty_controls(pruner, self.run.model, sparsity, windows, splits, self.config.seed),
-            "seeds": other_seeds(pruner, masks, splits, seeds[: self.config.seeds]),
-        }
+        run, circuit, prune = self.run, subject.circuit, subject.prune
+        pruner, windows = self._pruner(subject), self._windows(prune)
+        case = Case(
+            circuit=circuit,
+            subject=pruner.subject,
+            splits=splits,
+            corpus=windows,
+            counts=token_counts(run.corpus, run.model.config.vocab_size),
+            others=self._others(),
+            unfit=(run.tokenizer.eot,),
+            seed=self.config.seed,
+        )
+        key = controls_key(run.folder / CIRCUITS / circuit.task, run.corpus.hash, self.config.seed)
+        rows = ControlRuns(case, pruner, run.folder / CIRCUITS / CONTROLS / key).run(
+            draws_of(self._choice, self.config), is_primary()
+        )
+        pieces = run.tokenizer.pieces
+        rows = [row | {"tokens": pieces(row["labels"])} if "labels" in row else row for row in rows]
+        return {"choice": self._choice, "target": prune.target, "rows": rows}
+
+    def _others(self) -> list[Circuit]:
+        """The run's circuits that are whole and of its model."""
+        circuits = []
+        for folder in self.run.circuit_folders:
+            with contextlib.suppress(CircuitError):
+                circuit = load_circuit(folder)
+                circuit.check_model(self.run.model.hash, self.run.tokenizer.hash)
+                circuits.append(circuit)
+        return circuits
 
     def _pruner(self, subject: AuditSubject) -> Pruner:
         prune = dataclasses.replace(subject.prune, tasks=("all",))
+        held = Subject(self.run.model, subject.circuit.means)
+        if not has_means_of_edges(subject.circuit):
+            means = reference_activations(self.run.model, self._windows(prune), prune.ablation)
+            held = Subject(self.run.model, means)
         if prune not in self._pruners:
-            self._pruners[prune] = Pruner(Subject(self.run.model, subject.circuit.means), prune)
-        return self._pruners[prune]
+            self._pruners[prune] = Pruner(held, prune)
+        return self._pruners[prune].on(held)
 
 
-def audit_circuit(run: "Run", circuit: Circuit, controls: bool) -> AuditReport:
+def audit_circuit(run: "Run", circuit: Circuit, controls: str | bool) -> AuditReport:
     """See `Run.audit`."""
+    control_choice(controls)
     folder = run.folder / CIRCUITS / circuit.task
     if not (folder / MANIFEST).exists() or load_circuit(folder).nodes != circuit.nodes:
         raise CircuitError(
@@ -242,7 +281,7 @@ def audit(
     run: "Run",
     subjects: Sequence[AuditSubject],
     config: AuditConfig,
-    controls: bool = True,
+    controls: str | bool = DEFAULT_CONTROLS,
     out: Path | None = None,
 ) -> tuple[dict[str, Report], dict[str, str]]:
     """Audits circuits, saving `audit.json` after each and the page at the end; both keep earlier audits.
@@ -258,24 +297,29 @@ def audit(
       ({task: report}, {task: why it was refused}), of `subjects` alone.
 
     Raises:
+      ConfigError: for an unknown choice of controls.
       LockError: if another process audits the run's circuits.
       UserError: if the folder cannot be written; nothing was audited then.
     """
-    home = out or run.folder
+    choice, home = control_choice(controls), out or run.folder
     check_writable(home, "or name a folder of yours: --out=DIR")
     with locked(home, LOCK), memory_told(AUDITING):
-        return _audit(run, subjects, config, controls, home)
+        return _audit(run, subjects, config, choice, home)
 
 
 def _audit(
-    run: "Run", subjects: Sequence[AuditSubject], config: AuditConfig, controls: bool, home: Path
+    run: "Run", subjects: Sequence[AuditSubject], config: AuditConfig, choice: str, home: Path
 ) -> tuple[dict[str, Report], dict[str, str]]:
     path, circuits = home / AUDIT, run.folder / CIRCUITS
     kept, refused = kept_reports(path, circuits), earlier_refusals(path, circuits)
     earlier = earlier_reports(path, circuits, config)
-    if controls:
-        earlier = {task: report for task, report in earlier.items() if report.get("curves") is not None}
-    auditor, stages = RunAuditor(run, config, controls), len(STAGES) + 2
+    earlier = {
+        task: report
+        for task, report in earlier.items()
+        if covers(report, choice) and (choice == "none" or report.get("curves") is not None)
+    }
+    auditor, stages = RunAuditor(run, config, choice), len(STAGES) + 2
+    _tell_cost([subject for subject in subjects if subject.task.name not in earlier], choice)
     settings = to_dict(config)
     details = {"format": FORMAT, "version": VERSION, "settings": settings}
     reports: dict[str, Report] = {}
@@ -303,6 +347,19 @@ def _audit(
     return reports, refusals
 
 
+def _tell_cost(subjects: Sequence[AuditSubject], choice: str) -> None:
+    """Says, before it begins, of which circuits the controls take longer than usual."""
+    for subject in subjects if choice != "none" and is_primary() else ():
+        prune = subject.prune
+        if (times := total_steps(prune) / prune.steps) > 1:
+            print(
+                f"note: {subject.task.name} was searched with {prune.trials} trials of {prune.seeds} seeds; "
+                f"its controls are searched alike and take about {times:.0f} times as long as those of one",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
 def _without(these: Mapping[str, T], others: Mapping[str, Any]) -> dict[str, T]:
     """What is said of tasks of which `others` say nothing."""
     return {task: each for task, each in these.items() if task not in others}
@@ -327,12 +384,9 @@ def audit_table(reports: Mapping[str, Report], refusals: Mapping[str, str]) -> l
         controls, natural = report["controls"], report["natural"]
         found = AuditReport(task, report)
         figures = found.figures
-        best = figures.pop("best control", None)
         row = {"task": task, "verdict": found.verdict, **figures, "model": report["model"]["assessment"]}
-        if controls is not None:
-            row["best control"] = best
-            if controls["seeds"]:
-                row["overlap"] = float(np.mean([each["jaccard"] for each in controls["seeds"]]))
+        if overlaps := [each["jaccard"] for each in (controls or {"rows": []})["rows"] if "jaccard" in each]:
+            row["overlap"] = float(np.mean(overlaps))
         if "why_not" not in natural:
             row["natural"] = natural["circuit"]["accuracy"]["value"]
         rows.append(row | {"failed": ", ".join(found.failed), "close": ", ".join(found.close)})

@@ -27,6 +27,7 @@ from circuits_jax.training.multihost import processes
 from circuits_jax.training.workdir import SOURCE, load_config
 
 STORE = "data.store"
+COUNTED = 16384  # windows that tokens are counted in
 
 
 def settle(config: Config, workdir: Path) -> Config:
@@ -140,6 +141,12 @@ def reference_windows(corpus: Corpus, config: Config, prune: PruneConfig) -> np.
     order = np.random.RandomState(prune.seed).permutation(len(corpus.train))[: prune.mean_batches * size]
     tokens = corpus.train.rows(np.resize(order, prune.mean_batches * size))[:, :-1]
     return tokens.reshape(prune.mean_batches, size, -1)
+
+
+def token_counts(corpus: Corpus, vocab_size: int) -> np.ndarray:
+    """How often each token occurs in training windows, evenly taken, at most COUNTED of them: int64 [V]."""
+    which = np.linspace(0, len(corpus.train) - 1, min(len(corpus.train), COUNTED)).astype(int)
+    return np.bincount(corpus.train.rows(which).ravel(), minlength=vocab_size)
 
 
 def _own(config: Config, workdir: Path) -> Corpus:

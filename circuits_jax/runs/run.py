@@ -11,7 +11,7 @@ from typing import Any
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.readings.records import ReadingsReport
 from circuits_jax.circuits.readings.rules import Rules
-from circuits_jax.config import Config, PruneConfig
+from circuits_jax.config import DEFAULT_CONTROLS, Config, PruneConfig
 from circuits_jax.data.corpus import Corpus
 from circuits_jax.model.model import Model
 from circuits_jax.model.tokenizer import Tokenizer
@@ -158,17 +158,18 @@ class Run:
         return pruning.prune_task(self, task, settings or self.whole_config.prune, allow_unlearned)
 
     @settled
-    def audit(self, circuit: Circuit, controls: bool = True) -> AuditReport:
+    def audit(self, circuit: Circuit, controls: str | bool = DEFAULT_CONTROLS) -> AuditReport:
         """Is the circuit what the model really uses?  (docs/method.md, "Audit")
 
         Args:
           circuit: Of this run, saved in its workdir.
-          controls: Whether the same pruning is run where there is nothing to find: most of the time it takes.
+          controls: What the circuit's size is compared with, most of the time it takes: "none", "quick" (one
+            draw of each kind, minutes) or "full" (enough for a verdict of "faithful").
 
         Raises:
           CircuitError: for a circuit of another model.
-          TaskError: if its task has changed since, or has too few pairs.
-          ConfigError: for a run without a workdir or a corpus.
+          TaskError: if its task has changed since, has too few pairs, or (with controls) answers that vary.
+          ConfigError: for an unknown choice of controls, or a run without a workdir or a corpus.
         """
         return auditing.audit_circuit(self, circuit, controls)
 

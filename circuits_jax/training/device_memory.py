@@ -15,7 +15,7 @@ TRAINING = (
     "mesh.model, or lower train.batch_size or model.n_ctx"
 )
 PRUNING = "lower prune.batch_pairs or prune.mean_batches, or set prune.batching to 'map'"
-AUDITING = "lower audit.pairs, audit.natural or train.batch_size, or audit with --controls=false"
+AUDITING = "lower audit.pairs, audit.natural or train.batch_size, or audit with --controls=none"
 ANYTHING = "use a device with more memory, or ask for less at a time"
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50, "E": 2**60}
 _SIZE = r"([\d.]+) ?([KMGTPE]?)i?(?:B\b|bytes|\b)"

@@ -11,7 +11,7 @@ from typing import Any
 
 from circuits_jax.storage.tables import Report
 from circuits_jax.tasks.metrics import CHANCE
-from circuits_jax.viewer import hypothesis_tables, size_plots
+from circuits_jax.viewer import control_plots, hypothesis_tables, size_plots
 from circuits_jax.viewer.charts.bars import Bar, Line, bar_chart, scatter, show
 
 # Right end of the loss axes: a little above chance.
@@ -55,6 +55,7 @@ def _section(task: str, report: Report) -> str:
         _templates(report["templates"]),
         _tests(report.get("tests")),
         _curves(report.get("curves")),
+        _control_table(report),
         _natural(report["natural"]),
         _scores(report),
         "</section>",
@@ -83,7 +84,8 @@ def _criteria(criteria: Iterable[Report]) -> str:
             each["figure"],
             f"{'at most' if each['at_most'] else 'at least'} {show(each['bound'])}",
         )
-        passed = {True: "yes", False: "no", None: "not measured"}[each["passed"]]
+        undecided = "not measured" if figure is None else "too few draws"
+        passed = {True: "yes", False: "no", None: undecided}[each["passed"]]
         row = {"question": each["name"], "measured": "", "interval": "", "asked": bound, "holds": passed}
         if figure is None:
             row["asked"] = ""
@@ -115,7 +117,7 @@ def _plots(report: Report) -> list[Plot]:
         _completeness(report["completeness"]),
     ]
     if report["controls"] is not None:
-        plots.append(_controls(report, bounds["smaller than the control"]))
+        plots.append(_controls(report))
     return plots
 
 
@@ -180,20 +182,19 @@ def _completeness(report: Report) -> Plot:
     )
 
 
-def _controls(report: Report, bound: Line) -> Plot:
-    controls = report["controls"]
-    bars = [Bar("this circuit", report["circuit"]["nodes"], kind="ours")]
-    bars += [Bar(f"{name} ({row['outcome']})", row["nodes"]) for name, row in controls["empty"].items()]
-    bars += [
-        Bar(f"seed {row['seed']}, overlap {row['jaccard']:.2f}", row["nodes"], kind="model")
-        for row in controls["seeds"]
-    ]
-    caption = "Nodes. A control that is refused or misses the target counts as all nodes."
-    if controls["seeds"]:
-        chance = report["baselines"]["random"]["jaccard"]
-        caption += f" Overlap: shared nodes among those of either; random circuits have {chance:.2f}."
-    most = max(bar.value for bar in bars)
-    return "Smaller than controls?", caption, bar_chart("Controls", bars, most, (bound,))
+def _controls(report: Report) -> Plot:
+    caption = (
+        "Edges of what the same search finds where there is nothing to find, a dot a draw and a tick at the "
+        "median. A ring misses the target and counts as all edges of its model."
+    )
+    return "Smaller than controls?", caption, control_plots.distributions(report)
+
+
+def _control_table(report: Report) -> str:
+    if report["controls"] is None:
+        return ""
+    said = html.escape(" ".join(control_plots.remarks(report)))
+    return f'<h3>Controls</h3><p class="quiet">{said}</p>{_table(control_plots.table(report))}'
 
 
 def _templates(rows: Sequence[Report]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from circuits_jax.circuits.audit.records import is_of, read_reports
+from circuits_jax.circuits.audit.records import VERSION, is_of, read_any_version
 from circuits_jax.circuits.circuit import Circuit
 
 UNKNOWN, STALE = "not audited", "needs a new audit"
@@ -13,15 +13,24 @@ UNKNOWN, STALE = "not audited", "needs a new audit"
 def read_audits(path: Path, folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
     """{circuit's folder name: {verdict, controls}} out of `audit.json`; empty where there is none of use.
 
+    Of a file of an earlier release that audited a circuit, the verdict is that it needs a new audit.
+
     Args:
       path: The file, there or not.
       folders: Of circuits; a report counts for a folder whose circuit is the one that was audited.
     """
-    found = read_reports(path)
+    found = read_any_version(path)
     if not found:  # a missing audit is said on the page
         return {}
     try:
-        return _of_folders(found, folders)
+        audits, version = _of_folders(found, folders), found["version"]
+        if version < VERSION:
+            stale = {
+                "verdict": {"verdict": STALE, "failed": [], "close": [], "criteria": []},
+                "controls": None,
+            }
+            return dict.fromkeys(audits, stale)
+        return audits if version == VERSION else {}
     except (AttributeError, KeyError, TypeError):  # cut by hand, say: as good as missing
         return {}
 

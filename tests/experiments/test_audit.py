@@ -7,6 +7,7 @@ import types
 import jax
 import pytest
 
+from circuits_jax.circuits.audit.controls.kinds import FIELDS, SEARCHED
 from circuits_jax.circuits.audit.records import FORMAT, VERSION, earlier_reports
 from circuits_jax.config import AuditConfig, PruneConfig, to_dict
 from circuits_jax.data.programs.generator import corpus_words, generate_programs
@@ -103,16 +104,24 @@ def first(place, circuit):
     return out, errors, json.loads((place / "run" / "audit.json").read_text())
 
 
-def test_a_circuit_of_a_model_at_chance_is_not_shown_and_its_controls_are_all_nodes(first, circuit):
+def test_a_circuit_of_a_model_at_chance_is_not_shown_and_its_quick_controls_are_there(first, circuit):
+    """That all of its nodes are kept by chance is possible; that a control is all edges, too."""
     out, errors, written = first
     assert TASK in out and "not shown" in out
     (row,), report = written["rows"], written["tasks"][TASK]
     assert row["verdict"] == report["verdict"]["verdict"] == "not shown"
     assert report["model"]["assessment"] == "at chance"
-    everything = sum(len(mask) for mask in circuit.masks().values())
-    for control in report["controls"]["empty"].values():
-        assert (control["nodes"], control["outcome"]) == (everything, "missed")
-    assert [each["seed"] for each in report["controls"]["seeds"]] == [1]
+    controls, masks = report["controls"], circuit.masks()
+    assert (controls["choice"], controls["target"]) == ("quick", PRUNE.target)
+    kinds = {each["kind"] for each in controls["rows"]}
+    assert kinds == {*SEARCHED, "moved", "other seed"}
+    everything = sum(len(mask) for mask in masks.values())
+    for control in controls["rows"]:
+        assert control.keys() >= FIELDS
+        if control["outcome"] == "missed" and control["kind"] != "moved":
+            assert control["nodes"] == everything and control["edges"] > 1000
+    memorised = [each["pairs"] for each in controls["rows"] if each["kind"] == "memorised"]
+    assert memorised == [8]  # there are no more
     assert report["circuit"]["nodes"] == len(circuit.nodes)
     assert written["settings"]["pairs"] == report["pairs"] == 16
 
@@ -126,6 +135,11 @@ def test_a_finished_audit_is_not_done_again(first, place):
     code, out, errors = run_audit(place, mine(place), *AUDIT, "--controls=false")
     assert code == 0, errors
     assert json.loads((place / "run" / "audit.json").read_text()) == first[2]
+
+
+def test_an_unknown_choice_of_controls_is_one_line(place):
+    code, _, errors = run_audit(place, mine(place), "--controls=fast")
+    assert code == 1 and errors == ["error: controls is 'fast'; choose one of none, quick, full"]
 
 
 def test_too_few_pairs_are_said_in_the_table(first, place):
@@ -149,7 +163,8 @@ def test_earlier_audits_stay_in_the_file_and_on_the_page(place, circuit, tmp_pat
         if subject.task.name == "if_ternary":
             raise TaskError("too few")
         made = json.loads((place / "run" / "audit.json").read_text())["tasks"][TASK]
-        return made | {"key": subject.key, "controls": made["controls"] if auditor._controls else None}
+        controls = None if auditor._choice == "none" else made["controls"]
+        return made | {"key": subject.key, "controls": controls}
 
     monkeypatch.setattr(RunAuditor, "examine", examine)
     for task, pairs, controls in (("with_as", 16, True), ("if_ternary", 17, True), ("var_if", 17, False)):

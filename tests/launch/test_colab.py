@@ -124,7 +124,7 @@ def test_quickstart_trains_prunes_audits_shows_the_page_and_takes_the_circuit_ou
     pruned = quickstart["circuit = run.prune(task)"]
     assert "while_return_true" in pruned and "knows nothing" in pruned  # four steps teach nothing
     assert [circuit.task for circuit in run.circuits] == ["while_return_true"]
-    assert "while_return_true: not shown" in quickstart["run.audit(circuit, controls=False)"]
+    assert "while_return_true: not shown" in quickstart['run.audit(circuit, controls="none")']
     page = quickstart["run.page(circuit)"]
     assert page.startswith("<iframe srcdoc=") and "while_return_true" in page
     assert (place / "runs" / "quickstart" / "circuits" / "while_return_true" / "page.html").exists()

@@ -6,9 +6,11 @@ import re
 
 import pytest
 
+from circuits_jax.viewer import control_plots
 from circuits_jax.viewer.assembly import PageSettings, build_report
 from circuits_jax.viewer.audit_page import build_audit_page
 from circuits_jax.viewer.charts.bars import Bar, Line, bar_chart, scatter, show
+from circuits_jax.viewer.charts.dots import Dot, dot_chart
 from tests.viewer.conftest import Example, Pages, document
 from tests.viewer.page import parse
 from tests.viewer.test_audit_tables import CURVES, TESTS
@@ -40,6 +42,12 @@ def draws(value):
     return {
         key: figure(value, draws=[value, value / 2]) for key in ("sufficiency", "necessity", "interchange")
     }
+
+
+def control(kind, edges, draw=0, outcome="met", loss=0.1, **more):
+    """A row of a control."""
+    found = {"kind": kind, "draw": draw, "edges": edges, "nodes": 9, "outcome": outcome, "loss": loss}
+    return found | {"seconds": 30.0, **more}
 
 
 REPORT = {
@@ -87,11 +95,20 @@ REPORT = {
         },
     },
     "controls": {
-        "empty": {
-            "random model": {"nodes": 2816, "outcome": "refused", "loss": None, "why": ""},
-            "nonsense task": {"nodes": 90, "outcome": "met", "loss": 0.1, "why": ""},
-        },
-        "seeds": [{"seed": 1, "nodes": 31, "outcome": "met", "loss": 0.1, "why": "", "jaccard": 0.42}],
+        "choice": "quick",
+        "target": 0.15,
+        "rows": [
+            control("relabelled", 90, labels=[3, 4]),
+            control("relabelled", 29, draw=1, outcome="thrown away", labels=[5, 6]),
+            control("inverted", 12288, outcome="missed"),
+            control("memorised", 700, pairs=16),
+            control("memorised", 12288, outcome="missed", pairs=32),
+            control("random weights", 12288, outcome="missed", loss=None),
+            control("shuffled weights", 4100, draw=0),
+            control("shuffled weights", 2100, draw=1),
+            control("moved", 17, outcome="missed", loss=0.688, of="with_as"),
+            control("other seed", 31, jaccard=0.42, kept=[True] * 20 + [False] * 9),
+        ],
     },
     "pairs": 256,
     "ablation": "mean",
@@ -104,7 +121,9 @@ REPORT = {
             criterion("necessary", 0.612, 0.5, False),
             criterion("the answer follows the circuit", 0.931, 0.8, False),
             criterion("the answer ignores the rest", 0.271, 0.2, True, passed=False),
-            criterion("smaller than the control", 29.0, 30.0, True),
+            criterion("another circuit misses the target", 0.688, 0.15, False),
+            criterion("fewer edges than the relabelled controls", 39.0, 30.0, True, passed=False),
+            criterion("fewer edges than the inverted controls", 39.0, 4096.0, True, passed=None),
         ],
     },
 }
@@ -145,8 +164,13 @@ def test_every_figure_of_the_verdict_is_on_the_page(page):
         "256 of the 2076",
         "it ends a string",
         "61%",
-        "overlap 0.42",
-        "2,816",
+        "either: 0.420",
+        "20 are in each of the 1 circuits",
+        "the circuit of with_as",
+        "0.688",
+        "12,288",
+        "1 draws of labels were thrown away",
+        "too few draws",
         "no <pairs>",
     ):
         assert text in words, text
@@ -198,9 +222,10 @@ def test_what_was_not_measured_is_said_and_not_drawn():
     report["controls"] = report["circuit"]["constant_competitors"] = None
     report["natural"] = {"why_not": "the answers vary"}
     report["verdict"]["criteria"][-1] |= {"figure": None, "passed": None, "clear": None}
+    del report["verdict"]["criteria"][5]
     words = parse(build_audit_page("t", [], {TASK: report})).words()
     assert "not measured" in words and "Not judged: the answers vary." in words
-    assert "rivals" not in words and "overlap" not in words
+    assert "rivals" not in words and "Overlap" not in words and "shuffled" not in words
 
 
 def test_names_are_text_and_nothing_else():
@@ -283,18 +308,56 @@ def test_the_page_fits_its_window(pages: Pages, page: str, name: str, options: d
     pages.keep(tab, name, whole=True)
 
 
+def test_dots_lie_by_their_logarithm_and_what_missed_is_a_ring():
+    rows = [
+        ("a", [Dot(1, "p"), Dot(10, "q"), Dot(1000, "r", filled=False)]),
+        ("b", []),
+        ("c", [Dot(0, "s", kind="model")]),
+    ]
+    svg = dot_chart("t", rows, Line(10, "this"))
+    (one, ten, thousand, nothing) = numbers(svg, "circle", "cx", "cy")
+    assert thousand[0] - ten[0] == pytest.approx(2 * (ten[0] - one[0]), abs=0.2)
+    assert nothing[0] == one[0] and nothing[1] > ten[1] == one[1]
+    bound = parse(svg).all("line", "bound")[0].attributes
+    assert float(bound["x1"]) == ten[0]
+    assert [float(line.attributes["x1"]) for line in parse(svg).all("line", "median")] == [ten[0], one[0]]
+    rings = [circle for circle in parse(svg).all("circle") if "ring" in circle.attributes["class"].split()]
+    assert [float(ring.attributes["cx"]) for ring in rings] == [thousand[0]]
+
+
+def test_every_draw_is_a_dot_and_every_kind_a_row(page):
+    (svg,) = [s for s in parse(page).all("svg", "plot") if s.attributes["aria-label"] == "Controls"]
+    assert len(svg.all("circle")) == 8  # but what was thrown away and what was moved
+    labels = [text.text for text in svg.all("text", "label")]
+    assert labels == [
+        "relabelled (1)",
+        "inverted (1)",
+        "memorised, 16 pairs (1)",
+        "memorised, 32 pairs (1)",
+        "random weights (1)",
+        "shuffled weights (2)",
+        "other seed (1)",
+    ]
+    rows = {row["control"]: row for row in control_plots.table(REPORT)}
+    shuffled = rows["shuffled weights"]
+    assert (shuffled["edges, median"], shuffled["least"], shuffled["most"]) == ("3,100", "2,100", "4,100")
+    assert [rows[f"memorised, {n} pairs"]["decides"] for n in (16, 32)] == ["yes", "no"]
+    assert (rows["inverted"]["met the target"], rows["other seed"]["decides"]) == (0, "no")
+
+
 def test_a_circuit_s_own_page_says_which_controls_miss_the_target(pages: Pages, example: Example):
-    circuit, audit = example.circuit, copy.deepcopy(REPORT)
-    audit["controls"]["seeds"].append(
-        {"seed": 2, "nodes": 99, "outcome": "missed", "loss": 0.3, "why": "", "jaccard": 0.1}
-    )
+    circuit = example.circuit
     tab = pages.open(
         build_report(
-            "audited", [(circuit, example.evidence)], settings=PageSettings(audits={circuit.task: audit})
+            "audited", [(circuit, example.evidence)], settings=PageSettings(audits={circuit.task: REPORT})
         )
     )
     tab.wait("document.querySelector('.agreement').dataset.worst")
     rows = [[cell.words() for cell in row.all("td")] for row in document(tab).all("tr")]
-    missed = {row[0]: "misses the target" in row[-1] for row in rows if len(row) == 5}
-    names = ("random model", "nonsense task", "seed 1", "seed 2")
-    assert [missed[name] for name in names] == [True, False, False, True]
+    said = {row[0]: row[-1] for row in rows if len(row) == 5}
+    assert said["relabelled, draw 1"] == "" and "thrown away" in said["relabelled, draw 2"]
+    assert said["memorised, 16 pairs, draw 1"] == ""
+    for missed in ("inverted, draw 1", "memorised, 32 pairs, draw 1", "random weights, draw 1"):
+        assert "so all edges" in said[missed]
+    assert said["moved: with_as, draw 1"] == "misses the target"
+    assert any(row[:2] == ["this circuit", str(len(circuit.edges))] for row in rows)

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from circuits_jax.circuits.audit.records import FORMAT, VERSION
 from circuits_jax.storage.errors import CircuitError
 from circuits_jax.viewer.circuit_page.annotations import read_annotations
 from circuits_jax.viewer.verdicts import read_audits, verdict_words
@@ -53,18 +54,25 @@ def test_an_audit_counts_for_the_circuit_that_was_audited(tmp_path):
     settings = {"pairs": 8}
     key = hashlib.sha256(b"as audited" + json.dumps(settings, sort_keys=True).encode()).hexdigest()
     report = {"key": key, "verdict": {"verdict": "faithful"}, "controls": None, "natural": "much more"}
-    found = {"format": "circuits_jax.audit", "version": 2, "settings": settings, "tasks": {"t": report}}
+    found = {"format": FORMAT, "version": VERSION, "settings": settings, "tasks": {"t": report}}
     path = tmp_path / "audit.json"
     assert read_audits(path, [folder]) == {}
     path.write_text(json.dumps(found))
     audits = read_audits(path, [folder, tmp_path / "circuits" / "other"])
     assert audits == {"t": {"verdict": {"verdict": "faithful"}, "controls": None}}
     assert (verdict_words(audits["t"]), verdict_words(None)) == ("faithful", "not audited")
+    path.write_text(json.dumps({**found, "version": VERSION - 1}))
+    assert verdict_words(read_audits(path, [folder])["t"]) == "needs a new audit"
+    path.write_text(json.dumps({**found, "version": VERSION + 1}))
+    assert read_audits(path, [folder]) == {}
+    path.write_text(json.dumps(found))
     (folder / "circuit.json").write_text("cut anew")
     assert read_audits(path, [folder]) == {}
     path.write_text(json.dumps({**found, "tasks": {"t": []}, "settings": 3}))
     assert read_audits(path, [folder]) == {}
     path.write_text(json.dumps({**found, "tasks": []}))
+    assert read_audits(path, [folder]) == {}
+    path.write_text(json.dumps({**found, "version": VERSION - 1}))
     assert read_audits(path, [folder]) == {}
     path.write_text("half a fi")
     assert read_audits(path, [folder]) == {}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from circuits_jax.circuits.audit.records import FORMAT, VERSION
 from circuits_jax.circuits.circuit import MANIFEST, Circuit
 from circuits_jax.commands.view import name_workdir
 from circuits_jax.config import Config
@@ -90,7 +91,7 @@ def test_a_comparison_holds_both_circuits_and_their_audits(
     settings = {"pairs": 8}
     key = hashlib.sha256(path.read_bytes() + json.dumps(settings, sort_keys=True).encode()).hexdigest()
     report = {"key": key, "verdict": {"verdict": "faithful"}, "controls": None}
-    found = {"format": "circuits_jax.audit", "version": 2, "settings": settings, "tasks": {"old": report}}
+    found = {"format": FORMAT, "version": VERSION, "settings": settings, "tasks": {"old": report}}
     (tmp_path / "audit.json").write_text(json.dumps(found))
     monkeypatch.setattr(pages, "gather_evidence", lambda *rest: live.evidence)
     notes = {"old": {str(live.circuit.nodes[0]): "my name"}}

@@ -1,7 +1,8 @@
 """What removed nodes are held at: mean activations over the corpus, or zero (docs/method.md, "Ablation")."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ from circuits_jax.config.checks import check_choice
 from circuits_jax.model import sites
 from circuits_jax.model.attention import rows_at_once
 from circuits_jax.model.model import Model
-from circuits_jax.model.transformer import Params
+from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.model.wiring import wires
 
 Means = Mapping[str, Any]
@@ -53,15 +54,23 @@ def mean_activations(
     model: Model, batches: Iterable[np.ndarray], final: bool = False
 ) -> dict[str, jax.Array]:
     """Mean of every reference site over all positions of `batches`, each int [B, T]: {site: [width]}."""
-    wanted, network = tuple(reference_sites(model.config, final)), model.network
+    means_of = _means_of(model.network, tuple(reference_sites(model.config, final)))
+    parts = in_parts(model.config, batches)
+    return mean_over_batches(means_of(model.device_params, jnp.asarray(part)) for part in parts)
+
+
+@functools.lru_cache(maxsize=8)
+def _means_of(
+    network: Transformer, wanted: tuple[str, ...]
+) -> Callable[[Params, jax.Array], dict[str, jax.Array]]:
+    """One compiled function for all models of a configuration."""
 
     @jax.jit
     def means_of(params: Params, tokens: jax.Array) -> dict[str, jax.Array]:
         _, records = network.apply(params, tokens, record=wanted)
         return {site: x.astype(jnp.float32).mean(axis=(0, 1)) for site, x in records.items()}
 
-    parts = in_parts(model.config, batches)
-    return mean_over_batches(means_of(model.device_params, jnp.asarray(part)) for part in parts)
+    return means_of
 
 
 def in_parts(config: ModelConfig, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -20,6 +20,7 @@ from circuits_jax.circuits.ablation.edge_removal import remove_edges, with_biase
 from circuits_jax.circuits.ablation.means import Means, reference_activations
 from circuits_jax.circuits.ablation.pairs import pair_batch
 from circuits_jax.circuits.audit import random_circuits
+from circuits_jax.circuits.audit.controls.comparison import compare
 from circuits_jax.circuits.audit.interchange import Rows, another_pair, other_prompt
 from circuits_jax.circuits.audit.intervals import (
     ClusteredIntervals,
@@ -305,20 +306,18 @@ def _over_draws(interval: Callable[[np.ndarray], Figure], values: np.ndarray) ->
 
 
 def verdict_of(report: Report, ablation: str, config: AuditConfig) -> Verdict:
-    """The verdict on a report, whose "controls" are {"empty": ...} of `controls.empty_controls`, or None.
+    """The verdict on a report, whose "controls" are those of `comparison.compare`.
 
     Args:
       report: Of `Auditor.audit`, with its controls.
       ablation: The circuit's own.
       config: The thresholds.
     """
-    controls = report["controls"]
     measured = Measurements(
         sufficiency=Figure(**report["circuit"]["test"]["calibrated_loss"]),
         necessity=Figure(**report["references"][ablation]["necessity"]),
         flips_inside=Figure(**report["interchange"]["circuit"]),
         flips_outside=Figure(**report["interchange"]["outside"]),
-        nodes=report["circuit"]["nodes"],
-        control_nodes=controls and min(row["nodes"] for row in controls["empty"].values()),
+        **compare(report["controls"], report["circuit"]["edges"], config)._asdict(),
     )
     return decide(config, measured)

@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from circuits_jax.circuits.audit.controls.kinds import SEARCHED, rows_of
 from circuits_jax.circuits.circuit import MANIFEST
-from circuits_jax.config import AuditConfig, to_dict
+from circuits_jax.config import CONTROLS, AuditConfig, to_dict
 from circuits_jax.config.identity import identity
 
-# Version 1 judged by pairs that pruning may have chosen by.
-FORMAT, VERSION = "circuits_jax.audit", 2
+# Version 1 judged by pairs that pruning may have chosen by, version 2 had controls that could not win.
+FORMAT, VERSION = "circuits_jax.audit", 3
+# What rows of controls depend on beside the circuit.
+_CONTROLS_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -30,7 +33,7 @@ class AuditReport:
 
     @property
     def verdict(self) -> str:
-        """ "faithful", "no better than the control" or "not shown"."""
+        """ "faithful", "no better than the control", "not shown" or "not shown (full controls not run)"."""
         return self.report["verdict"]["verdict"]
 
     @property
@@ -45,7 +48,7 @@ class AuditReport:
 
     @property
     def figures(self) -> dict[str, float]:
-        """The figures that decided the verdict, and the circuit's size."""
+        """The figures that decided the verdict, sizes in nodes or edges; a control's in edges."""
         report = self.report
         figures = {
             "nodes": report["circuit"]["nodes"],
@@ -57,7 +60,9 @@ class AuditReport:
             "gap": report["completeness"]["gap"],
         }
         if report["controls"] is not None:
-            figures["best control"] = min(each["nodes"] for each in report["controls"]["empty"].values())
+            rows = report["controls"]["rows"]
+            draws = [row["edges"] for kind in SEARCHED for row in rows_of(rows, kind)]
+            figures["smallest control"] = min(draws)
         return figures
 
     def __repr__(self) -> str:
@@ -84,6 +89,18 @@ def circuit_key(folder: Path, settings: Mapping[str, Any]) -> str:
     return _key(folder, identity(AuditConfig, settings))
 
 
+def controls_key(folder: Path, corpus: str, seed: int) -> str:
+    """Hash of what the rows of the controls of the circuit in `folder` depend on."""
+    text = json.dumps([_CONTROLS_VERSION, corpus, seed]).encode()
+    return hashlib.sha256((folder / MANIFEST).read_bytes() + text).hexdigest()[:16]
+
+
+def covers(report: Mapping[str, Any], choice: str) -> bool:
+    """Whether a report has as many controls as `choice`, one of CONTROLS, asks for."""
+    made = report["controls"]["choice"] if report["controls"] else "none"
+    return CONTROLS.index(made) >= CONTROLS.index(choice)
+
+
 def is_of(report: Mapping[str, Any], folder: Path, settings: Mapping[str, Any]) -> bool:
     """Whether a report, made with `settings` by any release, is of the circuit in `folder` as it is now."""
     return report.get("key") in (circuit_key(folder, settings), _key(folder, settings))
@@ -96,12 +113,17 @@ def _key(folder: Path, settings: Mapping[str, Any]) -> str:
 
 def read_reports(path: Path) -> dict[str, Any]:
     """What `audit.json` holds; nothing if it is not there, or not one of this version."""
+    found = read_any_version(path)
+    return found if found.get("version") == VERSION else {}
+
+
+def read_any_version(path: Path) -> dict[str, Any]:
+    """What `audit.json` holds, whatever its version; nothing if it is not there or is something else."""
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    known = isinstance(found, dict) and (found.get("format"), found.get("version")) == (FORMAT, VERSION)
-    return found if known else {}
+    return found if isinstance(found, dict) and found.get("format") == FORMAT else {}
 
 
 def kept_reports(path: Path, circuits: Path) -> dict[str, dict[str, Any]]:

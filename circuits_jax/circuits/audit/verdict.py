@@ -7,6 +7,7 @@ from circuits_jax.config import AuditConfig
 from circuits_jax.tasks.metrics import CHANCE
 
 FAITHFUL, NO_BETTER, NOT_SHOWN = "faithful", "no better than the control", "not shown"
+NOT_RUN = f"{NOT_SHOWN} (full controls not run)"  # nothing failed, and not all was asked
 GOOD, MEDIOCRE, AT_CHANCE = "good", "mediocre", "at chance"
 
 
@@ -19,7 +20,7 @@ class Criterion:
       figure: What was measured; None if it was not.
       bound: What it is compared with.
       at_most: Whether it must be at most the bound; else at least.
-      passed: Whether it is; None if it was not measured.
+      passed: Whether it is; None if it was not measured, or by too little to pass.
       clear: Whether the whole interval lies on the same side of the bound as the value.
     """
 
@@ -65,33 +66,34 @@ class Measurements:
       necessity: Loss on test pairs of the model without it.
       flips_inside: Share of answers that flip when the circuit's nodes are swapped.
       flips_outside: Share that flip when all others are.
-      nodes: Of the circuit.
-      control_nodes: Of the best control; None if none was run, and then no circuit is faithful.
+      another_misses: Whether another circuit moved here misses the target.
+      smaller: Whether the circuit is smaller than the controls, of each kind.
+      beaten: Whether it is not, whatever further draws of the controls might bring.
     """
 
     sufficiency: Figure
     necessity: Figure
     flips_inside: Figure
     flips_outside: Figure
-    nodes: int
-    control_nodes: int | None
+    another_misses: Criterion
+    smaller: tuple[Criterion, ...]
+    beaten: bool
 
 
 def decide(config: AuditConfig, found: Measurements) -> Verdict:
     """The verdict (docs/method.md, "Audit"); `config` has the thresholds."""
-    controls = found.control_nodes
-    size = None if controls is None else Figure(*[float(found.nodes)] * 3)
-    criteria = (
+    others = (
         judge("sufficient", found.sufficiency, config.sufficient, True),
         judge("necessary", found.necessity, config.necessary, False),
         judge("the answer follows the circuit", found.flips_inside, config.flips_inside, False),
         judge("the answer ignores the rest", found.flips_outside, config.flips_outside, True),
-        judge("smaller than the control", size, (controls or 0) * config.control_share, True),
+        found.another_misses,
     )
-    failed = tuple(criterion.name for criterion in criteria if not criterion.passed)
+    criteria = (*others, *found.smaller)
+    failed = tuple(criterion.name for criterion in criteria if criterion.passed is False)
     if not failed:
-        verdict = FAITHFUL
-    elif failed == (criteria[-1].name,) and criteria[-1].passed is False:
+        verdict = FAITHFUL if all(criterion.passed for criterion in criteria) else NOT_RUN
+    elif all(criterion.passed for criterion in others) and found.beaten:
         verdict = NO_BETTER
     else:
         verdict = NOT_SHOWN

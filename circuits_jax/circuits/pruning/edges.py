@@ -111,7 +111,8 @@ class _EdgePruner:
         drawn = clamp(prune.init_mean + prune.init_std * jax.random.normal(key, (capacity,)))
         # A tau below 0 from the start: padding is not counted as kept.
         taus = {EDGES: jnp.where(jnp.arange(capacity) < len(self.edges), drawn, -1)}
-        settings = dataclasses.replace(prune, steps=prune.edge_steps)
+        # Without what decides nothing here, so that fits share a compilation.
+        settings = dataclasses.replace(prune, steps=prune.edge_steps, seed=0, tasks=("all",))
         fitter = shared_fitter(_loss(self._ablator.network), settings, tuple(jax.devices()))
         run = start_fit(settings, taus, jax.random.PRNGKey(prune.seed), self._train)
         shared = (self._ablator.folded, jax.tree.map(jnp.asarray, self._masks))

@@ -6,6 +6,7 @@ candidates of their searches are judged together (`probes`).  Pruning one task i
 
 import collections
 import copy
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
@@ -63,6 +64,7 @@ class Pruner:
 
     Attributes:
       config: The settings.
+      subject: The model, and what its removed nodes are held at.
       final: Whether the final residual stream has nodes too.
     """
 
@@ -79,6 +81,12 @@ class Pruner:
         """The same compiled functions for another model of the same configuration."""
         other = copy.copy(self)
         other._place(subject)
+        return other
+
+    def seeded(self, seed: int) -> "Pruner":
+        """The same with another seed."""
+        other = copy.copy(self)
+        other.config = dataclasses.replace(self.config, seed=seed)
         return other
 
     @property
@@ -211,7 +219,7 @@ class Pruner:
         return {site: -slope for site, slope in self._prober.slopes(self._whole, kept, data).items()}
 
     def _place(self, subject: Subject) -> None:
-        self.final = subject.final
+        self.subject, self.final = subject, subject.final
         params = with_biases(subject.model).params
         self._host = jax.tree.map(np.asarray, (dict(params), dict(subject.means)))
         self._shared = replicate(self._host, self._devices)

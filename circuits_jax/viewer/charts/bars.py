@@ -67,7 +67,7 @@ def bar_chart(title: str, bars: Sequence[Bar], most: float, lines: Iterable[Line
         ends = [bar.value, *bar.draws, *([] if bar.high is None else [bar.high])]
         end, y = place(max(ends)), TOP + ROW * (row + 0.5) + 4
         parts.append(f'<text class="value" x="{end + 8}" y="{y}">{show(bar.value)}</text>')
-    return _svg(title, WIDTH, height, parts, "bars")
+    return svg(title, WIDTH, height, parts, "bars")
 
 
 def _bar(bar: Bar, y: int, place: Callable[[float], float]) -> str:
@@ -125,7 +125,7 @@ def scatter(
             f'<circle class="point" cx="{cx}" cy="{cy}" r="5">'
             f"<title>{html.escape(what)}: {show(x)}, {show(y)}</title></circle>"
         )
-    return _svg(title, SQUARE + 20, SQUARE, parts, "points")
+    return svg(title, SQUARE + 20, SQUARE, parts, "points")
 
 
 def show(value: float | None) -> str:
@@ -144,7 +144,7 @@ def _within(value: float, most: float) -> float:
     return 0.0 if math.isnan(value) else min(max(value, 0.0), most)
 
 
-def _svg(title: str, width: int, height: int, parts: Iterable[str], kind: str) -> str:
+def svg(title: str, width: int, height: int, parts: Iterable[str], kind: str) -> str:
     return (
         f'<svg class="plot {kind}" role="img" aria-label="{html.escape(title, quote=True)}" width="{width}" '
         f'height="{height}" viewBox="0 0 {width} {height}">{"".join(parts)}</svg>'

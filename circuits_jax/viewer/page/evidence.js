@@ -34,7 +34,7 @@ function evidenceSection(circuit) {
     h("h2", {}, "Evidence"),
     h("div", { class: "evidence-grid" },
       h("div", {}, h("h4", {}, "Figures"), metricsTable(circuit), h("p", { class: "quiet" }, calibrationNote(circuit))),
-      circuit.audit ? h("div", {}, h("h4", {}, "Audit"), criteriaTable(circuit.audit),
+      circuit.audit?.verdict.criteria?.length ? h("div", {}, h("h4", {}, "Audit"), criteriaTable(circuit.audit),
         page.auditPage ? h("p", {}, h("a", { href: page.auditPage }, "the whole report")) : null) : null,
       circuit.audit?.controls ? h("div", {}, h("h4", {}, "Controls"), controlsTable(circuit)) : null,
       history?.length > 1 ? h("div", {}, h("h4", {}, "Pruning curve"), pruningChart(history),
@@ -72,17 +72,17 @@ function intervalPlot({ value, low, high }, bound) {
 }
 
 function controlsTable(circuit) {
-  const { empty, seeds } = circuit.audit.controls;
-  const rows = [
-    ["this circuit", circuit.nodes.length, circuit.metrics["test/calibrated_loss"] ?? null, null, ""],
-    ...Object.entries(empty ?? {}).map(([name, row]) => controlRow(name, row)),
-    ...(seeds ?? []).map(({ seed, ...row }) => controlRow(`seed ${seed}`, row)),
-  ];
-  return makeTable(["", "nodes", "loss", "overlap", ""], rows);
+  const own = ["this circuit", circuit.edges.length, circuit.metrics["test/calibrated_loss"] ?? null, null, ""];
+  return makeTable(["", "edges", "loss", "overlap", ""], [own, ...circuit.audit.controls.rows.map(controlRow)]);
 }
 
-const controlRow = (name, { nodes, loss, jaccard, outcome }) =>
-  [name, nodes, loss, jaccard ?? null, outcome === "met" ? "" : "misses the target, so all nodes"];
+/** One draw of a control; what the search did not find counts as all edges, what was moved here should miss. */
+function controlRow({ kind, draw, edges, loss, jaccard, outcome, pairs, of }) {
+  const detail = kind === "memorised" ? `, ${pairs} pairs` : kind === "moved" ? `: ${of ?? "a random circuit"}` : "";
+  const said = kind === "moved" ? (outcome === "met" ? "meets the target" : "misses the target")
+    : { met: "", missed: "misses the target, so all edges", "thrown away": "thrown away: the circuit itself meets it" }[outcome];
+  return [`${kind}${detail}, draw ${draw + 1}`, edges, loss, jaccard ?? null, said];
+}
 
 function curveChart({ curve, metrics }) {
   const target = metrics["full/test/calibrated_loss"];

@@ -11,7 +11,7 @@ from circuits_jax.circuits import graph
 from circuits_jax.circuits.ablation.means import reference_activations
 from circuits_jax.circuits.audit.auditor import STAGES, Auditor, verdict_of
 from circuits_jax.circuits.audit.real_code import Natural
-from circuits_jax.circuits.audit.verdict import FAITHFUL, NO_BETTER, NOT_SHOWN
+from circuits_jax.circuits.audit.verdict import FAITHFUL, NO_BETTER, NOT_RUN, NOT_SHOWN
 from circuits_jax.circuits.circuit import Calibration, Circuit, Node
 from circuits_jax.circuits.planted import plant
 from circuits_jax.config import AuditConfig, to_dict
@@ -20,7 +20,21 @@ pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
 CONFIG = AuditConfig(pairs=32, draws=4, natural=32)
 PLANTED = plant("quotes", 5, 32, 32, 32)
-CONTROLS = {"empty": {"random model": {"nodes": 1408}}, "seeds": []}
+KINDS = ("relabelled", "inverted", "memorised", "random weights", "shuffled weights")
+
+
+def controls_of(edges, moved="missed"):
+    """As many draws of each kind with so many edges."""
+    rows = [
+        {"kind": kind, "draw": draw, "edges": each, "outcome": "met", "pairs": 8}
+        for kind in KINDS
+        for draw, each in enumerate(edges)
+    ]
+    loss = {"missed": 0.7, "met": 0.1}[moved]
+    return {"target": 0.15, "rows": [*rows, {"kind": "moved", "draw": 0, "outcome": moved, "loss": loss}]}
+
+
+CONTROLS = controls_of([1000] * 3)
 
 
 @pytest.fixture(scope="module")
@@ -118,15 +132,24 @@ def test_templates_are_told_one_by_one(auditor, means):
     assert close == ("the answer follows the circuit", "the answer ignores the rest")
 
 
-def test_the_planted_circuit_fails_without_better_controls(truth):
+@pytest.mark.parametrize(
+    ("controls", "verdict"),
+    [
+        (lambda edges: controls_of([3 * edges] * 3), FAITHFUL),
+        (lambda edges: controls_of([3 * edges - 1] * 3), NO_BETTER),
+        (lambda edges: controls_of([edges, 9 * edges, 9 * edges]), NO_BETTER),  # one draw wins
+        (lambda edges: controls_of([2 * edges, 3 * edges, 9 * edges]), FAITHFUL),
+        (lambda edges: controls_of([3 * edges]), NOT_RUN),
+        (lambda edges: controls_of([2 * edges]), NOT_SHOWN),
+        (lambda edges: controls_of([9 * edges] * 3, moved="met"), NOT_SHOWN),
+        (lambda edges: None, NOT_RUN),
+    ],
+)
+def test_the_planted_circuit_is_faithful_only_with_better_controls(truth, controls, verdict):
     report, _ = truth
-    nodes = len(PLANTED.nodes)
-    equal = {**report, "controls": {"empty": {"random model": {"nodes": 3 * nodes - 1}}}}
-    assert verdict_of(equal, "mean", CONFIG).verdict == NO_BETTER
-    enough = {**report, "controls": {"empty": {"random model": {"nodes": 3 * nodes}}}}
-    assert verdict_of(enough, "mean", CONFIG).verdict == FAITHFUL
-    unknown = verdict_of({**report, "controls": None}, "mean", CONFIG)
-    assert unknown.verdict == NOT_SHOWN and unknown.failed == ("smaller than the control",)
+    found = verdict_of({**report, "controls": controls(len(PLANTED.edges))}, "mean", CONFIG)
+    assert found.verdict == verdict
+    assert found.failed or verdict in (FAITHFUL, NOT_RUN)
 
 
 def test_whatever_the_reference_the_planted_circuit_is_enough_and_needed(truth):

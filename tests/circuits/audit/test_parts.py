@@ -12,14 +12,21 @@ import pytest
 from circuits_jax.circuits.ablation import competition
 from circuits_jax.circuits.ablation.means import mean_activations
 from circuits_jax.circuits.audit import random_circuits
-from circuits_jax.circuits.audit.controls import empty_controls, nonsense, other_seeds, random_model
 from circuits_jax.circuits.audit.intervals import Figure, pair_accuracies, pair_flips, pair_losses
 from circuits_jax.circuits.audit.real_code import find_natural, opening_quotes
-from circuits_jax.circuits.audit.verdict import FAITHFUL, NO_BETTER, NOT_SHOWN, Measurements, assess, decide
+from circuits_jax.circuits.audit.verdict import (
+    FAITHFUL,
+    NO_BETTER,
+    NOT_RUN,
+    NOT_SHOWN,
+    Criterion,
+    Measurements,
+    assess,
+    decide,
+)
 from circuits_jax.circuits.masks import full_masks
 from circuits_jax.circuits.planted import plant
-from circuits_jax.circuits.pruning.jobs import Pruned, Splits
-from circuits_jax.config import TOPK_LOCATIONS, AuditConfig, ModelConfig, PruneConfig, SparsityConfig
+from circuits_jax.config import TOPK_LOCATIONS, AuditConfig, ModelConfig, control_choice
 from circuits_jax.model.model import Model
 from circuits_jax.model.sites import node_sites
 from circuits_jax.model.transformer import init_params
@@ -154,95 +161,51 @@ def test_entry_means_are_those_of_the_model_before_the_cut():
     assert float(jnp.abs(entry["0.mlp.post_act"] - means["0.mlp.post_act"]).max()) > 1e-3
 
 
-# Controls.
-
-
-def test_a_random_model_keeps_what_its_sparsity_says():
-    params = random_model(SMALL, SparsityConfig(target=1 / 8, floor=0), 0)
-    for path in ("c_attn", "c_proj"):
-        kernel = np.asarray(params["h_0"]["attn"][path]["kernel"])
-        assert (kernel != 0).sum() == kernel.size // 8
-    assert (params["ln_f"]["scale"] == 1).all()
-
-
-def riddle(count=400):
-    tokens = np.random.default_rng(0).integers(0, 12, (count, 2, 8)).astype(np.int32)
-    answers = np.tile(np.array([3, 4], np.int32), (count, 1))
-    last = np.full(count, 6, np.int32)
-    return Pairs("riddle", "train", tokens, last, answers, [("a", "b")] * count, 1.0)
-
-
-def test_nonsense_keeps_prompts_and_exchanges_about_half_of_the_answers():
-    pairs, strange = riddle(), nonsense(riddle(), 0)
-    np.testing.assert_array_equal(strange.tokens, pairs.tokens)
-    assert 0.4 < (strange.answers != pairs.answers).any(axis=1).mean() < 0.6
-    assert (np.sort(strange.answers, axis=1) == [3, 4]).all()
-    np.testing.assert_array_equal(nonsense(pairs, 0).answers, strange.answers)
-    assert (nonsense(pairs, 1).answers != strange.answers).any()
-
-
-class FakePruner:
-    """Finds one node a site, and misses with odd seeds and where riddles are nonsense."""
-
-    config, final = PruneConfig(), False
-
-    def on(self, subject):
-        assert not np.array_equal(subject.model.params["wte"]["embedding"], 0)
-        return self
-
-    def prune(self, splits, seed=None, allow_unlearned=False):
-        assert allow_unlearned  # else controls would be refused, and show nothing
-        masks = {site: np.eye(width, dtype=np.float32)[0] for site, width in node_sites(SMALL).items()}
-        loss = 0.4 if (seed or 0) % 2 or "nonsense" in splits.train.task else 0.1
-        return Pruned(masks, None, {"select/calibrated_loss": loss}, loss < 0.15, False)
-
-
-def test_a_control_that_misses_counts_as_all_nodes():
-    everything = sum(node_sites(SMALL).values())
-    corpus = np.zeros((1, 1, 8), np.int32)
-    model = Model(SMALL, {})
-    found = empty_controls(
-        FakePruner(), model, SparsityConfig(), corpus, Splits(riddle(), riddle(), riddle()), 0
-    )
-    assert (found["random model"]["nodes"], found["random model"]["outcome"]) == (8, "met")
-    assert (found["nonsense task"]["nodes"], found["nonsense task"]["outcome"]) == (everything, "missed")
-    circuit = {site: np.eye(width, dtype=np.float32)[0] for site, width in node_sites(SMALL).items()}
-    odd, even = other_seeds(FakePruner(), circuit, Splits(riddle(), riddle(), riddle()), (1, 2))
-    assert (odd["nodes"], odd["outcome"]) == (everything, "missed")
-    assert odd["jaccard"] == pytest.approx(8 / everything)
-    assert (even["nodes"], even["outcome"], even["jaccard"]) == (8, "met", 1)
-
-
 # Verdict.
 
 GOOD = {"sufficiency": 0.1, "necessity": 0.6, "flips_inside": 0.9, "flips_outside": 0.1}
 
 
+def criterion(name, passed):
+    return Criterion(name, None, 0.0, True, passed, True)
+
+
+def measurements(changes=None, another=True, smaller=(True,), beaten=False, width=0.01):
+    figures = {
+        name: Figure(value, value - width, value + width) for name, value in (GOOD | (changes or {})).items()
+    }
+    kinds = tuple(criterion(f"smaller {i}", passed) for i, passed in enumerate(smaller))
+    return Measurements(
+        **figures, another_misses=criterion("another misses", another), smaller=kinds, beaten=beaten
+    )
+
+
 @pytest.mark.parametrize(
-    ("changes", "control", "verdict", "failed"),
+    ("found", "verdict", "failed"),
     [
-        ({}, 300, FAITHFUL, ()),
-        ({}, 30, FAITHFUL, ()),
-        ({}, 29, NO_BETTER, ("smaller than the control",)),
-        ({}, None, NOT_SHOWN, ("smaller than the control",)),
-        ({"sufficiency": 0.16}, 300, NOT_SHOWN, ("sufficient",)),
-        ({"necessity": 0.49}, 300, NOT_SHOWN, ("necessary",)),
-        ({"flips_inside": 0.79}, 300, NOT_SHOWN, ("the answer follows the circuit",)),
-        ({"flips_outside": 0.21}, 300, NOT_SHOWN, ("the answer ignores the rest",)),
-        ({"flips_outside": 0.21}, 20, NOT_SHOWN, ("the answer ignores the rest", "smaller than the control")),
-        ({"sufficiency": math.nan}, 300, NOT_SHOWN, ("sufficient",)),
+        ({}, FAITHFUL, ()),
+        ({"smaller": (True, False), "beaten": True}, NO_BETTER, ("smaller 1",)),
+        ({"smaller": (None, False)}, NOT_SHOWN, ("smaller 1",)),  # by few draws
+        ({"smaller": (True, None)}, NOT_RUN, ()),
+        ({"another": None, "smaller": (None,)}, NOT_RUN, ()),
+        ({"another": False}, NOT_SHOWN, ("another misses",)),
+        ({"another": False, "smaller": (False,), "beaten": True}, NOT_SHOWN, ("another misses", "smaller 0")),
+        ({"changes": {"sufficiency": 0.16}}, NOT_SHOWN, ("sufficient",)),
+        ({"changes": {"necessity": 0.49}}, NOT_SHOWN, ("necessary",)),
+        ({"changes": {"flips_inside": 0.79}}, NOT_SHOWN, ("the answer follows the circuit",)),
+        ({"changes": {"flips_outside": 0.21}}, NOT_SHOWN, ("the answer ignores the rest",)),
+        ({"changes": {"sufficiency": math.nan}}, NOT_SHOWN, ("sufficient",)),
     ],
 )
-def test_the_verdict(changes, control, verdict, failed):
-    figures = {name: Figure(value, value - 0.01, value + 0.01) for name, value in (GOOD | changes).items()}
-    found = decide(AuditConfig(), Measurements(**figures, nodes=10, control_nodes=control))
-    assert (found.verdict, found.failed) == (verdict, failed)
+def test_the_verdict(found, verdict, failed):
+    decided = decide(AuditConfig(), measurements(**found))
+    assert (decided.verdict, decided.failed) == (verdict, failed)
 
 
 def test_a_bound_inside_the_interval_is_not_clear():
-    figures = {name: Figure(value, value - 0.06, value + 0.06) for name, value in GOOD.items()}
-    found = decide(AuditConfig(), Measurements(**figures, nodes=10, control_nodes=300))
-    assert [criterion.clear for criterion in found.criteria] == [False, True, True, True, True]
+    found = decide(AuditConfig(), measurements(width=0.06))
+    assert [criterion.clear for criterion in found.criteria[:4]] == [False, True, True, True]
+    assert found.close == ("sufficient",)
 
 
 @pytest.mark.parametrize(
@@ -254,10 +217,35 @@ def test_the_full_model_is_assessed(loss, assessment):
 
 
 def test_settings_that_cannot_be_used_are_refused():
-    for values in ({"pairs": 7}, {"draws": 0}, {"confidence": 1.5}, {"seeds": -1}, {"sufficient": 0}):
-        (field,) = values
+    for field, value in (
+        *(("pairs", 7), ("draws", 0), ("confidence", 1.5), ("seeds", -1), ("sufficient", 0)),
+        *(("control_draws", 2), ("relabelled_draws", 2)),
+    ):
         with pytest.raises(ConfigError, match=f"audit.{field}"):
-            AuditConfig(**values)
+            AuditConfig(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("none", "none"),
+        ("quick", "quick"),
+        ("full", "full"),
+        (False, "none"),
+        (True, "quick"),
+        ("false", "none"),
+        ("true", "quick"),
+    ],
+)
+def test_choices_of_controls_by_their_old_names_too(given, meant):
+    assert control_choice(given) == meant
+
+
+@pytest.mark.parametrize("given", ["fast", "", "0", None, 2])
+def test_an_unknown_choice_of_controls_is_refused_with_those_there_are(given):
+    with pytest.raises(ConfigError, match="choose one of none, quick, full") as refused:
+        control_choice(given)
+    assert "\n" not in str(refused.value)
 
 
 # Natural positions.

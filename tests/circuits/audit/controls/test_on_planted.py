@@ -1,0 +1,66 @@
+"""Full controls on planted networks: what is known to be the circuit is faithful, what is nothing is not.
+
+With the real search.  One control wins on purpose.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from circuits_jax.circuits.ablation.means import Subject, reference_activations
+from circuits_jax.circuits.audit.auditor import Auditor, verdict_of
+from circuits_jax.circuits.audit.controls import kinds, weights
+from circuits_jax.circuits.audit.controls.running import Case, ControlRuns, draws_of
+from circuits_jax.circuits.audit.verdict import FAITHFUL, NO_BETTER, NOT_SHOWN
+from circuits_jax.circuits.planted import plant
+from circuits_jax.circuits.pruning.assembly import make_circuit
+from circuits_jax.circuits.pruning.nodes import Pruner
+from circuits_jax.config import AuditConfig, PruneConfig
+
+pytestmark = [pytest.mark.computes, pytest.mark.slow]
+
+PLANTED = plant("quotes", 0, 128, 64, 64)
+CONFIG = AuditConfig(pairs=64, draws=4, natural=32)
+PRUNE = PruneConfig(steps=10, batch_pairs=16, importance_nodes=0)
+
+
+def judged(model, prune, folder, choice="full"):
+    """(the circuit that pruning finds in a model, the verdict with controls, their rows)."""
+    means = reference_activations(model, PLANTED.corpus, "mean")
+    subject = Subject(model, {site: np.asarray(mean) for site, mean in means.items()})
+    pruner = Pruner(subject, prune, jax.devices()[:1])
+    circuit = make_circuit(pruner.prune(PLANTED.splits, allow_unlearned=True), subject, prune, PLANTED.splits)
+    counts = np.bincount(PLANTED.corpus.ravel(), minlength=model.config.vocab_size)
+    case = Case(circuit, subject, PLANTED.splits, PLANTED.corpus, counts, unfit=(0,))
+    rows = ControlRuns(case, pruner, folder).run(draws_of(choice, CONFIG), show=False)
+    auditor = Auditor(model, PLANTED.corpus, CONFIG, jax.devices()[:1])
+    report = auditor.audit(circuit, PLANTED.train, PLANTED.test, "none were looked for")
+    report["controls"] = {"choice": choice, "target": prune.target, "rows": rows}
+    return circuit, verdict_of(report, "mean", CONFIG), rows
+
+
+def test_the_planted_circuit_is_faithful_by_full_controls(tmp_path):
+    circuit, verdict, rows = judged(PLANTED.model, PRUNE, tmp_path)
+    assert (verdict.verdict, verdict.failed) == (FAITHFUL, ()), (verdict, rows)
+    assert len(circuit.edges) == len(PLANTED.edges)
+    for kind in kinds.SEARCHED:
+        assert len(kinds.rows_of(rows, kind)) >= 3
+        assert min(row["edges"] for row in kinds.rows_of(rows, kind)) > len(circuit.edges)
+
+
+def test_what_is_found_in_a_network_that_knows_nothing_is_not_faithful(tmp_path):
+    model = weights.random_weights(PLANTED.model, 7)
+    _, verdict, rows = judged(model, PRUNE, tmp_path, "quick")
+    assert verdict.verdict in (NOT_SHOWN, NO_BETTER), (verdict, rows)
+    assert any(name.startswith("fewer edges") for name in verdict.failed)
+
+
+def test_where_learning_by_heart_takes_no_more_edges_the_circuit_is_no_better(tmp_path):
+    """A target so loose that hardly anything has to be known."""
+    loose = dataclasses.replace(PRUNE, target=0.6, slack=1.0)
+    circuit, verdict, rows = judged(PLANTED.model, loose, tmp_path)
+    assert verdict.verdict == NO_BETTER, (verdict, rows)
+    memorised = kinds.rows_of(rows, kinds.MEMORISED)
+    assert min(row["edges"] for row in memorised) <= 3 * len(circuit.edges)
