@@ -26,6 +26,7 @@ class PruneConfig:
       batch_pairs: Contrast pairs a step (two prompts each).
       train_pairs, select_pairs, test_pairs: Pairs built of each split.
       k_coef: Price of one kept node, in nats.
+      log_k_coef: Price of the logarithm of their number, in nats: each node of a small circuit costs more.
       learning_rate, weight_decay, b2: AdamW's, the rate decaying linearly to 0.
       init_mean, init_std: Of the masks' parameters tau.
       temperature: Of the sigmoid whose derivative stands in for the step's.
@@ -37,7 +38,8 @@ class PruneConfig:
       seed: Seed of tau and of the pairs' order.
       batching: How one program takes many runs: "vmap", "map" (in turn), or "auto": map on CPU, else vmap.
       cuts: Shares of the steps after which settled nodes are cut out of the network, increasing; () never.
-      trials: Settings tried for each task, sampled around the configured ones; the first are these.
+      trials: Settings tried for each task, sampled around the configured ones; the first are these.  A price
+        of 0 stays 0.
       seeds: Seeds tried with each.
       edge_steps: Optimizer steps on the masks of the edges, after the nodes; 0 keeps every edge.
       final_resid: Whether the final residual stream has nodes too, as in published circuits; None as the run
@@ -54,6 +56,7 @@ class PruneConfig:
     select_pairs: int = 256
     test_pairs: int = 256
     k_coef: float = 1e-4
+    log_k_coef: float = 0.0
     learning_rate: float = 1e-2
     weight_decay: float = 1e-3
     b2: float = 0.95
@@ -86,7 +89,7 @@ class PruneConfig:
             raise ConfigError(f"prune.cuts is {self.cuts}; give increasing shares of the steps, in (0, 1)")
         check_fraction("prune.slack", self.slack)
         check_decay("prune.b2", self.b2)
-        for field in ("k_coef", "weight_decay", "init_std"):
+        for field in ("k_coef", "log_k_coef", "weight_decay", "init_std"):
             check_not_negative(f"prune.{field}", getattr(self, field))
         if not self.tasks:
             raise ConfigError("prune.tasks is empty; name at least one task")

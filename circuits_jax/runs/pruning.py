@@ -220,8 +220,8 @@ def _search(
             if isinstance(found, TaskError):
                 yield Outcome(name, None, str(found), None)
                 continue
-            progress(0, "edges and importance")
-            circuit = make_circuit(found, subject, prune, tasks[name])
+            progress(0, "importance")
+            circuit = make_circuit(found.pruned, subject, prune, tasks[name], found.chosen)
             provenance = {**circuit.provenance, **files[name], "corpus": run.corpus.hash}
             circuit = dataclasses.replace(circuit, provenance=provenance)
             circuit.save(folder / name)

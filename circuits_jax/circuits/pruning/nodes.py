@@ -65,6 +65,7 @@ class Pruner:
 
     Attributes:
       config: The settings.
+      subject: The model, and what its removed nodes are held at.
       final: Whether the final residual stream has nodes too.
     """
 
@@ -212,6 +213,7 @@ class Pruner:
         return {site: -slope for site, slope in self._prober.slopes(self._whole, kept, data).items()}
 
     def _place(self, subject: Subject) -> None:
+        self.subject = subject
         self.final = subject.final
         params = with_biases(subject.model).params
         self._host = jax.tree.map(np.asarray, (dict(params), dict(subject.means)))
