@@ -23,6 +23,7 @@ from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks import Pairs, build_pairs, find_task
 from circuits_jax.training.metrics import read_metrics
 from circuits_jax.training.multihost.processes import is_primary
+from circuits_jax.viewer.alternatives import alternatives
 from circuits_jax.viewer.assembly import (
     IndexRow,
     PageSettings,
@@ -109,12 +110,19 @@ def write_pages(
     check_writable(home, "or name a folder of yours: --out=DIR")
     cut = [outcome for outcome in outcomes if outcome.circuit is not None]
     audits = read_audits(run.folder / AUDIT, [folders / outcome.task for outcome in cut])
+    others = {each.task: alternatives(run.folder, each.task, each.circuit) for each in cut}
     vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
     keys, shown = [each.task for each in cut], list[tuple[Circuit, Evidence]]()
     for outcome in ProgressBar(cut, desc="page", disable=not is_primary()):
         shown.append((outcome.circuit, evidence_of(run, outcome.circuit, outcome.test)))
         settings = PageSettings(
-            [outcome.task], vocabularies, audits, notes, "../../report.html", "../../audit.html"
+            keys=[outcome.task],
+            vocabularies=vocabularies,
+            audits=audits,
+            others=others,
+            annotations=notes,
+            home="../../report.html",
+            audit_page="../../audit.html",
         )
         page = build_report(f"{outcome.task}, a circuit of {run.name}", shown[-1:], settings=settings)
         write_report(home / CIRCUITS / outcome.task / PAGE, page)
@@ -129,7 +137,7 @@ def write_pages(
     write_report(home / INDEX, index)
     return Page(
         home / INDEX,
-        build_report(title, shown, figures, PageSettings(keys, vocabularies, audits, notes)),
+        build_report(title, shown, figures, PageSettings(keys, vocabularies, audits, others, notes)),
     )
 
 
@@ -216,7 +224,8 @@ def _write_circuit(run: "Run", circuit: Circuit) -> Page:
     folder = run.folder / CIRCUITS / name
     audits = read_audits(run.folder / AUDIT, [folder] if (folder / MANIFEST).exists() else [])
     shown = [(circuit, evidence_of(run, circuit))]
-    alone = PageSettings([name], {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}, audits)
+    others = {name: alternatives(run.folder, name, circuit)}
+    alone = PageSettings([name], {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}, audits, others)
     title = f"{name}, a circuit of {run.name}"
     home = "../../report.html" if (run.folder / INDEX).exists() else None
     audit_page = "../../audit.html" if audits else None

@@ -79,9 +79,7 @@ def prune_tasks(
       ConfigError: for a run without a workdir or a corpus.
     """
     _check_names(tasks)
-    final = run.whole_config.prune.final_resid if prune.final_resid is None else prune.final_resid
-    names = tuple(task.file or task.name for task in tasks)
-    prune = dataclasses.replace(prune, tasks=names, final_resid=bool(final))
+    prune = settings_for(run, tasks, prune)
     folder = run.folder / CIRCUITS
     outcomes: dict[str, Outcome] = {}
     missing: dict[str, Splits] = {}
@@ -91,7 +89,7 @@ def prune_tasks(
         except TaskError as error:
             outcomes[task.name] = Outcome(task.name, None, str(error), None)
             continue
-        circuit = _finished(folder / task.name, prune, run.model.hash, splits)
+        circuit = finished(folder / task.name, prune, run.model.hash, splits)
         outcomes[task.name] = Outcome(task.name, circuit, None, splits.test)
         if circuit is None:
             missing[task.name] = splits
@@ -101,6 +99,13 @@ def prune_tasks(
         with memory_told(PRUNING):
             outcomes |= {each.task: each for each in _search(run, prune, missing, files, allow_unlearned)}
     return [outcomes[task.name] for task in tasks]
+
+
+def settings_for(run: "Run", tasks: Sequence[Task], prune: PruneConfig) -> PruneConfig:
+    """The settings as circuits of these tasks record them."""
+    final = run.whole_config.prune.final_resid if prune.final_resid is None else prune.final_resid
+    names = tuple(task.file or task.name for task in tasks)
+    return dataclasses.replace(prune, tasks=names, final_resid=bool(final))
 
 
 def tasks_of(names: Sequence[str]) -> list[Task]:
@@ -201,6 +206,12 @@ def _check_names(tasks: Sequence[Task]) -> None:
             )
 
 
+def search_digest(run: "Run", prune: PruneConfig, *others: object) -> str:
+    """A digest of what decides which circuit is found: the model, the settings, and `others`."""
+    settings = json.dumps([run.model.hash, _identity(to_dict(prune)), *others])
+    return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+
 def _search(
     run: "Run",
     prune: PruneConfig,
@@ -211,8 +222,7 @@ def _search(
     """Prunes for tasks that have no circuit yet; circuits record what `files` says of their task's file."""
     subject, folder = subject_of(run, prune), run.folder / CIRCUITS
     pruner = Pruner(subject, prune)
-    settings = json.dumps([run.model.hash, _identity(to_dict(prune))])
-    store = folder / ".rungs" / hashlib.sha256(settings.encode()).hexdigest()[:16]
+    store = folder / ".rungs" / search_digest(run, prune)
     steps = len(tasks) * total_steps(prune)
     with ProgressBar(total=steps, desc="prune", unit="step", mininterval=1, disable=not is_primary()) as bar:
         progress = Progress(bar)
@@ -229,7 +239,7 @@ def _search(
             yield Outcome(name, circuit, None, tasks[name].test)
 
 
-def _finished(folder: Path, prune: PruneConfig, model_hash: str, splits: Splits) -> Circuit | None:
+def finished(folder: Path, prune: PruneConfig, model_hash: str, splits: Splits) -> Circuit | None:
     """The circuit of an earlier call with the same model, settings and pairs, if there is a whole one."""
     if not (folder / MANIFEST).exists():
         return None

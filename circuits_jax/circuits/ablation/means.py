@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from circuits_jax.circuits.masks import Masks, full_masks
 from circuits_jax.config import ABLATIONS, ModelConfig
 from circuits_jax.config.checks import check_choice
 from circuits_jax.model import sites
@@ -26,15 +27,26 @@ class Subject:
     Attributes:
       model: The full model.
       means: {site of `reference_sites`: [width]}, what removed nodes are held at and removed edges carry.
+      banned: {node site: [width]}, 1 on nodes that are removed for good: what is called full is then the
+        model without them.
     """
 
     model: Model
     means: Means
+    banned: Masks | None = None
 
     @property
     def final(self) -> bool:
         """Whether the final residual stream has nodes."""
         return sites.FINAL in self.means
+
+    @property
+    def everything(self) -> Masks:
+        """Masks that keep every node but the banned ones."""
+        whole = full_masks(self.model.config, final=self.final)
+        if self.banned is None:
+            return whole
+        return {site: mask * (np.asarray(self.banned[site]) == 0) for site, mask in whole.items()}
 
 
 def reference_sites(config: ModelConfig, final: bool = False) -> dict[str, int]:

@@ -16,7 +16,7 @@ from circuits_jax.circuits.ablation.edge_removal import EdgeSet, fold, with_bias
 from circuits_jax.circuits.ablation.means import Means, Subject
 from circuits_jax.circuits.ablation.pairs import PairBatch
 from circuits_jax.circuits.circuit import Calibration
-from circuits_jax.circuits.masks import Masks, full_masks
+from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.compaction import masked_difference
 from circuits_jax.circuits.pruning.probes import Prober
 from circuits_jax.circuits.pruning.runner import replicate
@@ -66,7 +66,7 @@ class Ablator:
     Attributes:
       network: The network, with biases.
       folded: What its variants share, uncalibrated.
-      whole: Masks that keep everything.
+      whole: Masks that keep everything that is not banned.
     """
 
     def __init__(self, subject: Subject, edges: EdgeSet, prune: PruneConfig):
@@ -74,8 +74,7 @@ class Ablator:
         self.network = model.network
         folded = FoldedNetwork(dict(model.params), dict(subject.means), edges, 1.0, 0.0)
         self.folded: FoldedNetwork = jax.tree.map(jnp.asarray, folded)
-        nodes = full_masks(model.config, final=subject.final)
-        self.whole: Masks = {**nodes, EDGES: np.ones(len(edges.matrix), np.float32)}
+        self.whole: Masks = {**subject.everything, EDGES: np.ones(len(edges.matrix), np.float32)}
         devices = tuple(jax.devices())
         self._prober = _prober(self.network, prune.batching, devices)
         self._everywhere = replicate(self.folded, devices)
@@ -102,6 +101,10 @@ class Ablator:
         """Scale and shift fitted to the variant's answers."""
         ((scale, shift, _),) = self._prober.calibrations(list(self.differences([variant], pairs)))
         return Calibration(scale, shift)
+
+    def fitted_losses(self, differences: np.ndarray) -> list[float]:
+        """The least loss that any calibration gives each of `differences` [variants, N, 2]."""
+        return [loss for _, _, loss in self._prober.calibrations(list(differences))]
 
     def measure(
         self, variant: Masks, train: PairBatch, select: PairBatch, test: PairBatch
