@@ -21,7 +21,7 @@ from circuits_jax.config.model import (
 )
 from circuits_jax.config.optimizer import GRADIENT_MODES, OptimizerConfig
 from circuits_jax.config.profiling import ProfileConfig
-from circuits_jax.config.prune import ABLATIONS, BATCHINGS, PruneConfig
+from circuits_jax.config.prune import ABLATIONS, BATCHINGS, CONSTANT_ABLATIONS, PruneConfig
 from circuits_jax.config.sparsity import ANNEALS, SparsityConfig
 from circuits_jax.config.steer import SteerConfig
 from circuits_jax.config.train import TrainConfig
@@ -34,6 +34,7 @@ __all__ = [
     "AuditConfig",
     "BATCHINGS",
     "BridgeConfig",
+    "CONSTANT_ABLATIONS",
     "Config",
     "DTYPES",
     "DataConfig",

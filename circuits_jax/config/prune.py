@@ -12,7 +12,8 @@ from circuits_jax.config.checks import (
 )
 from circuits_jax.storage.errors import ConfigError
 
-ABLATIONS = ("mean", "zero")
+CONSTANT_ABLATIONS = ("mean", "zero")
+ABLATIONS = (*CONSTANT_ABLATIONS, "resample", "counterfactual")
 BATCHINGS = ("auto", "vmap", "map")
 
 
@@ -33,7 +34,8 @@ class PruneConfig:
       target: Calibrated task loss the circuit must hold on select pairs.
       slack: Share of the target that is demanded of the training pairs during the search, so that pairs of
         other words and templates hold the target too.
-      ablation: What a removed node is held at: its corpus "mean", or "zero".
+      ablation: What a removed node is held at: its corpus "mean", "zero", its value on another pair's prompt
+        ("resample") or on the pair's other prompt ("counterfactual").
       mean_batches: Corpus batches the means are taken over.
       seed: Seed of tau and of the pairs' order.
       batching: How one program takes many runs: "vmap", "map" (in turn), or "auto": map on CPU, else vmap.

@@ -27,7 +27,7 @@ from circuits_jax.circuits.audit.records import (
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.circuits.pruning.nodes import Pruner
-from circuits_jax.config import AuditConfig, PruneConfig, from_dict, to_dict
+from circuits_jax.config import CONSTANT_ABLATIONS, AuditConfig, PruneConfig, from_dict, to_dict
 from circuits_jax.runs.corpora import reference_windows
 from circuits_jax.runs.own_tasks import read_named
 from circuits_jax.runs.pruning import CIRCUITS, check_unchanged, cut_command
@@ -89,6 +89,11 @@ class RunAuditor:
           TaskError: if its task has too few pairs under this tokenizer, or other ones than it was cut on.
         """
         prune, circuit, task = subject.prune, subject.circuit, subject.task
+        if circuit.ablation not in CONSTANT_ABLATIONS:
+            raise TaskError(
+                f"{task.name} was pruned under {circuit.ablation} ablation, which the audit does not know; "
+                f"prune it under one of {', '.join(CONSTANT_ABLATIONS)}"
+            )
         counts = {"train": prune.train_pairs, "select": prune.select_pairs, "test": prune.test_pairs}
         if circuit.of_two_splits:  # it was chosen by test pairs
             del counts["select"]

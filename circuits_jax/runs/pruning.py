@@ -64,7 +64,11 @@ def prune_task(run: "Run", task: Task, prune: PruneConfig, allow_unlearned: bool
 
 
 def prune_tasks(
-    run: "Run", tasks: Sequence[Task], prune: PruneConfig, allow_unlearned: bool = False
+    run: "Run",
+    tasks: Sequence[Task],
+    prune: PruneConfig,
+    allow_unlearned: bool = False,
+    folder: Path | None = None,
 ) -> list[Outcome]:
     """The circuits of several tasks; each is saved under `<workdir>/circuits/<task>` as it is found.
 
@@ -73,6 +77,7 @@ def prune_tasks(
       tasks: Of different names.
       prune: How to prune.  Circuits record the tasks' names or files in place of its `tasks`.
       allow_unlearned: Whether tasks that the model knows nothing of are pruned all the same.
+      folder: For the circuits, in place of `<workdir>/circuits`.
 
     Raises:
       TaskError: if two tasks have one name.
@@ -80,7 +85,7 @@ def prune_tasks(
     """
     _check_names(tasks)
     prune = settings_for(run, tasks, prune)
-    folder = run.folder / CIRCUITS
+    folder = folder or run.folder / CIRCUITS
     outcomes: dict[str, Outcome] = {}
     missing: dict[str, Splits] = {}
     for task in tasks:
@@ -97,7 +102,8 @@ def prune_tasks(
         check_writable(folder)
         files = {task.name: record(task) for task in tasks}
         with memory_told(PRUNING):
-            outcomes |= {each.task: each for each in _search(run, prune, missing, files, allow_unlearned)}
+            found = _search(run, prune, missing, files, allow_unlearned, folder)
+            outcomes |= {each.task: each for each in found}
     return [outcomes[task.name] for task in tasks]
 
 
@@ -169,6 +175,7 @@ def pruning_table(outcomes: Sequence[Outcome]) -> list[dict[str, str | float]]:
                 "model accuracy": figures["full/test/accuracy"],
                 "nodes": int(figures["nodes"]),
                 "edges": int(figures["edges"]),
+                "ablation": outcome.circuit.ablation,
                 "circuit loss": figures["test/calibrated_loss"],
                 "circuit accuracy": figures["test/calibrated_accuracy"],
                 "uncalibrated loss": figures["test/loss"],
@@ -218,9 +225,10 @@ def _search(
     tasks: Mapping[str, Splits],
     files: Mapping[str, Mapping[str, Any]],
     allow_unlearned: bool,
+    folder: Path,
 ) -> Iterator[Outcome]:
     """Prunes for tasks that have no circuit yet; circuits record what `files` says of their task's file."""
-    subject, folder = subject_of(run, prune), run.folder / CIRCUITS
+    subject = subject_of(run, prune)
     pruner = Pruner(subject, prune)
     store = folder / ".rungs" / search_digest(run, prune)
     steps = len(tasks) * total_steps(prune)

@@ -30,8 +30,8 @@ def counted(count: int, exhausted: bool) -> str:
     """
     if not count:
         return "no circuit"
-    if exhausted and count == 1:
-        return "one circuit, and no other without its nodes"
+    if count == 1:
+        return "one circuit" + (", and no other without its nodes" if exhausted else " or more")
     return f"{count} disjoint circuits" + ("" if exhausted else " or more")
 
 

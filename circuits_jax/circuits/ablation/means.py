@@ -1,4 +1,7 @@
-"""What removed nodes are held at: mean activations over the corpus, or zero (docs/method.md, "Ablation")."""
+"""What removed nodes are held at, where that is one constant each: their mean over the corpus, or zero.
+
+See docs/method.md, "Ablation"; values of other prompts are in `donors`.
+"""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
@@ -93,7 +96,8 @@ def mean_over_batches(means: Iterable[dict[str, jax.Array]]) -> dict[str, jax.Ar
 def reference_activations(
     model: Model, tokens: np.ndarray, kind: str, final: bool = False
 ) -> dict[str, jax.Array]:
-    """What removed nodes are held at and removed edges carry: their "mean" over the corpus, or "zero".
+    """What removed nodes are held at and removed edges carry: zero, or their mean over the corpus, which also
+    stands in for the values of other prompts where a prompt is run by itself.
 
     Args:
       model: The model.

@@ -12,9 +12,9 @@ import jax
 import numpy as np
 
 from circuits_jax.circuits import graph
+from circuits_jax.circuits.ablation.donors import pairs_under
 from circuits_jax.circuits.ablation.edge_removal import edge_set
 from circuits_jax.circuits.ablation.means import Subject
-from circuits_jax.circuits.ablation.pairs import pair_batches
 from circuits_jax.circuits.circuit import Circuit, Edge, Node
 from circuits_jax.circuits.masks import Masks, full_masks, size
 from circuits_jax.circuits.pruning.ablator import EDGES, Ablator
@@ -84,7 +84,8 @@ def shares(
       "loss of the model").
     """
     parts = _Parts(subject, circuits, prune)
-    count, test = len(circuits), pair_batches(splits, subject.model.config.n_ctx)[-1]
+    count, n_ctx = len(circuits), subject.model.config.n_ctx
+    test = pairs_under(prune.ablation, splits, n_ctx, prune.seed)[-1]
     alone, together = [[i] for i in range(count)], [list(range(i + 1)) for i in range(count)]
     variants = [parts.ablator.whole, parts.kept([]), *map(parts.kept, alone + together)]
     variants += [parts.removed(each) for each in alone + together]

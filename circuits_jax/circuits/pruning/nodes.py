@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
+from circuits_jax.circuits.ablation.donors import AnyPairs, pairs_under
 from circuits_jax.circuits.ablation.edge_removal import with_biases
 from circuits_jax.circuits.ablation.means import Subject
-from circuits_jax.circuits.ablation.pairs import PairBatch, pair_batches
 from circuits_jax.circuits.masks import Masks, size
 from circuits_jax.circuits.pruning.compaction import (
     Capacities,
@@ -40,7 +40,7 @@ from circuits_jax.circuits.pruning.probes import Prober
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.circuits.pruning.search import Search, settle
 from circuits_jax.circuits.pruning.taus import Taus, init_taus
-from circuits_jax.config import PruneConfig
+from circuits_jax.config import CONSTANT_ABLATIONS, PruneConfig
 from circuits_jax.storage.errors import TaskError
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks.metrics import loss_of_difference
@@ -123,7 +123,8 @@ class Pruner:
 
     def job(self, splits: Splits, seed: int | None = None, settings: PruneSettings | None = None) -> Job:
         """A run on these pairs, by default with the configured seed and settings."""
-        arrays, train = pair_batches(splits, self._network.config.n_ctx), splits.train
+        config, train = self.config, splits.train
+        arrays = pairs_under(config.ablation, splits, self._network.config.n_ctx, config.seed)
         seed = self.config.seed if seed is None else seed
         return Job(train.task, *arrays, np.unique(train.answers), seed, settings or settings_of(self.config))
 
@@ -209,7 +210,7 @@ class Pruner:
             history=history,
         )
 
-    def attribution(self, kept: Masks, data: PairBatch) -> Masks:
+    def attribution(self, kept: Masks, data: AnyPairs) -> Masks:
         """First-order estimate of how much the task loss rises when each node is removed."""
         return {site: -slope for site, slope in self._prober.slopes(self._whole, kept, data).items()}
 
@@ -257,7 +258,10 @@ class Pruner:
         return (*self._shared, replicate(compacted, self._devices))
 
     def _room(self, stays: Sequence[Masks]) -> Capacities | None:
-        """Capacities that hold the nodes that stay; None where cutting to them is not worth it."""
+        """Capacities that hold the nodes that stay; None where cutting to them is not worth it, or where a
+        removed node is no constant."""
+        if self.config.ablation not in CONSTANT_ABLATIONS:
+            return None
         room = capacities(self._network.config, stays, self._rooms)
         if not worth(self._network.config, room):
             return None

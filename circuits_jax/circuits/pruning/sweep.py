@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from circuits_jax.circuits.masks import size
@@ -261,6 +262,6 @@ def _key(jobs: Sequence[Job]) -> str:
     """Names a rung's scores: a digest of the pairs, seeds and settings of its runs."""
     digest = hashlib.sha256()
     for job in jobs:
-        for array in (*job.train, job.seed, *job.settings):
+        for array in (*jax.tree.leaves(job.train), job.seed, *job.settings):
             digest.update(np.asarray(array).tobytes())
     return digest.hexdigest()[:16]
