@@ -12,6 +12,7 @@ from circuits_jax.storage.surroundings import settle_shell
 COMMANDS = (
     "pretrain",
     "prune",
+    "exhaust",
     "audit",
     "readings",
     "view",

@@ -108,7 +108,9 @@ class Circuit:
       means: {node site: float32 [width]}, what removed nodes are held at; and for each `attn.y`, what removed
         edges from v channels carry (absent in version 1, which has no removed edges).  Where `final_resid` is
         among them it is a node site too: what is not kept there is removed.
-      ablation: How `means` were made: "mean" over the corpus, or "zero".
+      ablation: What it was found under, of `config.ABLATIONS`.  Under "resample" and "counterfactual" removed
+        parts take their values from another prompt, and `means`, those over the corpus, only stand in where a
+        prompt is run by itself; figures and calibration are of the circuit's own ablation.
       embedding: Token embedding entries into channels that a kept node reads.
       unembedding: Unembedding entries of the task's answer tokens, from channels that a kept node writes.
       calibration: Fitted on training pairs.
@@ -141,7 +143,7 @@ class Circuit:
     def __str__(self) -> str:
         """Its size and its loss on test pairs, calibrated, beside the full model's."""
         figures = self.metrics
-        line = f"{len(self.nodes)} nodes, {len(self.edges)} edges"
+        line = f"{len(self.nodes)} nodes, {len(self.edges)} edges under {self.ablation} ablation"
         if "test/calibrated_loss" in figures:
             line += f", test loss {figures['test/calibrated_loss']:.3f}"
         if "full/test/loss" in figures:
@@ -154,7 +156,12 @@ class Circuit:
         return f"Circuit({self.task}: {self})"
 
     def _repr_html_(self) -> str:
-        heads = {"task": self.task, "nodes": len(self.nodes), "edges": len(self.edges)}
+        heads = {
+            "task": self.task,
+            "nodes": len(self.nodes),
+            "edges": len(self.edges),
+            "ablation": self.ablation,
+        }
         names = {
             "test loss, calibrated": "test/calibrated_loss",
             "test accuracy, calibrated": "test/calibrated_accuracy",
@@ -219,7 +226,7 @@ class Circuit:
         ):
             if ours != theirs:
                 raise CircuitError(
-                    f"the circuit for {self.task} belongs to {what} {ours[:12]}, not to {theirs[:12]}; "
+                    f"this circuit of {self.task} belongs to {what} {ours[:12]}, not to {theirs[:12]}; "
                     "prune again with this model"
                 )
 

@@ -1,10 +1,12 @@
 """Cuts the circuits of the configured tasks out of a trained model.
 
     python -m circuits_jax prune --workdir=runs/mine --tasks=all --trials=8
+    python -m circuits_jax prune --workdir=runs/mine --ablations=all
 
 The settings are those of --config, the quickstart's by default, whatever the run was trained with.  A circuit
 that is there already, of the same model and settings, is kept, and so are the finished parts of a search: a
-command that was killed goes on when it is given again.
+command that was killed goes on when it is given again.  With --ablations circuits are cut under other
+ablations too, and the table says how each does under all of them.
 """
 
 import dataclasses
@@ -13,6 +15,7 @@ from absl import flags
 
 from circuits_jax.commands import launching, path_flags
 from circuits_jax.config import PruneConfig
+from circuits_jax.runs.ablations import compare_ablations
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.runs.pruning import prune_tasks, pruning_table, tasks_of
 from circuits_jax.storage import filenames
@@ -27,14 +30,24 @@ def define_flags() -> None:
     path_flags.define_names("tasks", None, "Names or files of tasks, or all; instead of prune.tasks.")
     flags.DEFINE_integer("trials", None, "Settings tried for each task; instead of prune.trials.")
     flags.DEFINE_integer("seeds", None, "Seeds tried with each; instead of prune.seeds.")
+    flags.DEFINE_list(
+        "ablations",
+        None,
+        "Of mean, zero, resample and counterfactual, or all: prunes under each, and judges each circuit "
+        "under all of them.",
+    )
 
 
 def main() -> None:
     """The command."""
     prune = _with_flags(launching.read_config().prune)
     run = load_workdir(launching.workdir(), launching.store())
-    rows = pruning_table(prune_tasks(run, tasks_of(prune.tasks), prune))
-    launching.report(rows, run.folder / filenames.PRUNE)
+    tasks = tasks_of(prune.tasks)
+    if flags.FLAGS.ablations is not None:
+        rows = compare_ablations(run, tasks, prune, flags.FLAGS.ablations)
+        launching.report(rows, run.folder / filenames.ABLATIONS)
+        return
+    launching.report(pruning_table(prune_tasks(run, tasks, prune)), run.folder / filenames.PRUNE)
 
 
 def _with_flags(prune: PruneConfig) -> PruneConfig:

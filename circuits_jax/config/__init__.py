@@ -21,7 +21,7 @@ from circuits_jax.config.model import (
 )
 from circuits_jax.config.optimizer import GRADIENT_MODES, OptimizerConfig
 from circuits_jax.config.profiling import ProfileConfig
-from circuits_jax.config.prune import ABLATIONS, BATCHINGS, PruneConfig
+from circuits_jax.config.prune import ABLATIONS, BATCHINGS, CONSTANT_ABLATIONS, PruneConfig
 from circuits_jax.config.readings import ReadingsConfig
 from circuits_jax.config.sparsity import ANNEALS, SparsityConfig
 from circuits_jax.config.steer import SteerConfig
@@ -35,6 +35,7 @@ __all__ = [
     "AuditConfig",
     "BATCHINGS",
     "BridgeConfig",
+    "CONSTANT_ABLATIONS",
     "CONTROLS",
     "Config",
     "DEFAULT_CONTROLS",

@@ -12,7 +12,8 @@ from circuits_jax.config.checks import (
 )
 from circuits_jax.storage.errors import ConfigError
 
-ABLATIONS = ("mean", "zero")
+CONSTANT_ABLATIONS = ("mean", "zero")
+ABLATIONS = (*CONSTANT_ABLATIONS, "resample", "counterfactual")
 BATCHINGS = ("auto", "vmap", "map")
 
 
@@ -26,18 +27,21 @@ class PruneConfig:
       batch_pairs: Contrast pairs a step (two prompts each).
       train_pairs, select_pairs, test_pairs: Pairs built of each split.
       k_coef: Price of one kept node, in nats.
+      log_k_coef: Price of the logarithm of their number, in nats: each node of a small circuit costs more.
       learning_rate, weight_decay, b2: AdamW's, the rate decaying linearly to 0.
       init_mean, init_std: Of the masks' parameters tau.
       temperature: Of the sigmoid whose derivative stands in for the step's.
       target: Calibrated task loss the circuit must hold on select pairs.
       slack: Share of the target that is demanded of the training pairs during the search, so that pairs of
         other words and templates hold the target too.
-      ablation: What a removed node is held at: its corpus "mean", or "zero".
+      ablation: What a removed node is held at: its corpus "mean", "zero", its value on another pair's prompt
+        ("resample") or on the pair's other prompt ("counterfactual").
       mean_batches: Corpus batches the means are taken over.
       seed: Seed of tau and of the pairs' order.
       batching: How one program takes many runs: "vmap", "map" (in turn), or "auto": map on CPU, else vmap.
       cuts: Shares of the steps after which settled nodes are cut out of the network, increasing; () never.
-      trials: Settings tried for each task, sampled around the configured ones; the first are these.
+      trials: Settings tried for each task, sampled around the configured ones; the first are these.  A price
+        of 0 stays 0.
       seeds: Seeds tried with each.
       edge_steps: Optimizer steps on the masks of the edges, after the nodes; 0 keeps every edge.
       final_resid: Whether the final residual stream has nodes too, as in published circuits; None as the run
@@ -54,6 +58,7 @@ class PruneConfig:
     select_pairs: int = 256
     test_pairs: int = 256
     k_coef: float = 1e-4
+    log_k_coef: float = 0.0
     learning_rate: float = 1e-2
     weight_decay: float = 1e-3
     b2: float = 0.95
@@ -86,7 +91,7 @@ class PruneConfig:
             raise ConfigError(f"prune.cuts is {self.cuts}; give increasing shares of the steps, in (0, 1)")
         check_fraction("prune.slack", self.slack)
         check_decay("prune.b2", self.b2)
-        for field in ("k_coef", "weight_decay", "init_std"):
+        for field in ("k_coef", "log_k_coef", "weight_decay", "init_std"):
             check_not_negative(f"prune.{field}", getattr(self, field))
         if not self.tasks:
             raise ConfigError("prune.tasks is empty; name at least one task")

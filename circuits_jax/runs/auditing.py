@@ -36,7 +36,15 @@ from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.circuits.pruning.sweep import total_steps
-from circuits_jax.config import DEFAULT_CONTROLS, AuditConfig, PruneConfig, control_choice, from_dict, to_dict
+from circuits_jax.config import (
+    CONSTANT_ABLATIONS,
+    DEFAULT_CONTROLS,
+    AuditConfig,
+    PruneConfig,
+    control_choice,
+    from_dict,
+    to_dict,
+)
 from circuits_jax.runs.corpora import reference_windows, token_counts
 from circuits_jax.runs.own_tasks import kept_pairs, read_named
 from circuits_jax.runs.pruning import check_unchanged, cut_command
@@ -107,6 +115,11 @@ class RunAuditor:
             if its controls cannot be built.
         """
         prune, circuit, task = subject.prune, subject.circuit, subject.task
+        if circuit.ablation not in CONSTANT_ABLATIONS:
+            raise TaskError(
+                f"{task.name} was pruned under {circuit.ablation} ablation, which the audit does not know; "
+                f"prune it under one of {', '.join(CONSTANT_ABLATIONS)}"
+            )
         counts = {"train": prune.train_pairs, "select": prune.select_pairs, "test": prune.test_pairs}
         if circuit.of_two_splits:  # it was chosen by test pairs
             del counts["select"]

@@ -75,7 +75,7 @@ def _write(chosen: Sequence[tuple[Run, Path]], home: Path, notes: Notes | None, 
     keys = [key if keys.index(key) == place else f"{key} {place + 1}" for place, key in enumerate(keys)]
     known = {key: audit for key, audit in zip(keys, audits, strict=True) if audit is not None}
     index = INDEX if ((out or home) / INDEX).exists() else None
-    settings = PageSettings(keys, vocabularies, known, notes, home=index, comparison=True)
+    settings = PageSettings(keys, vocabularies, known, annotations=notes, home=index, comparison=True)
     place = (out or home) / COMPARISON
     write_report(place, build_report(" and ".join(keys), shown, settings=settings))
     return place

@@ -35,6 +35,7 @@ from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks import Pairs, build_pairs, find_task
 from circuits_jax.training.metrics import read_metrics
 from circuits_jax.training.multihost.processes import is_primary
+from circuits_jax.viewer.alternatives import alternatives
 from circuits_jax.viewer.assembly import (
     IndexRow,
     PageSettings,
@@ -120,13 +121,20 @@ def write_pages(
     cut = [outcome for outcome in outcomes if outcome.circuit is not None]
     places = [folders / outcome.task for outcome in cut]
     audits, readings = _audits(run, home, places), read_shown(places)
+    others = {
+        outcome.task: alternatives(run.folder, outcome.task, outcome.circuit)
+        for outcome in cut
+        if outcome.circuit is not None
+    }
     audit_page = AUDIT_PAGE if audits and (home / AUDIT_PAGE).exists() else None
     above = (f"../../{INDEX}", audit_page and f"../../{audit_page}")
     vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
     keys, shown = [each.task for each in cut], list[tuple[Circuit, Evidence]]()
     for outcome in ProgressBar(cut, desc="page", disable=not is_primary()):
         shown.append((outcome.circuit, evidence_of(run, outcome.circuit, outcome.test)))
-        settings = PageSettings([outcome.task], vocabularies, audits, notes, *above, readings=readings)
+        settings = PageSettings(
+            [outcome.task], vocabularies, audits, others, notes, *above, readings=readings
+        )
         page = build_report(f"{outcome.task}, a circuit of {run.name}", shown[-1:], settings=settings)
         write_report(home / CIRCUITS / outcome.task / PAGE, page)
     rows = [
@@ -141,7 +149,7 @@ def write_pages(
     return Page(
         home / INDEX,
         build_report(
-            title, shown, figures, PageSettings(keys, vocabularies, audits, notes, readings=readings)
+            title, shown, figures, PageSettings(keys, vocabularies, audits, others, notes, readings=readings)
         ),
     )
 
@@ -230,7 +238,8 @@ def _write_circuit(run: "Run", circuit: Circuit) -> Page:
     audits, readings = read_audits(run.folder / AUDIT, places), read_shown(places)
     shown = [(circuit, evidence_of(run, circuit))]
     vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
-    alone = PageSettings([name], vocabularies, audits, readings=readings)
+    others = {name: alternatives(run.folder, name, circuit)}
+    alone = PageSettings([name], vocabularies, audits, others, readings=readings)
     title = f"{name}, a circuit of {run.name}"
     home = f"../../{INDEX}" if (run.folder / INDEX).exists() else None
     audit_page = f"../../{AUDIT_PAGE}" if audits else None

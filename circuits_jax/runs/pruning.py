@@ -64,7 +64,11 @@ def prune_task(run: "Run", task: Task, prune: PruneConfig, allow_unlearned: bool
 
 
 def prune_tasks(
-    run: "Run", tasks: Sequence[Task], prune: PruneConfig, allow_unlearned: bool = False
+    run: "Run",
+    tasks: Sequence[Task],
+    prune: PruneConfig,
+    allow_unlearned: bool = False,
+    folder: Path | None = None,
 ) -> list[Outcome]:
     """The circuits of several tasks; each is saved under `<workdir>/circuits/<task>` as it is found.
 
@@ -73,16 +77,15 @@ def prune_tasks(
       tasks: Of different names.
       prune: How to prune.  Circuits record the tasks' names or files in place of its `tasks`.
       allow_unlearned: Whether tasks that the model knows nothing of are pruned all the same.
+      folder: For the circuits, in place of `<workdir>/circuits`.
 
     Raises:
       TaskError: if two tasks have one name.
       ConfigError: for a run without a workdir or a corpus.
     """
     _check_names(tasks)
-    final = run.whole_config.prune.final_resid if prune.final_resid is None else prune.final_resid
-    names = tuple(task.file or task.name for task in tasks)
-    prune = dataclasses.replace(prune, tasks=names, final_resid=bool(final))
-    folder = run.folder / CIRCUITS
+    prune = settings_for(run, tasks, prune)
+    folder = folder or run.folder / CIRCUITS
     outcomes: dict[str, Outcome] = {}
     missing: dict[str, Splits] = {}
     for task in tasks:
@@ -91,7 +94,7 @@ def prune_tasks(
         except TaskError as error:
             outcomes[task.name] = Outcome(task.name, None, str(error), None)
             continue
-        circuit = _finished(folder / task.name, prune, run.model.hash, splits)
+        circuit = finished(folder / task.name, prune, run.model.hash, splits)
         outcomes[task.name] = Outcome(task.name, circuit, None, splits.test)
         if circuit is None:
             missing[task.name] = splits
@@ -99,7 +102,7 @@ def prune_tasks(
         check_writable(folder)
         files = {task.name: record(task) for task in tasks}
         with memory_told(PRUNING):
-            for outcome in _search(run, prune, missing, files, allow_unlearned):
+            for outcome in _search(run, prune, missing, files, allow_unlearned, folder):
                 outcomes[outcome.task] = outcome
                 _keep_pairs(tasks, outcomes, folder)
     _keep_pairs(tasks, outcomes, folder)
@@ -110,6 +113,13 @@ def _keep_pairs(tasks: Sequence[Task], outcomes: Mapping[str, Outcome], folder: 
     for task in tasks:
         if outcomes[task.name].circuit is not None:
             keep_pairs(task, folder / task.name)
+
+
+def settings_for(run: "Run", tasks: Sequence[Task], prune: PruneConfig) -> PruneConfig:
+    """The settings as circuits of these tasks record them."""
+    final = run.whole_config.prune.final_resid if prune.final_resid is None else prune.final_resid
+    names = tuple(task.file or task.name for task in tasks)
+    return dataclasses.replace(prune, tasks=names, final_resid=bool(final))
 
 
 def tasks_of(names: Sequence[str]) -> list[Task]:
@@ -173,6 +183,7 @@ def pruning_table(outcomes: Sequence[Outcome]) -> list[dict[str, str | float]]:
                 "model accuracy": figures["full/test/accuracy"],
                 "nodes": int(figures["nodes"]),
                 "edges": int(figures["edges"]),
+                "ablation": outcome.circuit.ablation,
                 "circuit loss": figures["test/calibrated_loss"],
                 "circuit accuracy": figures["test/calibrated_accuracy"],
                 "uncalibrated loss": figures["test/loss"],
@@ -210,18 +221,24 @@ def _check_names(tasks: Sequence[Task]) -> None:
             )
 
 
+def search_digest(run: "Run", prune: PruneConfig, *others: object) -> str:
+    """A digest of what decides which circuit is found: the model, the settings, and `others`."""
+    settings = json.dumps([run.model.hash, _identity(to_dict(prune)), *others])
+    return hashlib.sha256(settings.encode()).hexdigest()[:16]
+
+
 def _search(
     run: "Run",
     prune: PruneConfig,
     tasks: Mapping[str, Splits],
     files: Mapping[str, Mapping[str, Any]],
     allow_unlearned: bool,
+    folder: Path,
 ) -> Iterator[Outcome]:
     """Prunes for tasks that have no circuit yet; circuits record what `files` says of their task's file."""
-    subject, folder = subject_of(run, prune), run.folder / CIRCUITS
+    subject = subject_of(run, prune)
     pruner = Pruner(subject, prune)
-    settings = json.dumps([run.model.hash, _identity(to_dict(prune))])
-    store = folder / ".rungs" / hashlib.sha256(settings.encode()).hexdigest()[:16]
+    store = folder / ".rungs" / search_digest(run, prune)
     steps = len(tasks) * total_steps(prune)
     with ProgressBar(total=steps, desc="prune", unit="step", mininterval=1, disable=not is_primary()) as bar:
         progress = Progress(bar)
@@ -229,8 +246,8 @@ def _search(
             if isinstance(found, TaskError):
                 yield Outcome(name, None, str(found), None)
                 continue
-            progress(0, "edges and importance")
-            circuit = make_circuit(found, subject, prune, tasks[name])
+            progress(0, "importance")
+            circuit = make_circuit(found.pruned, subject, prune, tasks[name], found.chosen)
             provenance = {**circuit.provenance, **files[name], "corpus": run.corpus.hash}
             circuit = dataclasses.replace(circuit, provenance=provenance)
             circuit.save(folder / name)
@@ -238,7 +255,7 @@ def _search(
             yield Outcome(name, circuit, None, tasks[name].test)
 
 
-def _finished(folder: Path, prune: PruneConfig, model_hash: str, splits: Splits) -> Circuit | None:
+def finished(folder: Path, prune: PruneConfig, model_hash: str, splits: Splits) -> Circuit | None:
     """The circuit of an earlier call with the same model, settings and pairs, if there is a whole one."""
     if not (folder / MANIFEST).exists():
         return None

@@ -34,8 +34,8 @@ from circuits_jax.config import PruneConfig, ReadingsConfig, to_dict
 from circuits_jax.runs.auditing import AuditSubject, find_subjects
 from circuits_jax.runs.corpora import reference_windows
 from circuits_jax.runs.judging import judging_pairs
-from circuits_jax.runs.pruning import CIRCUITS
 from circuits_jax.storage.errors import CircuitError, ConfigError, TaskError
+from circuits_jax.storage.filenames import CIRCUITS
 from circuits_jax.storage.files import read_bytes, write_json
 from circuits_jax.storage.locks import locked
 from circuits_jax.storage.paths import as_path

@@ -13,6 +13,7 @@ CIRCUITS = "circuits"
 PAGE, INDEX, COMPARISON = "page.html", "report.html", "compare.html"
 PRUNE, QUICKSTART = "prune.json", "quickstart.json"
 AUDIT, AUDIT_PAGE = "audit.json", "audit.html"
+ABLATIONS, EXHAUST = "ablations.json", "exhaust.json"
 
 # Bridges: BRIDGE holds them, SPARSE is the workdir of a sparse model that was trained with them.
 BRIDGE, SPARSE = "bridge", "sparse"

@@ -9,6 +9,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 CHANCE = math.log(2)  # the loss of who cannot tell the two answers apart
 
@@ -29,9 +30,9 @@ def logit_difference(logits: jax.Array, answers: jax.Array) -> jax.Array:
     return chosen[..., 0] - chosen[..., 1]
 
 
-def right_margin(difference: jax.Array) -> jax.Array:
-    """Right minus wrong logit, [B, 2], from `logit_difference`'s [B, 2]."""
-    return difference * jnp.array([1.0, -1.0], difference.dtype)
+def right_margin(difference: jax.Array | np.ndarray) -> jax.Array:
+    """Right minus wrong logit, [..., 2], from `logit_difference`'s [..., 2]."""
+    return jnp.asarray(difference) * jnp.array([1.0, -1.0], difference.dtype)
 
 
 def loss_of_difference(difference: jax.Array) -> jax.Array:

@@ -67,6 +67,7 @@ class PageSettings:
       keys: Names of the circuits in addresses and files; by default their tasks, made unique.
       vocabularies: {tokenizer hash: of `embed_vocabulary`}, so that the page can read typed prompts.
       audits: {key: the audit's report on that circuit}.
+      others: {key: whether the model has other circuits for the task, in words}, of `alternatives`.
       annotations: {key: {node: note}}, of `read_annotations`.
       home, audit_page: Where the index and the audit's own page lie, relative to the page.
       comparison: Whether it opens with the first two circuits side by side.
@@ -76,6 +77,7 @@ class PageSettings:
     keys: Sequence[str] | None = None
     vocabularies: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     audits: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    others: Mapping[str, str] = dataclasses.field(default_factory=dict)
     annotations: Mapping[str, Mapping[str, str]] | None = None
     home: str | None = None
     audit_page: str | None = None
@@ -122,6 +124,7 @@ def build_report(
     for data in shown:
         data["audit"] = settings.audits.get(data["key"])
         data["readings"] = settings.readings.get(data["key"])
+        data["others"] = settings.others.get(data["key"], "")
     data = _run_data(title, figures) | {
         "circuits": shown,
         "vocabularies": dict(settings.vocabularies),

@@ -83,9 +83,9 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _groups(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Report]]]:
+def _groups(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Mapping[str, Any]]]]:
     """(name, draws) of every kind whose edges are counted, memorisation by its number of pairs."""
-    groups: list[tuple[str, list[Report]]] = []
+    groups: list[tuple[str, list[Mapping[str, Any]]]] = []
     for kind in (*SEARCHED, SEED):
         drawn = [row for row in rows if row["kind"] == kind and row["outcome"] != THROWN_AWAY]
         if kind != MEMORISED:
@@ -96,14 +96,14 @@ def _groups(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Report]]]
     return groups
 
 
-def _decides(row: Report, memorised: Sequence[Mapping[str, Any]]) -> bool:
+def _decides(row: Mapping[str, Any], memorised: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the verdict compares the circuit with draws such as this."""
     if row["kind"] == MEMORISED:
         return row["pairs"] == deciding_pairs(memorised)
     return row["kind"] in SEARCHED
 
 
-def _dot(row: Report) -> Dot:
+def _dot(row: Mapping[str, Any]) -> Dot:
     met = row["outcome"] == MET
     loss = "no finite loss" if row["loss"] is None else f"loss {show(row['loss'])}"
     labels = f", labels {' and '.join(map(repr, row['tokens']))}" if row.get("tokens") else ""

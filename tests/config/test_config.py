@@ -73,10 +73,10 @@ REFUSED = [
                 "learning_rate",
                 "temperature",
             ),
-            *("target", "mean_batches"),
+            *("target", "mean_batches", "log_k_coef"),
         )
     ),
-    (PruneConfig, {"ablation": "resample"}, ["prune.ablation", "resample", "mean", "zero"]),
+    (PruneConfig, {"ablation": "median"}, ["prune.ablation", "median", "mean", "zero", "resample"]),
 ]
 
 

@@ -28,8 +28,8 @@ from tests.training.tiny import write_programs
 STRANGE = 'runs, of [a-z] *? 100%20 #1 it\'s "é🦒"'
 # Text flags and settings that name no file.
 WORDS = {
-    "ablate", "at", "circuit_role", "coordinator", "elements", "format", "nodes", "positions", "prompt",
-    "set", "sites", "task", "token", "tokens", "viz_task",
+    "ablate", "ablations", "at", "circuit_role", "coordinator", "elements", "format", "nodes", "positions",
+    "prompt", "set", "sites", "task", "token", "tokens", "viz_task",
     "data.exclude", "data.hash", "data.name", "data.source", "data.symbols", "data.text",
     "bridge.encoder", "mesh.remat", "mesh.rules", "model.activation", "model.activation_locations",
     "model.dtype", "model.norm", "model.position", "model.residual_activation", "optimizer.gradient_mode",
@@ -52,6 +52,7 @@ STEPS = (
     "tasks --workdir={0}/run/ --tasks={0}/brackets.jsonl,for_while --out=~/out/tasks.json",
     f"prune --workdir=run --config=~/mine.py --tasks=brackets.jsonl --store=~/store {PRUNE}",
     f"prune --workdir=run --config={{0}}/mine.py --config.prune.tasks='(\"~/brackets.jsonl\",)' {PRUNE}",
+    f"exhaust --workdir=run/ --config=~/mine.py --tasks=~/brackets.jsonl --store=store {PRUNE}",
     "CIRCUIT",
     f"audit --workdir=~/run --config=~/mine.py --tasks=~/brackets.jsonl --controls=false --store=store "
     f"{AUDIT}",

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from circuits_jax.circuits.planted import plant
-from circuits_jax.config import Config, PruneConfig, TrainConfig
+from circuits_jax.config import ABLATIONS, Config, PruneConfig, TrainConfig
 from circuits_jax.data.windows import Windows
 from circuits_jax.model.fingerprint import model_hash
 from circuits_jax.model.sites import node_sites
-from circuits_jax.runs import pruning
+from circuits_jax.runs import exhausting, pruning
+from circuits_jax.runs.ablations import compare_ablations
 from circuits_jax.runs.run import Run
-from circuits_jax.storage.errors import MemoryLackError, TaskError
+from circuits_jax.storage.errors import ConfigError, MemoryLackError, TaskError
+from circuits_jax.viewer.alternatives import alternatives
 from tests.experiments.command import finish, start
 
 TASKS = ("quotes", "quotes again", "riddle")
@@ -114,7 +116,7 @@ def test_every_task_gets_its_smallest_circuit_and_a_second_call_prunes_nothing(
     identity = model_hash(planted.config, planted.params)
     for test, circuit in ((planted.test, outcomes[0].circuit), (edited, None)):
         folder, splits = tmp_path / "circuits" / TASKS[0], planted.splits._replace(test=test)
-        found = pruning._finished(folder, PRUNE, identity, splits)
+        found = pruning.finished(folder, PRUNE, identity, splits)
         assert (found and found.nodes) == (circuit and circuit.nodes)
 
     rows = pruning.pruning_table(outcomes)
@@ -151,3 +153,46 @@ def test_two_tasks_of_one_name_are_refused(run, monkeypatch):
 def test_flags_that_cannot_be_used_are_refused_in_one_line(tmp_path, flag, says):
     code, _, errors = finish(start(tmp_path, "prune", f"--workdir={tmp_path / 'run'}", flag))
     assert code == 1 and len(errors) == 1 and says in errors[0]
+
+
+@pytest.mark.slow
+def test_circuits_are_cut_and_judged_under_every_ablation(planted, run, tmp_path):
+    prune = dataclasses.replace(PRUNE, tasks=TASKS[:1], steps=100, k_coef=5e-4, trials=1)
+    tasks = pruning.tasks_of(prune.tasks)
+    rows = compare_ablations(run, tasks, prune, ["all"])
+    assert [row["pruned under"] for row in rows] == list(ABLATIONS)
+    for row in rows:
+        kind = row["pruned under"]
+        assert row["target"] == "met" and row[f"alone, {kind}"] < prune.target
+        assert 0 < row["nodes"] <= 2 * len(planted.nodes) and row["edges"] > 0
+    assert min(rows[0][f"without, {kind}"] for kind in ("mean", "resample", "counterfactual")) > 0.5
+    assert rows[0]["nodes"] == len(planted.nodes)
+    (own,) = run.circuits
+    assert own.ablation == "mean" and "under mean ablation" in str(own)
+    there = {path.parent.parent.name for path in (tmp_path / "ablations").glob("*/*/circuit.json")}
+    assert there == set(ABLATIONS) - {"mean"}
+    assert compare_ablations(run, tasks, prune, ["counterfactual"])[0]["nodes"] == rows[3]["nodes"]
+
+
+@pytest.mark.parametrize(
+    ("given", "why"), [(["median"], "--ablations is 'median'"), ([], "--ablations is empty")]
+)
+def test_an_ablation_that_there_is_not_is_refused(given, why):
+    with pytest.raises(ConfigError, match=why):
+        compare_ablations(None, [], PRUNE, given)
+
+
+@pytest.mark.slow
+def test_circuits_are_searched_until_there_is_no_other_and_what_is_done_is_not_done_again(
+    planted, run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(exhausting, "_write_page", lambda *rest: None)  # it needs a real tokenizer
+    prune = dataclasses.replace(PRUNE, tasks=TASKS[:1], steps=100, k_coef=5e-4, trials=1)
+    (found,) = exhausting.exhaust_tasks(run, pruning.tasks_of(prune.tasks), prune, 8)
+    assert [set(circuit.nodes) for circuit in found.circuits] == [set(planted.nodes)] and found.exhausted
+    (row,) = found.rows
+    assert row["circuit"] == "1 of 1" and row["f"] > 0.8 and row["rise"] > 0.5
+    assert "one circuit, and no other" in alternatives(tmp_path, "quotes", found.circuits[0])
+    monkeypatch.setattr(exhausting, "_search", None)
+    (again,) = exhausting.exhaust_tasks(run, pruning.tasks_of(prune.tasks), prune, 8)
+    assert (again.words, again.rows) == (found.words, found.rows)

@@ -90,15 +90,33 @@ def fold(config: ModelConfig, params: Params, means: Means, edges: EdgeSet, kept
     layers = {}
     for i, linear in enumerate(linear_layers(config.n_layer)):
         layer = jax.tree.map(jnp.asarray, get(params, linear.name))
-        # Entries that lie in another matrix take nothing here, wherever their row and column point.
-        gone = jnp.where(edges.matrix == i, 1 - kept, 0)
-        taken = gone * layer["kernel"][edges.row, edges.column]
+        taken = _taken(layer["kernel"], i, edges, kept)
         constant = taken * jnp.asarray(means[linear.carried])[edges.row]
         layers[linear.name] = {
             "kernel": layer["kernel"].at[edges.row, edges.column].add(-taken),
             "bias": layer["bias"].at[edges.column].add(constant),
         }
     return updated(params, layers)
+
+
+def beside(config: ModelConfig, params: Params, edges: EdgeSet, kept: jax.Array) -> Params:
+    """Parameters whose kernels have twice the rows: those of what stays, then those of the removed edges.
+
+    A layer with them takes x and, joined to it, what removed edges carry, which may differ by prompt and
+    position: `x w kept + reference w (1 - kept)`.  The arguments are those of `fold`.
+    """
+    layers = {}
+    for i, linear in enumerate(linear_layers(config.n_layer)):
+        layer = jax.tree.map(jnp.asarray, get(params, linear.name))
+        kernel = layer["kernel"]
+        gone = jnp.zeros_like(kernel).at[edges.row, edges.column].add(_taken(kernel, i, edges, kept))
+        layers[linear.name] = {**layer, "kernel": jnp.concatenate([kernel - gone, gone])}
+    return updated(params, layers)
+
+
+def _taken(kernel: jax.Array, matrix: int, edges: EdgeSet, kept: jax.Array) -> jax.Array:
+    """The part of each edge's weight that goes, 0 for edges of other matrices, wherever they point: [C]."""
+    return jnp.where(edges.matrix == matrix, 1 - kept, 0) * kernel[edges.row, edges.column]
 
 
 def remove_edges(circuit: Circuit, model: Model) -> Model:

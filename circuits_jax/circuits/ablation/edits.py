@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from circuits_jax.circuits.circuit import Node
-from circuits_jax.config import ABLATIONS, ModelConfig
+from circuits_jax.config import CONSTANT_ABLATIONS, ModelConfig
 from circuits_jax.config.checks import check_choice
 from circuits_jax.model import sites
 from circuits_jax.model.taps import Tap, mix
@@ -45,7 +45,7 @@ def parse_edit(text: str, config: ModelConfig) -> Edit:
     node = Node(site, int(index))
     check_node(node, config)
     if sign == ":":
-        check_choice(f"the ablation of {name}", value, ABLATIONS)
+        check_choice(f"the ablation of {name}", value, CONSTANT_ABLATIONS)
         return Edit(node, value)
     try:
         number = float(value)

@@ -1,4 +1,7 @@
-"""What removed nodes are held at: mean activations over the corpus, or zero (docs/method.md, "Ablation")."""
+"""What removed nodes are held at, where that is one constant each: their mean over the corpus, or zero.
+
+See docs/method.md, "Ablation"; values of other prompts are in `donors`.
+"""
 
 import dataclasses
 import functools
@@ -9,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from circuits_jax.circuits.masks import Masks, full_masks
 from circuits_jax.config import ABLATIONS, ModelConfig
 from circuits_jax.config.checks import check_choice
 from circuits_jax.model import sites
@@ -28,15 +32,26 @@ class Subject:
     Attributes:
       model: The full model.
       means: {site of `reference_sites`: [width]}, what removed nodes are held at and removed edges carry.
+      banned: {node site: [width]}, 1 on nodes that are removed for good: what is called full is then the
+        model without them.
     """
 
     model: Model
     means: Means
+    banned: Masks | None = None
 
     @property
     def final(self) -> bool:
         """Whether the final residual stream has nodes."""
         return sites.FINAL in self.means
+
+    @property
+    def everything(self) -> Masks:
+        """Masks that keep every node but the banned ones."""
+        whole = full_masks(self.model.config, final=self.final)
+        if self.banned is None:
+            return whole
+        return {site: mask * (np.asarray(self.banned[site]) == 0) for site, mask in whole.items()}
 
 
 def reference_sites(config: ModelConfig, final: bool = False) -> dict[str, int]:
@@ -89,7 +104,8 @@ def mean_over_batches(means: Iterable[dict[str, jax.Array]]) -> dict[str, jax.Ar
 def reference_activations(
     model: Model, tokens: np.ndarray, kind: str, final: bool = False
 ) -> dict[str, jax.Array]:
-    """What removed nodes are held at and removed edges carry: their "mean" over the corpus, or "zero".
+    """What removed nodes are held at and removed edges carry: zero, or their mean over the corpus, which also
+    stands in for the values of other prompts where a prompt is run by itself.
 
     Args:
       model: The model.

@@ -58,14 +58,12 @@ def pair_batches(splits: Sequence[Pairs], n_ctx: int) -> list[PairBatch]:
     return [PairBatch(_of_length(pairs.tokens, length), pairs.last, pairs.answers) for pairs in splits]
 
 
-def pair_difference(
-    network: Transformer, params: Params, pairs: PairBatch, tap: Tap | None = None
-) -> jax.Array:
+def pair_difference(network: Transformer, params: Params, pairs: Any, tap: Tap | None = None) -> jax.Array:
     """l[answer A] - l[answer B] on both prompts of each pair, float32 [N, 2].
 
     Args:
       network, params: What runs.
-      pairs: N pairs.
+      pairs: N pairs, a PairBatch or what has its fields.
       tap: What is done to the activations, such as an ablation.
     """
     tokens = pairs.tokens.reshape(-1, pairs.tokens.shape[-1])

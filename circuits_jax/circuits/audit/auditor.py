@@ -16,12 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from circuits_jax.circuits.ablation.competition import entry_means
+from circuits_jax.circuits.ablation.donors import another_pair, other_prompt
 from circuits_jax.circuits.ablation.edge_removal import remove_edges, with_biases
 from circuits_jax.circuits.ablation.means import Means, reference_activations
 from circuits_jax.circuits.ablation.pairs import pair_batch
 from circuits_jax.circuits.audit import random_circuits
 from circuits_jax.circuits.audit.controls.comparison import compare
-from circuits_jax.circuits.audit.interchange import Rows, another_pair, other_prompt
+from circuits_jax.circuits.audit.interchange import Rows
 from circuits_jax.circuits.audit.intervals import (
     ClusteredIntervals,
     Figure,

@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from circuits_jax.circuits.ablation.competition import constant_competitors, without_topk
+from circuits_jax.circuits.ablation.donors import Donors, donated
 from circuits_jax.circuits.ablation.means import Means
 from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
-from circuits_jax.circuits.audit.interchange import Donors, Rows, donated
+from circuits_jax.circuits.audit.interchange import Rows
 from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.probes import Prober
 from circuits_jax.circuits.pruning.runner import replicate

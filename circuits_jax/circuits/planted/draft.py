@@ -24,6 +24,7 @@ class Draft:
       params: The parameter tree, of writable float32 arrays.
       edges: (source node, target node) of every weight that `reads` and `writes` set.
       channels: Residual channels given out, by name.
+      suffix: Part of every channel's name from here on, so that a circuit can be wired again elsewhere.
       free_channels: The others.
       free_heads, free_neurons: Per layer, what is not given out.
     """
@@ -34,6 +35,7 @@ class Draft:
         self.params = jax.tree_util.tree_map_with_path(_blank, shapes)
         self.edges: list[tuple[Node, Node]] = []
         self.channels: dict[str, int] = {}
+        self.suffix = ""
         self.free_channels = rng.permutation(config.d_model).tolist()
         self.free_heads = [rng.permutation(config.heads).tolist() for _ in range(config.n_layer)]
         self.free_neurons = [rng.permutation(config.neurons).tolist() for _ in range(config.n_layer)]
@@ -41,9 +43,10 @@ class Draft:
 
     def channel(self, name: str) -> int:
         """The residual channel called `name`, given out at first use."""
-        if name not in self.channels:
-            self.channels[name] = self.free_channels.pop()
-        return self.channels[name]
+        full = name + self.suffix
+        if full not in self.channels:
+            self.channels[full] = self.free_channels.pop()
+        return self.channels[full]
 
     def neuron(self, layer: int) -> Node:
         """A free neuron."""

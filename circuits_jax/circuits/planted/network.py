@@ -33,7 +33,8 @@ class Planted:
     Attributes:
       name: Of the circuit: quotes, brackets or binding.
       config, params: The network, of float32 numpy arrays.
-      nodes, edges: The circuit, sorted.
+      nodes, edges: The circuit, sorted; of all its copies.
+      copies: The nodes of each copy, which alone solves the task.
       splits: The task's pairs; the three splits' words differ.
       corpus: int32 [batches, rows, n_ctx], windows of packed prompts, for mean activations.
     """
@@ -45,6 +46,7 @@ class Planted:
     edges: tuple[NodePair, ...]
     splits: Splits
     corpus: np.ndarray
+    copies: tuple[tuple[Node, ...], ...] = ()
 
     @property
     def train(self) -> Pairs:
@@ -73,9 +75,20 @@ class Score:
 
 
 def plant(
-    name: str, seed: int, train_pairs: int = 512, select_pairs: int = 256, test_pairs: int = 256
+    name: str,
+    seed: int,
+    train_pairs: int = 512,
+    select_pairs: int = 256,
+    test_pairs: int = 256,
+    copies: int = 1,
 ) -> Planted:
     """Wires the circuit `name` into a network whose other weights, and whose layout, depend on `seed`.
+
+    Args:
+      name: Of DESIGNS.
+      seed: Decides everything that the design does not.
+      train_pairs, select_pairs, test_pairs: How many of each.
+      copies: How often it is wired, each time with channels, heads and neurons of its own.
 
     Raises:
       ConfigError: if there is no such circuit.
@@ -85,7 +98,7 @@ def plant(
     rng = np.random.default_rng(seed)
     ids = _vocabulary(design)
     draft = Draft(CONFIG, rng)
-    _wire(draft, design, ids)
+    wired = _wire(draft, design, ids, copies)
     twins = [[ids[token] for token in group] for group in design.twins]
     bury(draft, twins, [ids[token] for token in design.answers], rng)
     words = [token for token in ids if token.startswith("word")]
@@ -103,6 +116,7 @@ def plant(
             test=_pairs(design, ids, "test", tested, test_pairs, rng),
         ),
         corpus=_corpus(design, ids, words, rng),
+        copies=wired,
     )
 
 
@@ -124,12 +138,20 @@ def _vocabulary(design: Design) -> dict[str, int]:
     return {token: i for i, token in enumerate([*special, *words])}
 
 
-def _wire(draft: Draft, design: Design, ids: dict[str, int]) -> None:
-    for token, i in ids.items():
-        draft.embed(i, ballast=BALLAST, **design.tokens.get(token, {}))
-    design.wire(draft)
-    for token, sign in zip(design.answers, (1, -1), strict=True):
-        draft.unembed(ids[token], answer=sign * ANSWER_GAIN)
+def _wire(draft: Draft, design: Design, ids: dict[str, int], copies: int) -> tuple[tuple[Node, ...], ...]:
+    """The nodes of each copy."""
+    wired: list[tuple[Node, ...]] = []
+    for copy in range(copies):
+        draft.suffix = f" {copy + 1}" if copy else ""
+        shared = {} if copy else {"ballast": BALLAST}
+        for token, i in ids.items():
+            draft.embed(i, **shared, **design.tokens.get(token, {}))
+        design.wire(draft)
+        for token, sign in zip(design.answers, (1, -1), strict=True):
+            draft.unembed(ids[token], answer=sign * ANSWER_GAIN)
+        earlier = {node for nodes in wired for node in nodes}
+        wired.append(tuple(node for node in draft.nodes() if node not in earlier))
+    return tuple(wired)
 
 
 def _pairs(

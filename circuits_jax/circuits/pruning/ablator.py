@@ -12,16 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from circuits_jax.circuits.ablation.edge_removal import EdgeSet, fold, with_biases
+from circuits_jax.circuits.ablation.donors import AnyPairs, reference
+from circuits_jax.circuits.ablation.edge_removal import EdgeSet, beside, fold, with_biases
 from circuits_jax.circuits.ablation.means import Means, Subject
-from circuits_jax.circuits.ablation.pairs import PairBatch
 from circuits_jax.circuits.circuit import Calibration
-from circuits_jax.circuits.masks import Masks, full_masks
-from circuits_jax.circuits.pruning.compaction import masked_difference
+from circuits_jax.circuits.masks import Masks
+from circuits_jax.circuits.pruning.compaction import difference_held
 from circuits_jax.circuits.pruning.probes import Prober
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.config import PruneConfig
 from circuits_jax.model.transformer import Params, Transformer
+from circuits_jax.model.wiring import linear_layers
 from circuits_jax.tasks.metrics import loss_of_difference
 
 EDGES = "edges"
@@ -46,13 +47,19 @@ class FoldedNetwork(NamedTuple):
 
 
 def ablated_difference(
-    network: Transformer, folded: FoldedNetwork, kept: Masks, pairs: PairBatch
+    network: Transformer, folded: FoldedNetwork, kept: Masks, pairs: AnyPairs
 ) -> jax.Array:
     """The calibrated l[answer A] - l[answer B] with nodes and edges removed, float32 [N, 2]."""
     params, means, edges, scale, shift = folded
     nodes = {site: mask for site, mask in kept.items() if site != EDGES}
-    params = fold(network.config, params, means, edges, kept[EDGES])
-    return scale * masked_difference(network, (params, means, ()), nodes, pairs) + shift
+    held = reference(network, params, tuple(means), means, pairs)
+    joined: set[str] = set()
+    if held is means:
+        params = fold(network.config, params, means, edges, kept[EDGES])
+    else:
+        params = beside(network.config, params, edges, kept[EDGES])
+        joined = {linear.carried for linear in linear_layers(network.config.n_layer)}
+    return scale * difference_held(network, params, held, nodes, pairs, joined=joined) + shift
 
 
 class Ablator:
@@ -66,7 +73,7 @@ class Ablator:
     Attributes:
       network: The network, with biases.
       folded: What its variants share, uncalibrated.
-      whole: Masks that keep everything.
+      whole: Masks that keep everything that is not banned.
     """
 
     def __init__(self, subject: Subject, edges: EdgeSet, prune: PruneConfig):
@@ -74,42 +81,45 @@ class Ablator:
         self.network = model.network
         folded = FoldedNetwork(dict(model.params), dict(subject.means), edges, 1.0, 0.0)
         self.folded: FoldedNetwork = jax.tree.map(jnp.asarray, folded)
-        nodes = full_masks(model.config, final=subject.final)
-        self.whole: Masks = {**nodes, EDGES: np.ones(len(edges.matrix), np.float32)}
+        self.whole: Masks = {**subject.everything, EDGES: np.ones(len(edges.matrix), np.float32)}
         devices = tuple(jax.devices())
         self._prober = _prober(self.network, prune.batching, devices)
         self._everywhere = replicate(self.folded, devices)
 
     def differences(
-        self, variants: Sequence[Masks], pairs: PairBatch, calibration: Calibration = UNCALIBRATED
+        self, variants: Sequence[Masks], pairs: AnyPairs, calibration: Calibration = UNCALIBRATED
     ) -> np.ndarray:
         """Calibrated l[answer A] - l[answer B] of every variant, float32 [variants, N, 2]."""
         asked = [(variant, pairs) for variant in variants]
         return np.array(self._prober.differences(self._calibrated(calibration), asked))
 
-    def losses(self, variants: Sequence[Masks], pairs: PairBatch, calibration: Calibration) -> np.ndarray:
+    def losses(self, variants: Sequence[Masks], pairs: AnyPairs, calibration: Calibration) -> np.ndarray:
         """Calibrated task loss of every variant, float32 [variants]."""
         return np.asarray(jax.vmap(loss_of_difference)(self.differences(variants, pairs, calibration)))
 
     def misses(
-        self, variants: Sequence[Masks], pairs: PairBatch, limit: float, estimate: bool = False
+        self, variants: Sequence[Masks], pairs: AnyPairs, limit: float, estimate: bool = False
     ) -> list[float]:
         """By how much the loss of every variant, calibrated anew, is above `limit`; see `Prober.misses`."""
         asked = [(variant, pairs) for variant in variants]
         return self._prober.misses(self._everywhere, asked, limit, [estimate] * len(asked))
 
-    def calibrate(self, variant: Masks, pairs: PairBatch) -> Calibration:
+    def calibrate(self, variant: Masks, pairs: AnyPairs) -> Calibration:
         """Scale and shift fitted to the variant's answers."""
         ((scale, shift, _),) = self._prober.calibrations(list(self.differences([variant], pairs)))
         return Calibration(scale, shift)
 
+    def fitted_losses(self, differences: np.ndarray) -> list[float]:
+        """The least loss that any calibration gives each of `differences` [variants, N, 2]."""
+        return [loss for _, _, loss in self._prober.calibrations(list(differences))]
+
     def measure(
-        self, variant: Masks, train: PairBatch, select: PairBatch, test: PairBatch
+        self, variant: Masks, train: AnyPairs, select: AnyPairs, test: AnyPairs
     ) -> tuple[Calibration, dict[str, float]]:
         """Calibration on the training pairs, and figures of the three splits; see `Prober.measure`."""
         return self._prober.measure(self._everywhere, variant, train, select, test)
 
-    def attributions(self, variant: Masks, pairs: PairBatch, calibration: Calibration) -> Masks:
+    def attributions(self, variant: Masks, pairs: AnyPairs, calibration: Calibration) -> Masks:
         """First-order estimates of how much the calibrated loss rises when a node or an edge is removed."""
         slopes = self._prober.slopes(self._calibrated(calibration), variant, pairs)
         return {name: -slope for name, slope in slopes.items()}

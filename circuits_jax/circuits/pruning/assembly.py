@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from circuits_jax.circuits import graph
+from circuits_jax.circuits.ablation.donors import AnyPairs, pairs_under
 from circuits_jax.circuits.ablation.edge_removal import edge_set, without_edges
 from circuits_jax.circuits.ablation.means import Subject
-from circuits_jax.circuits.ablation.pairs import PairBatch, pair_batches
 from circuits_jax.circuits.circuit import Calibration, Circuit, Edge, Node
 from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.ablator import EDGES, Ablator
@@ -52,7 +52,7 @@ class EdgesChosen:
 def choose_edges(pruned: Pruned, subject: Subject, prune: PruneConfig, splits: Splits) -> EdgesChosen:
     """Prunes the edges of `pruned`; the arguments are those of `make_circuit`."""
     answers = np.unique(splits.train.answers)
-    data, *others = pair_batches(splits, subject.model.config.n_ctx)
+    data, *others = pairs_under(prune.ablation, splits, subject.model.config.n_ctx, prune.seed)
     found = prune_edges(subject, pruned.masks, prune, data, answers)
     return measured(subject, found.masks, found.edges, prune, [data, *others])
 
@@ -62,7 +62,7 @@ def measured(
     masks: Masks,
     edges: Collection[tuple[Node, Node]],
     prune: PruneConfig,
-    splits: Sequence[PairBatch],
+    splits: Sequence[AnyPairs],
 ) -> EdgesChosen:
     """A circuit of these nodes and edges, calibrated on the first of the three splits.
 
@@ -84,7 +84,13 @@ def measured(
     return EdgesChosen(nodes, every, stays, ablator, variant, *ablator.measure(variant, *splits))
 
 
-def make_circuit(pruned: Pruned, subject: Subject, prune: PruneConfig, splits: Splits) -> Circuit:
+def make_circuit(
+    pruned: Pruned,
+    subject: Subject,
+    prune: PruneConfig,
+    splits: Splits,
+    chosen: EdgesChosen | None = None,
+) -> Circuit:
     """The circuit of `pruned` with its edges pruned, its importance, constants, figures and provenance.
 
     Args:
@@ -92,12 +98,13 @@ def make_circuit(pruned: Pruned, subject: Subject, prune: PruneConfig, splits: S
       subject: The model it was found in, and what removed nodes are held at and removed edges carry.
       prune: How it was found, and how edges are pruned.
       splits: The task's pairs; edges, calibration and importance are of the training pairs.
+      chosen: Its edges, if they are pruned already.
     """
     model = subject.model
     config, host = model.config, jax.tree.map(np.asarray, model.params)
     answers = np.unique(splits.train.answers)
-    data = pair_batches(splits, config.n_ctx)[0]
-    found = choose_edges(pruned, subject, prune, splits)
+    data = pairs_under(prune.ablation, splits, config.n_ctx, prune.seed)[0]
+    found = chosen or choose_edges(pruned, subject, prune, splits)
     nodes, masks = found.nodes, {site: mask for site, mask in found.variant.items() if site != EDGES}
     weighed = measure_importance(
         found.ablator,

@@ -15,7 +15,7 @@ projection is the sum of mean x row over all removed channels of that head.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,8 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from circuits_jax.circuits.ablation.competition import without_topk
+from circuits_jax.circuits.ablation.donors import AnyPairs, reference
 from circuits_jax.circuits.ablation.means import Means
-from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
+from circuits_jax.circuits.ablation.pairs import pair_difference
 from circuits_jax.circuits.masks import Masks
 from circuits_jax.config import ModelConfig
 from circuits_jax.model import sites
@@ -65,23 +66,51 @@ def masked_difference(
     network: Transformer,
     shared: tuple[Params, Means, CompactNetwork | tuple],
     kept: Masks,
-    pairs: PairBatch,
+    pairs: AnyPairs,
 ) -> jax.Array:
     """l[answer A] - l[answer B] with the nodes outside `kept` at their means, float32 [N, 2].
 
     Args:
       network: As it is, with biases (`edge_removal.with_biases`).
       shared: (its parameters; means of the node sites; of `compact`, whose nodes include those of `kept`, or
-        () for the whole network).
+        () for the whole network, as pairs with donors need it).
       kept: {node site: [width]}.
-      pairs: N pairs.
+      pairs: N pairs; removed nodes take their donors' values where they have some.
     """
     params, means, compacted = shared
+    held = reference(network, params, tuple(kept), means, pairs)
     if compacted:
         params = updated(params, compacted.layers)
-    config = network.config
-    last_half = _last_half(config, pairs.last, pairs.tokens.shape[-1])
-    tap = compose(masking(config, kept, means, compacted), last_half)
+    return difference_held(network, params, held, kept, pairs, compacted)
+
+
+def difference_held(
+    network: Transformer,
+    params: Params,
+    held: Means,
+    kept: Masks,
+    pairs: AnyPairs,
+    compacted: CompactNetwork | tuple = (),
+    joined: Collection[str] = (),
+) -> jax.Array:
+    """The same, given what removed nodes are held at.
+
+    Args:
+      network: As it is, with biases.
+      params: What runs.
+      held: {site: [width], or of donors [2N, T, width]}.
+      kept: {node site: [width]}.
+      pairs: N pairs.
+      compacted: Of `compact`.
+      joined: Sites that are handed on with what `held` has for them beside (`edge_removal.beside`).
+    """
+    config, length = network.config, pairs.tokens.shape[-1]
+    last_half = None
+    if config.position != "concat":  # there the last MLP reads positions too, of all tokens
+        here = (jnp.arange(length) == jnp.repeat(pairs.last, 2)[:, None])[..., None]
+        last_half = _last_half(config, here)
+        held = {site: _at_last(config, site, x, here) for site, x in held.items()}
+    tap = compose(masking(config, kept, held, compacted), _joining(held, joined), last_half)
     return pair_difference(without_topk(network), params, pairs, tap)
 
 
@@ -110,25 +139,37 @@ def masking(config: ModelConfig, kept: Mapping, means: Means, compacted: Compact
     return tap
 
 
-def _last_half(config: ModelConfig, last: jax.Array, length: int) -> Tap | None:
+def _last_half(config: ModelConfig, here: jax.Array) -> Tap:
     """Takes only each prompt's last position through what follows the last attention.
 
     Nothing mixes positions any more there, so no other position can reach the logits that are asked for.
 
     Args:
       config: The network's.
-      last: int [N], the position.
-      length: Tokens of a prompt.
+      here: bool [2N, T, 1], true at that position.
     """
-    if config.position == "concat":
-        return None  # the last MLP reads positions too, of all tokens
-    here = (jnp.arange(length) == jnp.repeat(last, 2)[:, None])[..., None]
     attention, mlp = layers_of(config.n_layer)[-1]
+    length = here.shape[1]
 
     def tap(site: str, x: jax.Array) -> jax.Array:
         if site in (attention.output.carried, mlp.stream):
             return jnp.sum(jnp.where(here, x, 0), axis=1, keepdims=True)
         return jnp.broadcast_to(x, (len(x), length, x.shape[-1])) if site == sites.FINAL else x
+
+    return tap
+
+
+def _at_last(config: ModelConfig, site: str, x: jax.Array, here: jax.Array) -> jax.Array:
+    """What is held at `site`: only at the last position where `_last_half` leaves no other."""
+    late = ("attn.resid_delta", "mlp.act_in", "mlp.post_act", "mlp.resid_delta")
+    if x.ndim == 1 or site not in (*(f"{config.n_layer - 1}.{name}" for name in late), sites.FINAL):
+        return x
+    return jnp.sum(jnp.where(here, x, 0), axis=1, keepdims=True)
+
+
+def _joining(held: Means, joined: Collection[str]) -> Tap:
+    def tap(site: str, x: jax.Array) -> jax.Array:
+        return jnp.concatenate([x, held[site].astype(x.dtype)], axis=-1) if site in joined else x
 
     return tap
 

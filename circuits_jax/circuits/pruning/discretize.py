@@ -22,16 +22,18 @@ from circuits_jax.model.transformer import Params
 FAR = 1 / 8  # share of the nodes that must go for another look by estimates
 
 
-def first_holding(taus: Mapping[str, np.ndarray], importance: Masks) -> Search[Masks, Masks]:
+def first_holding(taus: Mapping[str, np.ndarray], importance: Masks, allowed: Masks) -> Search[Masks, Masks]:
     """The first n nodes by tau, for the smallest n found to hold the target.
 
     Args:
       taus: {node site: [width]}.
       importance: {node site: [width]}, decides among nodes of equal tau; many are equal at the clamp.
+      allowed: {node site: [width]}, 0 on nodes that are never taken.
     """
     flat = np.concatenate([np.asarray(tau) for tau in taus.values()])
     ties = np.concatenate([importance[site] for site in taus])
     order = np.lexsort((-ties, -flat))
+    order = order[np.concatenate([allowed[site] for site in taus])[order] > 0]
     widths = [len(tau) for tau in taus.values()]
 
     def first(count: int) -> Masks:
@@ -39,7 +41,7 @@ def first_holding(taus: Mapping[str, np.ndarray], importance: Masks) -> Search[M
         chosen[order[:count]] = 1
         return dict(zip(taus, np.split(chosen, np.cumsum(widths)[:-1]), strict=True))
 
-    search = seek_smallest(int((flat >= 0).sum()), len(flat))
+    search = seek_smallest(int((flat >= 0).sum()), len(order))
     return first((yield from translated(search, first)))
 
 

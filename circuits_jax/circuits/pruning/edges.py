@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from circuits_jax.circuits import graph
+from circuits_jax.circuits.ablation.donors import AnyPairs
 from circuits_jax.circuits.ablation.edge_removal import edge_set, without_edges
 from circuits_jax.circuits.ablation.means import Subject
-from circuits_jax.circuits.ablation.pairs import PairBatch
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.masks import Masks, Place
 from circuits_jax.circuits.pruning.ablator import EDGES, Ablator, ablated_difference
@@ -52,7 +52,7 @@ class PrunedEdges:
 
 
 def prune_edges(
-    subject: Subject, masks: Masks, prune: PruneConfig, train: PairBatch, answers: np.ndarray
+    subject: Subject, masks: Masks, prune: PruneConfig, train: AnyPairs, answers: np.ndarray
 ) -> PrunedEdges:
     """The circuit with as few edges as are found to hold the target on the training pairs.
 
@@ -71,7 +71,7 @@ def prune_edges(
 class _EdgePruner:
     """The edges of one circuit, and by how much it misses the target without some of them."""
 
-    def __init__(self, subject: Subject, masks: Masks, prune: PruneConfig, train: PairBatch):
+    def __init__(self, subject: Subject, masks: Masks, prune: PruneConfig, train: AnyPairs):
         config = subject.model.config
         self._config, self._prune, self._train = config, prune, train
         self._params = jax.tree.map(np.asarray, subject.model.params)
@@ -179,7 +179,7 @@ class _EdgePruner:
 def _loss(network: Transformer) -> MaskLoss:
     """The task loss in the masks of the edges; one function a network, so that fits share a compilation."""
 
-    def loss(shared: tuple, own: tuple, masks: Masks, batch: PairBatch) -> jax.Array:
+    def loss(shared: tuple, own: tuple, masks: Masks, batch: AnyPairs) -> jax.Array:
         del own
         folded, nodes = shared
         return loss_of_difference(ablated_difference(network, folded, {**nodes, **masks}, batch))

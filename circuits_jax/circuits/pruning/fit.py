@@ -31,6 +31,7 @@ class PruneSettings(NamedTuple):
 
     steps: float
     k_coef: float
+    log_k_coef: float
     learning_rate: float
     temperature: float
 
@@ -72,7 +73,13 @@ class FitFigures(NamedTuple):
 
 def settings_of(config: PruneConfig) -> PruneSettings:
     """The configured settings."""
-    return PruneSettings(float(config.steps), config.k_coef, config.learning_rate, config.temperature)
+    return PruneSettings(
+        steps=float(config.steps),
+        k_coef=config.k_coef,
+        log_k_coef=config.log_k_coef,
+        learning_rate=config.learning_rate,
+        temperature=config.temperature,
+    )
 
 
 def start_fit(
@@ -153,7 +160,8 @@ class Fitter:
             kept = {name: heaviside(tau, run.settings.temperature) for name, tau in taus.items()}
             loss = self._loss(shared, run.own, kept, batch)
             count = sum(mask.sum() for mask in kept.values())
-            return loss + run.settings.k_coef * count, FitFigures(loss, count)
+            price = run.settings.k_coef * count + run.settings.log_k_coef * jnp.log(jnp.maximum(count, 1))
+            return loss + price, FitFigures(loss, count)
 
         grads, figures = jax.grad(objective, has_aux=True)(state.taus)
         if parts > 1:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from circuits_jax.circuits.ablation.pairs import PairBatch
+from circuits_jax.circuits.ablation.donors import AnyPairs
 from circuits_jax.circuits.circuit import Calibration, Importance, Node
 from circuits_jax.circuits.graph import nodes_of
 from circuits_jax.circuits.masks import Masks, Place, without
@@ -23,7 +23,7 @@ def measure_importance(
     ablator: Ablator,
     circuit: tuple[Masks, Calibration],
     full: Calibration,
-    pairs: PairBatch,
+    pairs: AnyPairs,
     sample: int,
     seed: int,
 ) -> Importance | None:
@@ -70,7 +70,7 @@ def measure_importance(
 
 
 def deltas(
-    ablator: Ablator, variant: Masks, places: Sequence[Place], pairs: PairBatch, calibration: Calibration
+    ablator: Ablator, variant: Masks, places: Sequence[Place], pairs: AnyPairs, calibration: Calibration
 ) -> np.ndarray:
     """Rise of the loss when `variant` loses each of `places` (a node, or an edge), float32 [places]."""
     lesser = [without(variant, [tuple(place)]) for place in places]

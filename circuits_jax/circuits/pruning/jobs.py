@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from circuits_jax.circuits.ablation.pairs import PairBatch
+from circuits_jax.circuits.ablation.donors import AnyPairs
 from circuits_jax.circuits.circuit import Calibration
 from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.fit import PruneSettings
@@ -78,9 +78,9 @@ class Job(NamedTuple):
     """
 
     task: str
-    train: PairBatch
-    select: PairBatch
-    test: PairBatch
+    train: AnyPairs
+    select: AnyPairs
+    test: AnyPairs
     answers: np.ndarray
     seed: int
     settings: PruneSettings

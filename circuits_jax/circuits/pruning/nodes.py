@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
+from circuits_jax.circuits.ablation.donors import AnyPairs, pairs_under
 from circuits_jax.circuits.ablation.edge_removal import with_biases
 from circuits_jax.circuits.ablation.means import Subject
-from circuits_jax.circuits.ablation.pairs import PairBatch, pair_batches
-from circuits_jax.circuits.masks import Masks, full_masks, size
+from circuits_jax.circuits.masks import Masks, size
 from circuits_jax.circuits.pruning.compaction import (
     Capacities,
     CompactNetwork,
@@ -40,7 +40,7 @@ from circuits_jax.circuits.pruning.probes import Prober
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.circuits.pruning.search import Search, settle
 from circuits_jax.circuits.pruning.taus import Taus, init_taus
-from circuits_jax.config import PruneConfig
+from circuits_jax.config import CONSTANT_ABLATIONS, PruneConfig
 from circuits_jax.storage.errors import TaskError
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks.metrics import CHANCE, loss_of_difference
@@ -128,13 +128,14 @@ class Pruner:
 
     def job(self, splits: Splits, seed: int | None = None, settings: PruneSettings | None = None) -> Job:
         """A run on these pairs, by default with the configured seed and settings."""
-        arrays, train = pair_batches(splits, self._network.config.n_ctx), splits.train
+        config, train = self.config, splits.train
+        arrays = pairs_under(config.ablation, splits, self._network.config.n_ctx, config.seed)
         seed = self.config.seed if seed is None else seed
         return Job(train.task, *arrays, np.unique(train.answers), seed, settings or settings_of(self.config))
 
     def assess(self, job: Job) -> dict[str, float]:
         """Figures of the full model on the job's pairs; their names begin with "full/"."""
-        everything = full_masks(self._network.config, final=self.final)
+        everything = self.subject.everything
         _, figures = self._prober.measure(self._whole, everything, job.train, job.select, job.test)
         return {f"full/{name}": value for name, value in figures.items()}
 
@@ -159,7 +160,7 @@ class Pruner:
             if done:
                 runs = self._cut(runs)
             until = round(part * steps)
-            runs = self._fitter.fit(self._shared, runs, until - done, report, together)
+            runs = self._fitter.fit((*self._shared, self._allowed), runs, until - done, report, together)
             done = until
         return [Fitted(run.taus, tuple(mine)) for run, mine in zip(runs, looks, strict=True)]
 
@@ -174,7 +175,8 @@ class Pruner:
         searches = []
         for job, (taus, _) in zip(jobs, fitted, strict=True):
             active = {site: np.asarray(tau >= 0, np.float32) for site, tau in taus.items()}
-            searches.append(first_holding(taus, self.attribution(active, job.train)))
+            importance = self.attribution(active, job.train)
+            searches.append(first_holding(taus, importance, self.subject.everything))
         return self._settle(searches, jobs, watch, self._whole)
 
     def finish(
@@ -214,7 +216,7 @@ class Pruner:
             taus=None if fitted is None else {site: np.asarray(tau) for site, tau in fitted.taus.items()},
         )
 
-    def attribution(self, kept: Masks, data: PairBatch) -> Masks:
+    def attribution(self, kept: Masks, data: AnyPairs) -> Masks:
         """First-order estimate of how much the task loss rises when each node is removed."""
         return {site: -slope for site, slope in self._prober.slopes(self._whole, kept, data).items()}
 
@@ -223,17 +225,21 @@ class Pruner:
         params = with_biases(subject.model).params
         self._host = jax.tree.map(np.asarray, (dict(params), dict(subject.means)))
         self._shared = replicate(self._host, self._devices)
+        self._allowed = replicate(subject.everything, self._devices)
         self._whole = (*self._shared, ())
 
     # Steps 1 to 3: learn the masks.
 
     def _start(self, job: Job) -> FitRun:
         init_key, order_key = jax.random.split(jax.random.PRNGKey(job.seed))
-        taus = init_taus(self._network.config, self.config, init_key, self.final)
+        drawn = init_taus(self._network.config, self.config, init_key, self.final)
+        taus = _without(drawn, self.subject.everything)
         return start_fit(self.config, taus, order_key, job.train, job.settings)
 
     def _loss(self, shared: tuple, own: CompactNetwork | tuple, kept: Taus, batch: Batch) -> jax.Array:
-        return loss_of_difference(masked_difference(self._network, (*shared, own), kept, batch))
+        params, means, allowed = shared
+        kept = {site: mask * allowed[site] for site, mask in kept.items()}
+        return loss_of_difference(masked_difference(self._network, (params, means, own), kept, batch))
 
     def _cut(self, runs: Sequence[FitRun]) -> list[FitRun]:
         """The runs with their settled nodes cut away, in capacities that were compiled before if any do."""
@@ -257,7 +263,10 @@ class Pruner:
         return (*self._shared, replicate(compacted, self._devices))
 
     def _room(self, stays: Sequence[Masks]) -> Capacities | None:
-        """Capacities that hold the nodes that stay; None where cutting to them is not worth it."""
+        """Capacities that hold the nodes that stay; None where cutting to them is not worth it, or where a
+        removed node is no constant."""
+        if self.config.ablation not in CONSTANT_ABLATIONS:
+            return None
         room = capacities(self._network.config, stays, self._rooms)
         if not worth(self._network.config, room):
             return None
@@ -296,4 +305,4 @@ def _active(taus: Taus) -> int:
 
 def _without(taus: Taus, stays: Masks) -> Taus:
     """Sets the tau of every node not in `stays` to the minimum."""
-    return {site: np.where(stays[site], tau, -1).astype(np.float32) for site, tau in taus.items()}
+    return {site: np.where(stays[site] > 0, tau, -1).astype(np.float32) for site, tau in taus.items()}

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from circuits_jax.circuits.ablation.pairs import PairBatch
+from circuits_jax.circuits.ablation.donors import AnyPairs
 from circuits_jax.circuits.circuit import Calibration
 from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.compaction import masked_difference
@@ -79,7 +79,7 @@ class Prober:
         found = iter(self._difference.in_rounds(shared, items))
         return [np.concatenate([next(found) for _ in blocks(data)])[: len(data[0])] for _, data in asked]
 
-    def slopes(self, shared: Any, kept: Masks, pairs: PairBatch) -> Masks:
+    def slopes(self, shared: Any, kept: Masks, pairs: AnyPairs) -> Masks:
         """The task loss' (or `value`'s) derivative by each mask, averaged over the pairs: as `kept`.
 
         The last block counts pairs twice where BLOCK does not divide them.
@@ -94,7 +94,7 @@ class Prober:
     def misses(
         self,
         shared: Any,
-        asked: Sequence[tuple[Masks, PairBatch]],
+        asked: Sequence[tuple[Masks, AnyPairs]],
         limit: float,
         estimate: Sequence[bool] = (),
     ) -> list[float]:
@@ -125,7 +125,7 @@ class Prober:
         return misses
 
     def measure(
-        self, shared: Any, kept: Masks, train: PairBatch, select: PairBatch, test: PairBatch
+        self, shared: Any, kept: Masks, train: AnyPairs, select: AnyPairs, test: AnyPairs
     ) -> tuple[Calibration, dict[str, float]]:
         """Calibration on the training pairs; loss and accuracy of the three splits, with it and without."""
         found = self.differences(shared, [(kept, pairs) for pairs in (train, select, test)])
@@ -157,8 +157,8 @@ def blocks(data: Any) -> list[Any]:
     ]
 
 
-def _part(pairs: PairBatch, part: slice) -> PairBatch:
-    return PairBatch(*(x[part] for x in pairs))
+def _part(pairs: AnyPairs, part: slice) -> AnyPairs:
+    return jax.tree.map(lambda x: x[part], pairs)
 
 
 def _losses(difference: np.ndarray) -> np.ndarray:

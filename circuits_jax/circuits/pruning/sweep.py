@@ -4,7 +4,8 @@ The search is a sampled population with successive halving.  All members of a po
 which an optimiser that proposes one trial after the other (optuna's samplers) could not use; most of a bad
 setting's cost is saved because it shows in a short run; and the result depends on the seed alone, so that a
 killed search goes on to the same end.  Each rung is a run of its own with a full decay of the rate, twice as
-long as the one before; the first settings are the configured ones.
+long as the one before; the first settings are the configured ones.  Rungs compare nodes; of the whole runs,
+two at least, the edges are pruned, which takes longer, and the fewest edges win.
 """
 
 import dataclasses
@@ -16,9 +17,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from circuits_jax.circuits.masks import size
+from circuits_jax.circuits.pruning.assembly import EdgesChosen, choose_edges
 from circuits_jax.circuits.pruning.fit import PruneSettings, settings_of
 from circuits_jax.circuits.pruning.jobs import Job, Pruned, Splits
 from circuits_jax.circuits.pruning.nodes import Pruner, check_known
@@ -30,7 +33,8 @@ from circuits_jax.storage.progress import ProgressBar
 
 RUNGS = 3  # at most, each twice as long as the one before
 # Half the population survives each rung.  Sampled settings lie within these factors of the configured ones.
-SPREAD = {"k_coef": 8.0, "learning_rate": 3.0, "temperature": 3.0}
+# A price of 0 stays 0.
+SPREAD = {"k_coef": 8.0, "log_k_coef": 8.0, "learning_rate": 3.0, "temperature": 3.0}
 RUNS_PER_DEVICE = 16  # at once, where runs are vmapped
 
 
@@ -39,6 +43,13 @@ class Member(NamedTuple):
 
     seed: int
     settings: PruneSettings
+
+
+class Found(NamedTuple):
+    """The circuit that a search keeps: the nodes of a run, and the edges chosen between them."""
+
+    pruned: Pruned
+    chosen: EdgesChosen
 
 
 @dataclasses.dataclass
@@ -83,8 +94,8 @@ def sweep(
     store: Path,
     progress: Progress,
     allow_unlearned: bool = False,
-) -> Iterator[tuple[str, Pruned | TaskError]]:
-    """The smallest circuit of each task that holds the target, or why there is none, as they are found.
+) -> Iterator[tuple[str, Found | TaskError]]:
+    """The circuit of fewest edges that holds each task's target, or why there is none, as they are found.
 
     A task's result does not depend on what other tasks are pruned beside it.
 
@@ -114,23 +125,35 @@ def sweep(
     for alike in ready.values():
         at_once = _tasks_at_once(pruner, len(members))
         for start in range(0, len(alike), at_once):
-            yield from _prune_wave(pruner, alike[start : start + at_once], members, store, progress)
+            wave = alike[start : start + at_once]
+            for job, found in _prune_wave(pruner, wave, members, store, progress):
+                progress.doing = f"{job.task}, edges"
+                progress(0, f"{len(found)} to compare" if len(found) > 1 else "pruned")
+                yield (
+                    job.task,
+                    min(
+                        (Found(each, _edges(pruner, each, tasks[job.task])) for each in found),
+                        key=lambda each: quality(each, pruner.config),
+                    ),
+                )
 
 
 def population(config: PruneConfig) -> list[Member]:
     """`trials` settings with `seeds` seeds each; the first trial has the configured settings."""
     rng = np.random.RandomState(config.seed)
     settings = [settings_of(config)]
+    spread = {name: most for name, most in SPREAD.items() if getattr(settings[0], name) > 0}
     for _ in range(config.trials - 1):
-        factors = {name: math.exp(rng.uniform(-1, 1) * math.log(most)) for name, most in SPREAD.items()}
+        factors = {name: math.exp(rng.uniform(-1, 1) * math.log(most)) for name, most in spread.items()}
         sampled = {name: getattr(settings[0], name) * factor for name, factor in factors.items()}
         settings.append(settings[0]._replace(**sampled))
     return [Member(config.seed + seed, settings) for settings in settings for seed in range(config.seeds)]
 
 
 def rungs(count: int, steps: int) -> list[tuple[int, int]]:
-    """(members, steps of each) of every rung for a population of `count`; the last is of whole runs."""
-    shorter = min(RUNGS - 1, int(math.log2(count)))
+    """(members, steps of each) of every rung for a population of `count`; the last is of whole runs, two of
+    them at least if there are as many."""
+    shorter = min(RUNGS - 1, max(0, int(math.log2(count)) - 1))
     return [(-(-count // 2**i), max(1, steps >> (shorter - i))) for i in range(shorter + 1)]
 
 
@@ -157,8 +180,8 @@ def _prune_wave(
     members: Sequence[Member],
     store: Path,
     progress: Progress,
-) -> Iterator[tuple[str, Pruned]]:
-    """All rungs of some tasks of one length, together; then their circuits, one by one."""
+) -> Iterator[tuple[Job, list[Pruned]]]:
+    """All rungs of some tasks of one length, together; then the circuits of each one's whole runs."""
     steps = pruner.config.steps
     alive = [list(range(len(members)))] * len(wave)
     for (_, length), (keep, _) in itertools.pairwise(rungs(len(members), steps)):
@@ -179,14 +202,17 @@ def _prune_wave(
             found.append(pruner.finish(each, masks, full, progress, learnt))
             if found[-1].met_target:
                 progress.found(job.task, size(found[-1].masks))
-        yield job.task, min(found, key=_quality)
+        yield job, found
 
 
-def _quality(pruned: Pruned) -> tuple[bool, float]:
-    """Circuits that meet the target first, smallest first; then the others by loss; on select pairs."""
-    if pruned.met_target:
-        return False, size(pruned.masks)
-    return True, pruned.metrics["select/calibrated_loss"]
+def _edges(pruner: Pruner, pruned: Pruned, splits: Splits) -> EdgesChosen:
+    return choose_edges(pruned, pruner.subject, pruner.config, splits)
+
+
+def quality(found: Found, config: PruneConfig) -> tuple[bool, float, int]:
+    """Circuits that meet the target first, fewest edges first; then the others by loss; on select pairs."""
+    loss, nodes = found.chosen.figures["select/calibrated_loss"], len(found.chosen.nodes)
+    return (False, len(found.chosen.edges), nodes) if loss <= config.target else (True, loss, nodes)
 
 
 def _rung(
@@ -248,6 +274,6 @@ def _key(jobs: Sequence[Job]) -> str:
     """Names a rung's scores: a digest of the pairs, seeds and settings of its runs."""
     digest = hashlib.sha256()
     for job in jobs:
-        for array in (*job.train, job.seed, *job.settings):
+        for array in (*jax.tree.leaves(job.train), job.seed, *job.settings):
             digest.update(np.asarray(array).tobytes())
     return digest.hexdigest()[:16]

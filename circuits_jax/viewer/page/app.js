@@ -55,8 +55,9 @@ function circuitHead(circuit) {
   const { metrics } = circuit, percent = (name) => (metrics[name] === undefined ? "\u2013" : formatPercent(metrics[name]));
   const loss = (name) => formatNumber(metrics[name]);
   return h("div", { class: "circuit-head" },
-    h("div", {}, page.circuits.length > 1 ? h("h2", {}, circuit.key) : null, circuit.description ? h("p", {}, circuit.description) : null),
-    h("dl", { class: "figures" }, figure("nodes", formatNumber(circuit.nodes.length), `of ${formatNumber(circuit.total)}`), figure("edges", formatNumber(circuit.edges.length)),
+    h("div", {}, page.circuits.length > 1 ? h("h2", {}, circuit.key) : null, circuit.description ? h("p", {}, circuit.description) : null,
+      circuit.others ? h("p", { class: "quiet" }, circuit.others) : null),
+    h("dl", { class: "figures" }, figure("nodes", formatNumber(circuit.nodes.length), `of ${formatNumber(circuit.total)}`), figure("edges", formatNumber(circuit.edges.length), `under ${circuit.ablation} ablation`),
       figure("test loss, calibrated", loss("test/calibrated_loss"), `full model ${loss("full/test/calibrated_loss")}`),
       metrics["test/calibrated_accuracy"] === undefined ? null : figure("test accuracy, calibrated", percent("test/calibrated_accuracy"),
         `uncalibrated ${percent("test/accuracy")}, full model ${percent("full/test/calibrated_accuracy")}`)));

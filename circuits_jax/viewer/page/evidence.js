@@ -46,7 +46,11 @@ function evidenceSection(circuit) {
 
 function calibrationNote({ calibration, ablation }) {
   const [scale, shift] = calibration.map((value) => formatNumber(value));
-  const held = { mean: "their corpus mean", zero: "zero" }[ablation] ?? ablation;
+  const held = {
+    mean: "their corpus mean", zero: "zero",
+    resample: "their values on a prompt of another pair; where a prompt runs by itself, as in this page, at their corpus mean",
+    counterfactual: "their values on the pair\u2019s other prompt; where a prompt runs by itself, as in this page, at their corpus mean",
+  }[ablation] ?? ablation;
   return `Calibration: the answers\u2019 logit difference \u00d7 ${scale}, shifted by ${shift}. ` +
     `Nodes outside the circuit are held at ${held}.`;
 }

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from circuits_jax.circuits.ablation.donors import another_pair, donated
 from circuits_jax.circuits.ablation.means import mean_activations
 from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
-from circuits_jax.circuits.audit.interchange import another_pair, donated, interchange
+from circuits_jax.circuits.audit.interchange import interchange
 from circuits_jax.circuits.masks import full_masks, outside
 from circuits_jax.circuits.planted import DESIGNS, plant
 from circuits_jax.config import ModelConfig

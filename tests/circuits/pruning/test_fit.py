@@ -58,7 +58,9 @@ def by_hand(run, steps, config=CONFIG):
 
     def objective(taus, batch):
         kept = {"mask": heaviside(taus["mask"], config.temperature)}
-        return loss(SHARED, 0.0, kept, batch) + settings.k_coef * kept["mask"].sum()
+        count = kept["mask"].sum()
+        price = settings.k_coef * count + settings.log_k_coef * jnp.log(count)
+        return loss(SHARED, 0.0, kept, batch) + price
 
     for _ in range(steps):
         key, draw = jax.random.split(key)
@@ -75,6 +77,16 @@ def test_a_fit_is_clipped_adamw_with_linear_decay_on_drawn_pairs():
     (run,) = runs_of(1)
     found = Fitter(loss, CONFIG, jax.devices()[:1]).fit(SHARED, [run], 12)[0]
     np.testing.assert_allclose(found.taus["mask"], by_hand(run, 12), atol=1e-5)
+
+
+def test_the_logarithm_of_the_number_kept_has_its_own_price():
+    (run,) = runs_of(1)
+    settings = run.settings._replace(k_coef=jnp.float32(0), log_k_coef=jnp.float32(0.3))
+    priced, free = run._replace(settings=settings), run._replace(settings=settings._replace(log_k_coef=0.0))
+    fitter = Fitter(loss, CONFIG, jax.devices()[:1])
+    found = fitter.fit(SHARED, [priced], 12)[0].taus["mask"]
+    np.testing.assert_allclose(found, by_hand(priced, 12), atol=1e-5)
+    assert (found < fitter.fit(SHARED, [free], 12)[0].taus["mask"]).all()
 
 
 def test_it_finds_the_needed_entries():

@@ -1,11 +1,13 @@
 import io
 import json
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from tqdm import tqdm
 
 from circuits_jax.circuits.circuit import Calibration
+from circuits_jax.circuits.pruning import sweep as sweeping
 from circuits_jax.circuits.pruning.fit import settings_of
 from circuits_jax.circuits.pruning.jobs import FitRecord, Fitted, Job, Pruned, Splits
 from circuits_jax.circuits.pruning.sweep import Progress, best_first, population, rungs, sweep, total_steps
@@ -15,10 +17,32 @@ from circuits_jax.storage.errors import ConfigError, TaskError
 WIDTH = 100
 
 
+class Chosen(NamedTuple):
+    """Stands in for chosen edges: what a sweep compares."""
+
+    nodes: range
+    edges: range
+    figures: dict
+
+
+@pytest.fixture(autouse=True)
+def one_edge_less_than_nodes(monkeypatch):
+    edges_are(monkeypatch, lambda pruned: nodes_of(pruned) - 1)
+
+
+def edges_are(monkeypatch, count):
+    def choose(pruned, subject, config, splits):
+        nodes = range(nodes_of(pruned))
+        return Chosen(nodes, range(count(pruned)), pruned.metrics)
+
+    monkeypatch.setattr(sweeping, "choose_edges", choose)
+
+
 class Stub:
     """Stands in for a pruner: the nodes a run needs depend on its learning rate, seed and steps alone."""
 
     devices = 2
+    subject = None
 
     def __init__(self, config, knows=lambda task: True, meets=lambda job: True):
         self.config, self.knows, self.meets, self.fitted, self.finished = config, knows, meets, [], []
@@ -44,9 +68,8 @@ class Stub:
         self.finished.append((job.task, job.seed))
         nodes = self.needed(job) - 1
         met = self.meets(job)
-        return Pruned(
-            self.mask(nodes), Calibration(1.0, 0.0), {"select/calibrated_loss": nodes / 100}, met, False
-        )
+        loss = self.config.target * (nodes / WIDTH if met else 1 + nodes)
+        return Pruned(self.mask(nodes), Calibration(1.0, 0.0), {"select/calibrated_loss": loss}, met, False)
 
     def needed(self, job):
         return 20 + int(40 * abs(job.settings.learning_rate - 0.02)) + 3 * job.seed + len(job.task)
@@ -58,7 +81,8 @@ class Stub:
 def run(stub, store, tasks=("quote",)):
     progress = Progress(tqdm(total=len(tasks) * total_steps(stub.config), file=io.StringIO()))
     pairs = {task: Splits(task, task, task) for task in tasks}
-    return dict(sweep(stub, pairs, store, progress)), progress
+    found = dict(sweep(stub, pairs, store, progress))
+    return {task: getattr(each, "pruned", each) for task, each in found.items()}, progress
 
 
 def nodes_of(found):
@@ -72,6 +96,7 @@ def test_a_population_begins_with_the_settings_and_is_the_same_again():
     assert [member.seed for member in members] == [7, 8] * 5
     assert members[0].settings == members[1].settings == settings_of(config)
     assert len({member.settings for member in members}) == 5
+    assert {member.settings.log_k_coef for member in members} == {0}
     for member in members:
         assert 1 / 8 <= member.settings.k_coef / config.k_coef <= 8
         assert 1 / 3 <= member.settings.learning_rate / config.learning_rate <= 3
@@ -82,9 +107,9 @@ def test_a_population_begins_with_the_settings_and_is_the_same_again():
     ("count", "expected"),
     [
         (1, [(1, 200)]),
-        (2, [(2, 100), (1, 200)]),
-        (3, [(3, 100), (2, 200)]),
-        (4, [(4, 50), (2, 100), (1, 200)]),
+        (2, [(2, 200)]),
+        (3, [(3, 200)]),
+        (4, [(4, 100), (2, 200)]),
         (8, [(8, 50), (4, 100), (2, 200)]),
         (9, [(9, 50), (5, 100), (3, 200)]),
     ],
@@ -121,7 +146,7 @@ def test_a_killed_sweep_goes_on_to_the_same_end(tmp_path):
 
     class Killed(Stub):
         def fit(self, jobs, watch, together):
-            if len(self.fitted) == 4:
+            if len(self.fitted) == 3:
                 raise KeyboardInterrupt
             return super().fit(jobs, watch, together)
 
@@ -129,7 +154,7 @@ def test_a_killed_sweep_goes_on_to_the_same_end(tmp_path):
         run(Killed(config), tmp_path / "killed", ("quote", "bracket"))
     again = Stub(config)
     found, progress = run(again, tmp_path / "killed", ("bracket",))  # the other one's circuit is there
-    assert [fit[0][1] for fit in again.fitted] == [20, 40]  # its first rung was finished
+    assert [fit[0][1] for fit in again.fitted] == [40]  # its first rung was finished
     assert nodes_of(found["bracket"]) == nodes_of(whole["bracket"])
     assert progress.bar.n == progress.bar.total
 
@@ -148,11 +173,11 @@ def test_a_damaged_file_of_scores_costs_its_rung_alone(tmp_path, content):
 
 
 def test_scores_of_other_pairs_or_settings_are_not_taken(tmp_path):
-    run(Stub(PruneConfig(trials=2, steps=40)), tmp_path)
+    run(Stub(PruneConfig(trials=4, steps=40)), tmp_path)
     files = set(tmp_path.iterdir())
-    assert [len(json.loads(file.read_text())) for file in files] == [2]
-    run(Stub(PruneConfig(trials=2, steps=40, k_coef=1e-3)), tmp_path)
-    run(Stub(PruneConfig(trials=2, steps=40)), tmp_path, ("other quote",))
+    assert [len(json.loads(file.read_text())) for file in files] == [4]
+    run(Stub(PruneConfig(trials=4, steps=40, k_coef=1e-3)), tmp_path)
+    run(Stub(PruneConfig(trials=4, steps=40)), tmp_path, ("other quote",))
     assert len(set(tmp_path.iterdir())) == 3
 
 
@@ -172,6 +197,22 @@ def test_a_circuit_that_holds_the_target_is_kept_before_a_smaller_one(tmp_path):
     assert found["quote"].met_target and nodes_of(found["quote"]) == 27
     missed, _ = run(Stub(config, meets=lambda job: False), tmp_path)
     assert not missed["quote"].met_target and nodes_of(missed["quote"]) == 24
+
+
+def test_of_whole_runs_the_fewest_edges_win_and_nodes_decide_among_equals(tmp_path, monkeypatch):
+    config = PruneConfig(seeds=4, steps=40)
+    edges_are(monkeypatch, lambda pruned: 60 - nodes_of(pruned))
+    found, _ = run(Stub(config), tmp_path)
+    assert nodes_of(found["quote"]) == 27  # of seed 1; seed 0 has 24 nodes and more edges
+    edges_are(monkeypatch, lambda pruned: 9)
+    assert nodes_of(run(Stub(config), tmp_path)[0]["quote"]) == 24
+
+
+def test_a_price_of_the_logarithm_is_swept_like_the_other():
+    config = PruneConfig(trials=9, log_k_coef=0.05)
+    factors = [member.settings.log_k_coef / config.log_k_coef for member in population(config)]
+    assert factors[0] == 1 and len(set(factors)) == 9
+    assert min(factors) >= 1 / 8 and max(factors) <= 8
 
 
 def test_the_earlier_is_the_better_of_equals():

@@ -20,7 +20,6 @@ from circuits_jax.circuits.audit.controls import kinds, memorised, moved, relabe
 from circuits_jax.circuits.audit.random_circuits import overlaps
 from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.circuits.masks import full_masks, size
-from circuits_jax.circuits.pruning.assembly import choose_edges
 from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.circuits.pruning.sweep import Progress, sweep, total_steps
@@ -241,17 +240,17 @@ class ControlRuns:
         bar = self._bar
         if bar.n >= bar.total:  # how much can be memorised is not known before
             bar.total += self._steps
-        ((_, pruned),) = sweep(
+        ((_, searched),) = sweep(
             pruner, {splits.train.task: splits}, self._store / "rungs" / self._name, Progress(bar), True
         )
-        if isinstance(pruned, TaskError):
-            raise pruned
+        if isinstance(searched, TaskError):
+            raise searched
         everything = full_masks(subject.model.config, final=subject.final)
         nodes, edges = size(everything), _all_edges(subject.model)
-        masks, loss = everything, pruned.metrics["select/calibrated_loss"]
+        masks, loss = everything, searched.pruned.metrics["select/calibrated_loss"]
         found = None
-        if size(pruned.masks) < nodes:  # else nothing was found: there are no edges to choose
-            found = choose_edges(pruned, subject, pruner.config, splits)
+        if size(searched.pruned.masks) < nodes:  # else nothing was found, and its edges say nothing
+            found = searched.chosen
             loss = found.figures["select/calibrated_loss"]
         met = loss <= config.target
         if found is not None and met:
