@@ -8,7 +8,7 @@ import numpy as np
 
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.planted.designs import DESIGNS, Design
-from circuits_jax.circuits.planted.distractors import bury
+from circuits_jax.circuits.planted.distractors import bury, superpose
 from circuits_jax.circuits.planted.draft import Draft
 from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.config import ModelConfig
@@ -73,9 +73,20 @@ class Score:
 
 
 def plant(
-    name: str, seed: int, train_pairs: int = 512, select_pairs: int = 256, test_pairs: int = 256
+    name: str,
+    seed: int,
+    train_pairs: int = 512,
+    select_pairs: int = 256,
+    test_pairs: int = 256,
+    superposed: bool = False,
 ) -> Planted:
     """Wires the circuit `name` into a network whose other weights, and whose layout, depend on `seed`.
+
+    Args:
+      name: Of DESIGNS.
+      seed: Of everything that is drawn.
+      train_pairs, select_pairs, test_pairs: Of each split.
+      superposed: Whether distractors share the circuit's channels and heads.
 
     Raises:
       ConfigError: if there is no such circuit.
@@ -89,6 +100,8 @@ def plant(
     twins = [[ids[token] for token in group] for group in design.twins]
     bury(draft, twins, [ids[token] for token in design.answers], rng)
     words = [token for token in ids if token.startswith("word")]
+    if superposed:
+        superpose(draft, [ids[word] for word in words], np.random.default_rng([seed, 2]))
     own = np.random.default_rng([seed, 1])  # so that the other draws are those of before there was `select`
     learnt, tested, chosen = words[::2], words[1::4], words[3::4]
     return Planted(
