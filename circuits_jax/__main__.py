@@ -21,6 +21,7 @@ COMMANDS = (
     "export",
     "import_model",
     "planted",
+    "tracr",
     "attack",
     "bridges",
     "steer",

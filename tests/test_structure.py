@@ -18,7 +18,9 @@ FLOORS = (
     "viewer", "configs", "runs", "commands",
 )  # fmt: skip
 # Within circuits/, too.
-CIRCUIT_FLOORS = ("circuit", "masks", "graph", "export", "ablation", "pruning", "audit", "planted", "attack")
+CIRCUIT_FLOORS = (
+    "circuit", "masks", "graph", "export", "ablation", "pruning", "audit", "planted", "compiled", "attack",
+)  # fmt: skip
 # Doors and shims, which name what lies behind them.
 DOORS = {"__init__", "__main__", "deprecated"}
 MOST_LINES, MOST_PARAMETERS, LONGEST_FUNCTION = 400, 6, 100

@@ -16,7 +16,7 @@ from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Params
 
 Means = Mapping[str, Any]
-"""{site: float32 [width]}, arrays of numpy's or JAX's."""
+"""{site: float32 [width]}, arrays of numpy's or JAX's; or [T, width], one mean for each position."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,7 +25,8 @@ class Subject:
 
     Attributes:
       model: The full model.
-      means: {site of `reference_sites`: [width]}, what removed nodes are held at and removed edges carry.
+      means: {site of `reference_sites`: [width], or [T, width]}, what removed nodes are held at and removed
+        edges carry.
     """
 
     model: Model
@@ -51,15 +52,19 @@ def reference_sites(config: ModelConfig, final: bool = False) -> dict[str, int]:
 
 
 def mean_activations(
-    model: Model, batches: Iterable[np.ndarray], final: bool = False
+    model: Model, batches: Iterable[np.ndarray], final: bool = False, by_position: bool = False
 ) -> dict[str, jax.Array]:
-    """Mean of every reference site over all positions of `batches`, each int [B, T]: {site: [width]}."""
+    """Mean of every reference site over all positions of `batches`, each int [B, T]: {site: [width]}.
+
+    With `by_position` of each position for itself, {site: [T, width]}: for prompts that are aligned.
+    """
+    axes = 0 if by_position else (0, 1)
     wanted, network = tuple(reference_sites(model.config, final)), model.network
 
     @jax.jit
     def means_of(params: Params, tokens: jax.Array) -> dict[str, jax.Array]:
         _, records = network.apply(params, tokens, record=wanted)
-        return {site: x.astype(jnp.float32).mean(axis=(0, 1)) for site, x in records.items()}
+        return {site: x.astype(jnp.float32).mean(axis=axes) for site, x in records.items()}
 
     parts = in_parts(model.config, batches)
     return mean_over_batches(means_of(model.device_params, jnp.asarray(part)) for part in parts)

@@ -250,7 +250,12 @@ class Pruner:
         return (*self._shared, replicate(compacted, self._devices))
 
     def _room(self, stays: Sequence[Masks]) -> Capacities | None:
-        """Capacities that hold the nodes that stay; None where cutting to them is not worth it."""
+        """Capacities that hold the nodes that stay; None where cutting to them is not worth it.
+
+        Nor are nodes cut away whose means differ by position: no bias stands for those.
+        """
+        if any(np.ndim(mean) > 1 for mean in self._host[1].values()):
+            return None
         room = capacities(self._network.config, stays, self._rooms)
         if not worth(self._network.config, room):
             return None
