@@ -28,8 +28,7 @@ TARGET, CHANCE = PruneConfig().target, math.log(2)
 PAIRS = 64
 SUPERPOSED = " superposed"
 names = pytest.mark.parametrize("name", DESIGNS)
-SHARED = [pytest.param(f"{name}{SUPERPOSED}", marks=pytest.mark.slow) for name in DESIGNS]
-every = pytest.mark.parametrize("name", [*DESIGNS, *SHARED])
+every = pytest.mark.parametrize("name", [*DESIGNS, *(f"{name}{SUPERPOSED}" for name in DESIGNS)])
 
 
 @functools.cache
