@@ -15,7 +15,14 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["circuits_jax", "circuits_jax.*"]),
-    package_data={"circuits_jax": ["viewer/page/*", "circuits/circuit.schema.json", "py.typed"]},
+    package_data={
+        "circuits_jax": [
+            "viewer/page/*",
+            "circuits/circuit.schema.json",
+            "circuits/compiled/shipped/*.npz",
+            "py.typed",
+        ]
+    },
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=1.4",
@@ -67,5 +74,6 @@ setup(
         "s3": S3,
         "tensorboard": ["tensorboardX>=2.6"],
         "tpu": ["jax[tpu]>=0.7.2", *GCS],
+        "tracr": ["dm-haiku>=0.0.13", "tracr-pypi>=1.0"],
     },
 )

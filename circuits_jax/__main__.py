@@ -23,6 +23,7 @@ COMMANDS = (
     "export",
     "import_model",
     "planted",
+    "tracr",
     "attack",
     "bridges",
     "steer",

@@ -17,10 +17,18 @@ OPTIONAL = {
     "tiktoken": "openai",
     "tensorboardX": "tensorboard",
     "pyarrow": "parquet",
+    "haiku": "tracr",
+    "tracr": "tracr",
 }
 # Too large for an extra: asked for in one line where a checkpoint of the oldest layout is read.
 THE_USERS_OWN = {"torch"}
-MODULES_OF = {"absl": "absl-py", "orbax": "orbax-checkpoint", "tensorflow_datasets": "tensorflow-datasets"}
+MODULES_OF = {
+    "absl": "absl-py",
+    "haiku": "dm-haiku",
+    "orbax": "orbax-checkpoint",
+    "tensorflow_datasets": "tensorflow-datasets",
+    "tracr": "tracr-pypi",
+}
 
 
 def requirements(extra: str = "") -> dict[str, Requirement]:

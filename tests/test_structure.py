@@ -22,7 +22,7 @@ FLOORS = (
 # Within circuits/, too.
 CIRCUIT_FLOORS = (
     "circuit", "masks", "graph", "export", "ablation", "pruning", "baselines", "audit", "readings", "planted",
-    "attack",
+    "compiled", "attack",
 )  # fmt: skip
 # Doors and shims, which name what lies behind them.
 DOORS = {"__init__", "__main__", "deprecated"}

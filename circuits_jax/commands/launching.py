@@ -60,12 +60,16 @@ def define_store() -> None:
     )
 
 
-def define_config() -> None:
-    """Defines --config; unknown keys pass here, so that `from_dict` names them with the known ones."""
+def define_config(default: str = "quickstart") -> None:
+    """Defines --config; unknown keys pass here, so that `from_dict` names them with the known ones.
+
+    Args:
+      default: Of the configurations that come with the library.
+    """
     config_flags.DEFINE_config_file(
         "config",
-        config_file("quickstart"),
-        "A configuration that comes with the library (quickstart, ...) or a file; --config.section.key=value "
+        config_file(default),
+        f"A configuration that comes with the library ({default}, ...) or a file; --config.section.key=value "
         "overrides single values.",
         lock_config=False,
         accept_new_attributes=True,

@@ -17,10 +17,11 @@ def define_flags() -> None:
     launching.define_workdir()
     launching.define_config()
     flags.DEFINE_integer("seeds", 5, "Networks of each circuit.", lower_bound=1)
+    flags.DEFINE_bool("superposed", True, "Distractors share the circuits' channels and heads.")
 
 
 def main() -> None:
     """The command."""
     check_writable(launching.workdir())
-    rows = benchmark(launching.read_config().prune, flags.FLAGS.seeds)
+    rows = benchmark(launching.read_config().prune, flags.FLAGS.seeds, flags.FLAGS.superposed)
     launching.report(rows, launching.workdir() / "planted.json", summarize(rows))

@@ -12,6 +12,7 @@ from circuits_jax.config.data import SOURCES, STANDARD_SHARE, DataConfig
 from circuits_jax.config.mesh import REMATS, MeshConfig
 from circuits_jax.config.model import (
     ACTIVATIONS,
+    ATTENTIONS,
     DTYPES,
     NORMS,
     POSITIONS,
@@ -32,6 +33,7 @@ __all__ = [
     "ABLATIONS",
     "ACTIVATIONS",
     "ANNEALS",
+    "ATTENTIONS",
     "AuditConfig",
     "BATCHINGS",
     "BridgeConfig",

@@ -9,7 +9,8 @@ from circuits_jax.config.checks import (
 )
 from circuits_jax.storage.errors import ConfigError
 
-NORMS = ("rms", "layer")
+NORMS = ("rms", "layer", "none")
+ATTENTIONS = ("causal", "full")
 ACTIVATIONS = ("gelu", "relu")
 RESIDUAL_ACTIVATIONS = ("identity", "relu")
 POSITIONS = ("none", "add", "concat")
@@ -41,7 +42,7 @@ class ModelConfig:
       d_head: Channels of one attention head.
       n_head: Heads; None means d_model // d_head.
       d_mlp: Neurons of one MLP; None means 4 * d_model.
-      norm: "rms" (zero keeps its meaning) or "layer".
+      norm: "rms" (zero keeps its meaning), "layer" or "none".
       activation: "gelu" (exact, erf) or "relu".
       residual_activation: Applied to the residual stream after each half.
       position: "none", "add" (learned, added to the embedding) or "concat" (d_pos channels joined to
@@ -50,6 +51,8 @@ class ModelConfig:
       bias: Whether linear layers have biases.
       norm_bias: Whether a LayerNorm has a bias (an RMSNorm never has).
       tied_unembed: Whether the unembedding is the transposed token embedding.
+      attention: "causal", or "full" for networks that are no language models (compiled programs): every
+        token sees every other.
       attention_sink: Whether each head has a learned sink logit in its softmax.
       bigram: Whether a vocab x vocab table, row = current token, is added to the logits.
       logits_bias: Whether a bias over the vocabulary is added to the logits.
@@ -79,6 +82,7 @@ class ModelConfig:
     activation_fraction: float | None = 0.25
     activation_locations: tuple[str, ...] = TOPK_LOCATIONS[:8]
     dtype: str = "float32"
+    attention: str = "causal"
 
     def __post_init__(self) -> None:
         for field in ("n_layer", "d_model", "n_ctx", "vocab_size", "d_head"):
@@ -95,6 +99,7 @@ class ModelConfig:
         check_choice("model.activation", self.activation, ACTIVATIONS)
         check_choice("model.residual_activation", self.residual_activation, RESIDUAL_ACTIVATIONS)
         check_choice("model.position", self.position, POSITIONS)
+        check_choice("model.attention", self.attention, ATTENTIONS)
         check_choice("model.dtype", self.dtype, DTYPES)
         if self.d_pos < 0 or (self.position == "concat") != (self.d_pos > 0):
             raise ConfigError(

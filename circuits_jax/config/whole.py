@@ -35,6 +35,11 @@ class Config:
     steer: SteerConfig = SteerConfig()
 
     def __post_init__(self) -> None:
+        if self.model.attention != "causal":
+            raise ConfigError(
+                f"model.attention is {self.model.attention!r}, in which a token sees the one that is to be "
+                "predicted from it; a language model is trained with 'causal'"
+            )
         if self.profile.steps and self.profile.steps[1] > self.train.steps:
             raise ConfigError(
                 f"profile.steps is {self.profile.steps}, but train.steps is {self.train.steps}; "

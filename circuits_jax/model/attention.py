@@ -9,23 +9,29 @@ MOST_BYTES = 2**30  # of the attention weights of one layer, where rows are take
 
 
 def attention_weights(
-    q: jax.Array, k: jax.Array, sink: jax.Array | None = None, start: jax.Array | int = 0
+    q: jax.Array,
+    k: jax.Array,
+    sink: jax.Array | None = None,
+    start: jax.Array | int = 0,
+    causal: bool = True,
 ) -> tuple[jax.Array, jax.Array | None]:
-    """Causal softmax attention, the sink sharing the denominator with value zero.
+    """Softmax attention, the sink sharing the denominator with value zero.
 
     Args:
       q: [B, H, T query, d_head].
       k: [B, H, T key, d_head].
       sink: [H] (or [1], shared) logits, unscaled, or None.
       start: Place of the first query among the keys.
+      causal: Whether a query sees the keys up to its own place only.
 
     Returns:
       (weights float32 [B, H, T query, T key], the sink's weight [B, H, T] or None).
     """
     scores = jnp.einsum("bhtd,bhsd->bhts", q, k, preferred_element_type=jnp.float32)
     scores = scores * q.shape[-1] ** -0.5
-    causal = jnp.arange(scores.shape[-1]) <= start + jnp.arange(scores.shape[-2])[:, None]
-    scores = jnp.where(causal, scores, jnp.finfo(jnp.float32).min)
+    if causal:
+        seen = jnp.arange(scores.shape[-1]) <= start + jnp.arange(scores.shape[-2])[:, None]
+        scores = jnp.where(seen, scores, jnp.finfo(jnp.float32).min)
     if sink is None:
         return jax.nn.softmax(scores, axis=-1), None
     sink = jnp.asarray(sink, jnp.float32)[None, :, None, None]

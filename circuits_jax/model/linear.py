@@ -77,14 +77,17 @@ class SparseKernel:
 
 
 class Linear(nn.Dense):
-    """`x @ kernel + bias`, the kernel dense or a SparseKernel."""
+    """`x @ kernel + bias`, the kernel dense or a SparseKernel; the bias may differ by token, [T, out]."""
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         kernel: Any = self.get_variable("params", "kernel")
-        if not isinstance(kernel, SparseKernel):
+        bias: Any = self.get_variable("params", "bias")
+        if not isinstance(kernel, SparseKernel) and getattr(bias, "ndim", 0) < 2:
             return super().__call__(inputs)
-        outputs = inputs.astype(self.dtype) @ kernel
-        return outputs + self.get_variable("params", "bias").astype(self.dtype) if self.use_bias else outputs
+        outputs = inputs.astype(self.dtype) @ (
+            kernel if isinstance(kernel, SparseKernel) else kernel.astype(self.dtype)
+        )
+        return outputs + bias.astype(self.dtype) if self.use_bias else outputs
 
 
 def sparse_params(params: Mapping[str, Any], densest: float = DENSEST) -> dict[str, Any]:

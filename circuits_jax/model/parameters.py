@@ -106,7 +106,13 @@ def _norm(
 ) -> tuple[_Row, _Row]:
     """Gain and bias of a norm; an RMSNorm has no bias, whatever `model.norm_bias` says."""
     return (
-        _Row(f"{name}/scale", f"{released}.weight", lambda c: (size(c),), SparsityRule(DENSE), exists=exists),
+        _Row(
+            f"{name}/scale",
+            f"{released}.weight",
+            lambda c: (size(c),),
+            SparsityRule(DENSE),
+            exists=lambda c: exists(c) and c.norm != "none",
+        ),
         _Row(
             f"{name}/bias",
             f"{released}.bias",

@@ -4,7 +4,7 @@ Letters in shape comments: B batch, T tokens, D d_model, A channels of all heads
 H heads, N neurons, V vocabulary.  docs/method.md, "Model"; exact numerics in docs/numerics.md.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -45,7 +45,7 @@ class Seam:
 
 
 class Attention(nn.Module):
-    """Causal attention on what the half reads: [B, T, d_read] -> ([B, T, D], the past with these tokens)."""
+    """Attention on what the half reads: [B, T, d_read] -> ([B, T, D], the past with these tokens)."""
 
     config: ModelConfig
 
@@ -64,7 +64,7 @@ class Attention(nn.Module):
         if past is not None:
             past = past.extend(k, v)
             k, v = past.k, past.v
-        weights, _ = attention_weights(q, k, sink, start)
+        weights, _ = attention_weights(q, k, sink, start, c.attention == "causal")
         y = jnp.einsum("bhts,bhsd->bhtd", weights.astype(v.dtype), v)
         y = seam("attn.y", y.swapaxes(1, 2).reshape(*x.shape[:-1], c.d_attn))
         return _linear(c, c.d_model, "c_proj", residual=True)(y), past
@@ -168,10 +168,16 @@ class Transformer(nn.Module):
           the cache with `tokens` added.  Where they do not fit into it the logits are NaN.
 
         Raises:
-          ConfigError: if a name in `record` is not a site of this model, or T is larger than n_ctx.
+          ConfigError: if a name in `record` is not a site of this model, T is larger than n_ctx, or a model
+            of full attention is given a cache.
         """
         c = self.config
         sites.check(c, record)
+        if cache is not None and c.attention != "causal":
+            raise ConfigError(
+                f"model.attention is {c.attention!r}, in which earlier tokens see later ones; such a model "
+                "cannot go on from a cache"
+            )
         if tokens.shape[-1] > c.n_ctx:
             raise ConfigError(
                 f"a prompt of {tokens.shape[-1]} tokens is longer than the context of {c.n_ctx}; shorten it"
@@ -254,7 +260,9 @@ def _linear(c: ModelConfig, features: int, name: str, residual: bool = False) ->
     return Linear(features, use_bias=c.bias, dtype=c.dtype, kernel_init=_normal(scale), name=name)
 
 
-def _norm(c: ModelConfig, name: str) -> nn.Module:
+def _norm(c: ModelConfig, name: str) -> Callable[[jax.Array], jax.Array]:
+    if c.norm == "none":
+        return lambda x: x
     if c.norm == "rms":
         return nn.RMSNorm(epsilon=RMS_EPS, dtype=c.dtype, name=name)
     return nn.LayerNorm(

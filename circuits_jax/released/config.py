@@ -120,6 +120,11 @@ def config_to_released(config: ModelConfig) -> dict[str, Any]:
     Raises:
       CheckpointError: if the released code would not build such a model.
     """
+    if config.norm == "none" or config.attention != "causal":
+        raise CheckpointError(
+            f"the released layout cannot express norm {config.norm!r} with {config.attention} attention: it "
+            "has RMSNorm or LayerNorm, and causal attention"
+        )
     if config.d_model % config.heads:
         raise CheckpointError(
             f"the released layout cannot express {config.heads} heads at d_model {config.d_model}: "

@@ -48,8 +48,13 @@ def _ends(nodes: tuple[Node, ...], edges: tuple[Edge, ...]) -> list[tuple[Node, 
     return [(nodes[edge.source], nodes[edge.target]) for edge in edges]
 
 
-def benchmark(prune: PruneConfig, seeds: int) -> list[Row]:
+def benchmark(prune: PruneConfig, seeds: int, superposed: bool = True) -> list[Row]:
     """One row a network.  All share one compilation, which the first row's seconds include.
+
+    Args:
+      prune: Settings.
+      seeds: Networks of each circuit.
+      superposed: Whether distractors share the circuits' channels.
 
     Raises:
       ConfigError: for nodes at the final residual stream, of which nothing was planted.
@@ -59,7 +64,8 @@ def benchmark(prune: PruneConfig, seeds: int) -> list[Row]:
     pruner, rows = None, []
     for name in DESIGNS:
         for seed in range(seeds):
-            planted = plant(name, seed, prune.train_pairs, prune.select_pairs, prune.test_pairs)
+            sizes = (prune.train_pairs, prune.select_pairs, prune.test_pairs)
+            planted = plant(name, seed, *sizes, superposed)
             means = reference_activations(planted.model, planted.corpus, prune.ablation)
             subject = Subject(planted.model, means)
             if pruner is None:

@@ -14,7 +14,6 @@ from circuits_jax.circuits.audit.controls.kinds import (
     deciding_pairs,
     rows_of,
 )
-from circuits_jax.storage.tables import Report
 from circuits_jax.viewer.charts.bars import Line, show
 from circuits_jax.viewer.charts.dots import Dot, dot_chart
 

@@ -9,6 +9,7 @@ import pytest
 from circuits_jax.config import (
     ACTIVATIONS,
     ANNEALS,
+    ATTENTIONS,
     DTYPES,
     NORMS,
     POSITIONS,
@@ -33,6 +34,8 @@ REFUSED = [
     (ModelConfig, {"n_head": 0}, ["model.n_head", "0"]),
     (ModelConfig, {"d_model": 40, "d_head": 16}, ["model.d_model", "40", "model.d_head", "16", "n_head"]),
     (ModelConfig, {"norm": "batch"}, ["model.norm", "batch", *NORMS]),
+    (ModelConfig, {"attention": "both"}, ["model.attention", "both", *ATTENTIONS]),
+    (Config, {"model": ModelConfig(attention="full")}, ["model.attention", "full", "causal"]),
     (ModelConfig, {"activation": "swish"}, ["model.activation", "swish", *ACTIVATIONS]),
     (ModelConfig, {"residual_activation": "gelu"}, ["model.residual_activation", "gelu", "identity", "relu"]),
     (ModelConfig, {"position": "rotary"}, ["model.position", "rotary", *POSITIONS]),

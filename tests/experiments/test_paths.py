@@ -32,8 +32,8 @@ WORDS = {
     "prompt", "set", "sites", "task", "token", "tokens", "viz_task",
     "data.exclude", "data.hash", "data.name", "data.source", "data.symbols", "data.text",
     "bridge.encoder", "mesh.remat", "mesh.rules", "model.activation", "model.activation_locations",
-    "model.dtype", "model.norm", "model.position", "model.residual_activation", "optimizer.gradient_mode",
-    "prune.ablation", "prune.batching", "sparsity.anneal",
+    "model.attention", "model.dtype", "model.norm", "model.position", "model.residual_activation",
+    "optimizer.gradient_mode", "prune.ablation", "prune.batching", "sparsity.anneal",
 }  # fmt: skip
 
 TINY = " ".join(FLAGS)
@@ -73,6 +73,7 @@ STEPS = (
     "import_model --source=~/released --tokenizer=~/run/ --workdir=~/theirs --store=store",
     "import_model --workdir=theirs --viz=~/viz_data.pt --viz_task=single_double_quote --means=~/none.pt",
     "planted --workdir=~/planted/ --config=mine.py --seeds=0",
+    "tracr --workdir=~/compiled/ --config=~/mine.py --programs=none",
     f"bridges --workdir=~/bridges --config=~/mine.py --config.bridge.dense=dense --store=store {TINY} "
     "--config.data.roots='(\"tree\",)'",
     f"bridges --workdir=alone --config=mine.py --config.bridge.dense=~/dense --config.bridge.sparse=~/run/ "
@@ -89,6 +90,7 @@ REFUSED = {
     "attack --model": "is of brackets; the attack needs a circuit of bracket_counting",
     "import_model --workdir": "/none.pt",
     "planted": "lower_bound|seeds",
+    "tracr": "there is no program none; choose of frac_prevs",
     "quickstart": "holds a run of another configuration",
     "prune": "brackets",
 }

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from circuits_jax import released
+from circuits_jax.config import ModelConfig
 from circuits_jax.model.cache import empty_cache
 from circuits_jax.model.transformer import Transformer
 from circuits_jax.storage.errors import ConfigError
@@ -110,3 +111,10 @@ def test_taps_act_on_what_is_cached_and_records_are_of_the_new_tokens():
 def test_sizes_that_no_context_has_are_refused(size, words):
     with pytest.raises(ConfigError, match=words):
         empty_cache(BASE, batch=1, size=size)
+
+
+def test_a_model_of_full_attention_takes_no_cache():
+    config = ModelConfig(n_layer=1, d_model=8, d_head=4, n_ctx=6, vocab_size=11, attention="full")
+    tokens = np.zeros((1, 2), np.int32)
+    with pytest.raises(ConfigError, match="'full', in which earlier tokens see later ones"):
+        Transformer(config).apply({}, tokens, cache=empty_cache(config, 1))

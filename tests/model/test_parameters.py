@@ -37,6 +37,7 @@ VARIANTS = {
     "tied": dataclasses.replace(SMALL, tied_unembed=True, logits_bias=True),
     "added_positions": dataclasses.replace(SMALL, position="add"),
     "joined_positions": dataclasses.replace(SMALL, position="concat", d_pos=3, norm="layer"),
+    "no_norm": dataclasses.replace(SMALL, norm="none", position="add", attention="full"),
 }
 variants = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
 # Components of names that are words of their own and may stand anywhere.

@@ -102,6 +102,12 @@ def test_what_cannot_be_honoured_is_refused_by_name(values, words):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("field", [{"norm": "none"}, {"attention": "full"}])
+def test_compiled_programs_have_no_released_layout(field):
+    with pytest.raises(CheckpointError, match="cannot express norm .* attention"):
+        config_to_released(ModelConfig(**field))
+
+
 def test_heads_the_released_code_would_not_build():
     config = ModelConfig(d_model=10, d_head=3, n_head=4)
     with pytest.raises(CheckpointError, match="4 heads at d_model 10"):

@@ -83,7 +83,8 @@ def fold(config: ModelConfig, params: Params, means: Means, edges: EdgeSet, kept
     Args:
       config: The model's, with biases.
       params: Its parameters.
-      means: {site: [width]}, also of `attn.y` (`means.reference_activations`).
+      means: {site: [width] or [T, width]}, also of `attn.y` (`means.reference_activations`).  Means of each
+        position make biases of each position.
       edges: Of `edge_set`.
       kept: float32 [C].
     """
@@ -91,10 +92,11 @@ def fold(config: ModelConfig, params: Params, means: Means, edges: EdgeSet, kept
     for i, linear in enumerate(linear_layers(config.n_layer)):
         layer = jax.tree.map(jnp.asarray, get(params, linear.name))
         taken = _taken(layer["kernel"], i, edges, kept)
-        constant = taken * jnp.asarray(means[linear.carried])[edges.row]
+        constant = taken * jnp.asarray(means[linear.carried])[..., edges.row]
+        bias = jnp.broadcast_to(layer["bias"], (*constant.shape[:-1], layer["bias"].shape[-1]))
         layers[linear.name] = {
             "kernel": layer["kernel"].at[edges.row, edges.column].add(-taken),
-            "bias": layer["bias"].at[edges.column].add(constant),
+            "bias": bias.at[..., edges.column].add(constant),
         }
     return updated(params, layers)
 

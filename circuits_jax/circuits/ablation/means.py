@@ -22,7 +22,7 @@ from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.model.wiring import wires
 
 Means = Mapping[str, Any]
-"""{site: float32 [width]}, arrays of numpy's or JAX's."""
+"""{site: float32 [width]}, arrays of numpy's or JAX's; or [T, width], one mean for each position."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,7 +31,8 @@ class Subject:
 
     Attributes:
       model: The full model.
-      means: {site of `reference_sites`: [width]}, what removed nodes are held at and removed edges carry.
+      means: {site of `reference_sites`: [width], or [T, width]}, what removed nodes are held at and removed
+        edges carry.
       banned: {node site: [width]}, 1 on nodes that are removed for good: what is called full is then the
         model without them.
     """
@@ -66,24 +67,28 @@ def reference_sites(config: ModelConfig, final: bool = False) -> dict[str, int]:
 
 
 def mean_activations(
-    model: Model, batches: Iterable[np.ndarray], final: bool = False
+    model: Model, batches: Iterable[np.ndarray], final: bool = False, by_position: bool = False
 ) -> dict[str, jax.Array]:
-    """Mean of every reference site over all positions of `batches`, each int [B, T]: {site: [width]}."""
-    means_of = _means_of(model.network, tuple(reference_sites(model.config, final)))
+    """Mean of every reference site over all positions of `batches`, each int [B, T]: {site: [width]}.
+
+    With `by_position` of each position for itself, {site: [T, width]}: for prompts that are aligned.
+    """
+    means_of = _means_of(model.network, tuple(reference_sites(model.config, final)), by_position)
     parts = in_parts(model.config, batches)
     return mean_over_batches(means_of(model.device_params, jnp.asarray(part)) for part in parts)
 
 
 @functools.lru_cache(maxsize=8)
 def _means_of(
-    network: Transformer, wanted: tuple[str, ...]
+    network: Transformer, wanted: tuple[str, ...], by_position: bool
 ) -> Callable[[Params, jax.Array], dict[str, jax.Array]]:
     """One compiled function for all models of a configuration."""
+    axes = 0 if by_position else (0, 1)
 
     @jax.jit
     def means_of(params: Params, tokens: jax.Array) -> dict[str, jax.Array]:
         _, records = network.apply(params, tokens, record=wanted)
-        return {site: x.astype(jnp.float32).mean(axis=(0, 1)) for site, x in records.items()}
+        return {site: x.astype(jnp.float32).mean(axis=axes) for site, x in records.items()}
 
     return means_of
 

@@ -8,6 +8,10 @@ neurons of its own:
 - *echo* reads everything, the circuit's channels too, but leads to other tokens' logits only.
 
 Neither can stand in for a planted node; both are active, and echo is even correlated with the answer.
+
+`superpose` then makes the circuit share what it lies in.  Noise writes into its residual channels, words
+leave something there, its heads have further channels that read noise, and so, weakly, do its own units.
+(Weak weights among those would be ways around: calibration scales up whatever follows the answer.)
 """
 
 from collections.abc import Sequence
@@ -25,6 +29,8 @@ FAN_OUT = 2  # weights out of a unit
 EMBEDDED = 6  # distractor channels a token's embedding fills
 READ_SCALE, WRITE_SCALE, EMBED_SCALE, BIAS_SCALE = 0.6, 0.25, 0.7, 0.2
 LOGIT_SCALE = 0.4
+# Of what shares the circuit's channels; its own weights are 0.3 to 6.6.
+SHARED_WRITE, SHARED_EMBED, SHARED_READ, STRAY = 0.03, 0.03, 0.06, 0.04
 
 
 def bury(
@@ -53,6 +59,49 @@ def bury(
             _read(draft, units, reads, rng)
             _write(draft, units, crowd, rng)
     _unembed(draft, echo, noise, answers, rng)
+
+
+def superpose(draft: Draft, words: Sequence[int], rng: np.random.Generator) -> None:
+    """Makes distractors share the circuit's channels and heads, after `bury`.
+
+    Args:
+      draft: A network with its circuit wired and buried.
+      words: Tokens without a role in the circuit.
+    """
+    config, units = draft.config, dict.fromkeys(target for _, target in draft.edges)
+    planted = list(draft.channels.values())
+    noise = draft.free_channels[int(ECHO_SHARE * len(draft.free_channels)) :]
+    table = get(draft.params, TOKEN_EMBEDDING)
+    table[np.ix_(words, planted)] += SHARED_EMBED * rng.standard_normal((len(words), len(planted)))
+    for layer in range(config.n_layer):
+        for name, free in (("attn.v", draft.free_heads[layer]), ("mlp.post_act", draft.free_neurons[layer])):
+            size = config.d_head if name == "attn.v" else 1
+            ours = free[int(ECHO_SHARE * len(free)) :]
+            for index in (item * size + i for item in ours for i in range(size)):
+                kernel = draft.outputs(Node(f"{layer}.{name}", index))["kernel"]
+                kernel[index, rng.choice(planted)] = SHARED_WRITE * rng.standard_normal()
+    for unit in units:
+        if not unit.site.endswith("resid_delta"):
+            _share_unit(draft, unit, noise, rng)
+
+
+def _share_unit(draft: Draft, unit: Node, noise: list[int], rng: np.random.Generator) -> None:
+    """Weak weights from noise into a planted unit; noise in the other channels of its head."""
+    kernel, _, column = draft.inputs(unit)
+    kernel[rng.choice(noise, FAN_IN, replace=False), column] = STRAY * rng.standard_normal(FAN_IN)
+    if ".attn." in unit.site:
+        size = draft.config.d_head
+        first = unit.index // size * size
+        for index in range(first, first + size):
+            kernel, _, column = draft.inputs(Node(unit.site, index))
+            if index != unit.index and not kernel[:, column].any():
+                chosen = rng.choice(noise, FAN_IN, replace=False)
+                kernel[chosen, column] = SHARED_READ * rng.standard_normal(FAN_IN)
+                if unit.site.endswith("attn.v"):
+                    row = draft.outputs(unit)["kernel"][index]
+                    row[rng.choice(noise, FAN_OUT, replace=False)] = WRITE_SCALE * rng.standard_normal(
+                        FAN_OUT
+                    )
 
 
 def _embed(draft: Draft, twins: Sequence[Sequence[int]], rng: np.random.Generator) -> None:

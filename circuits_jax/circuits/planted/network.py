@@ -8,7 +8,7 @@ import numpy as np
 
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.planted.designs import DESIGNS, Design
-from circuits_jax.circuits.planted.distractors import bury
+from circuits_jax.circuits.planted.distractors import bury, superpose
 from circuits_jax.circuits.planted.draft import Draft
 from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.config import ModelConfig
@@ -81,6 +81,7 @@ def plant(
     select_pairs: int = 256,
     test_pairs: int = 256,
     copies: int = 1,
+    superposed: bool = False,
 ) -> Planted:
     """Wires the circuit `name` into a network whose other weights, and whose layout, depend on `seed`.
 
@@ -89,6 +90,7 @@ def plant(
       seed: Decides everything that the design does not.
       train_pairs, select_pairs, test_pairs: How many of each.
       copies: How often it is wired, each time with channels, heads and neurons of its own.
+      superposed: Whether distractors share the circuit's channels and heads.
 
     Raises:
       ConfigError: if there is no such circuit.
@@ -102,6 +104,8 @@ def plant(
     twins = [[ids[token] for token in group] for group in design.twins]
     bury(draft, twins, [ids[token] for token in design.answers], rng)
     words = [token for token in ids if token.startswith("word")]
+    if superposed:
+        superpose(draft, [ids[word] for word in words], np.random.default_rng([seed, 2]))
     own = np.random.default_rng([seed, 1])  # so that the other draws are those of before there was `select`
     learnt, tested, chosen = words[::2], words[1::4], words[3::4]
     return Planted(

@@ -161,8 +161,8 @@ def _last_half(config: ModelConfig, here: jax.Array) -> Tap:
 
 def _at_last(config: ModelConfig, site: str, x: jax.Array, here: jax.Array) -> jax.Array:
     """What is held at `site`: only at the last position where `_last_half` leaves no other."""
-    late = ("attn.resid_delta", "mlp.act_in", "mlp.post_act", "mlp.resid_delta")
-    if x.ndim == 1 or site not in (*(f"{config.n_layer - 1}.{name}" for name in late), sites.FINAL):
+    attention, mlp = layers_of(config.n_layer)[-1]
+    if x.ndim == 1 or site not in (attention.write, mlp.read, *mlp.units, mlp.write, sites.FINAL):
         return x
     return jnp.sum(jnp.where(here, x, 0), axis=1, keepdims=True)
 

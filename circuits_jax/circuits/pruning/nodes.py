@@ -263,9 +263,13 @@ class Pruner:
         return (*self._shared, replicate(compacted, self._devices))
 
     def _room(self, stays: Sequence[Masks]) -> Capacities | None:
-        """Capacities that hold the nodes that stay; None where cutting to them is not worth it, or where a
-        removed node is no constant."""
-        if self.config.ablation not in CONSTANT_ABLATIONS:
+        """Capacities that hold the nodes that stay; None where cutting to them is not worth it.
+
+        Nor are nodes cut away that are removed by no constant, or by one that differs by position: no bias
+        stands for those.
+        """
+        by_position = any(np.ndim(mean) > 1 for mean in self._host[1].values())
+        if by_position or self.config.ablation not in CONSTANT_ABLATIONS:
             return None
         room = capacities(self._network.config, stays, self._rooms)
         if not worth(self._network.config, room):

@@ -57,6 +57,8 @@ def embed_network(circuit: Circuit, model: Model, answers: Sequence[int]) -> tup
     config = model.config
     if config.dtype != "float32":
         return None, f"the model computes in {config.dtype}, which the page cannot repeat exactly"
+    if config.norm == "none" or config.attention != "causal":
+        return None, f"the page knows no norm {config.norm!r} with {config.attention} attention"
     params = jax.tree.map(np.asarray, model.params)
     held = {site: np.where(mask > 0, np.nan, circuit.means[site]) for site, mask in circuit.masks().items()}
     cuts = _Cuts(circuit, config, params)

@@ -16,7 +16,7 @@ from circuits_jax.circuits.ablation.edge_removal import (
     with_biases,
     without_edges,
 )
-from circuits_jax.circuits.ablation.means import reference_activations, reference_sites
+from circuits_jax.circuits.ablation.means import mean_activations, reference_activations, reference_sites
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.masks import full_masks
 from circuits_jax.config import ModelConfig
@@ -132,6 +132,26 @@ def test_without_all_edges_out_of_a_node_it_is_held_at_its_mean(config):
             np.testing.assert_allclose(found, expected, atol=3e-5)
             moved = max(moved, np.abs(found - before).max())
         assert moved > 1e-2, site  # some nodes never fire, but not all of them
+
+
+def test_with_means_of_each_position_a_node_without_edges_is_held_at_those():
+    config = dataclasses.replace(
+        VARIANTS["no_topk_no_sink"], norm="none", attention="full", activation="relu"
+    )
+    model, _ = random_model(config)
+    means = mean_activations(model, TOKENS[None], by_position=True)
+    assert {x.shape[0] for x in means.values()} == {TOKENS.shape[1]}
+    nodes, edges = all_edges(model)
+    before, _ = plain(model, means)
+    for site in ("0.mlp.act_in", "1.attn.v", "1.mlp.post_act"):
+        moved = 0
+        for index in range(6):
+            gone = [edge for edge in edges if nodes[edge.source] == (site, index)]
+            expected, _ = held(model, means, site.replace("attn.v", "attn.y"), index)
+            found, _ = run(model, means, gone, nodes)
+            np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(before).max())
+            moved = max(moved, np.abs(found - before).max())
+        assert moved > 1e-2, site  # some neurons are off, but not all of them
 
 
 def test_an_edge_from_v_is_a_constant_even_where_the_sink_takes_its_share():

@@ -18,6 +18,7 @@ from circuits_jax.config import PruneConfig
 from circuits_jax.model.sites import node_sites
 from circuits_jax.model.taps import mix
 from circuits_jax.model.transformer import Transformer
+from circuits_jax.model.wiring import wires
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.tasks.calibration import calibrate
 
@@ -25,12 +26,14 @@ pytestmark = pytest.mark.computes
 
 TARGET, CHANCE = PruneConfig().target, math.log(2)
 PAIRS = 64
+SUPERPOSED = " superposed"
 names = pytest.mark.parametrize("name", DESIGNS)
+every = pytest.mark.parametrize("name", [*DESIGNS, *(f"{name}{SUPERPOSED}" for name in DESIGNS)])
 
 
 @functools.cache
 def network(name):
-    return plant(name, 0, PAIRS, PAIRS, PAIRS)
+    return plant(name.removesuffix(SUPERPOSED), 0, PAIRS, PAIRS, PAIRS, name.endswith(SUPERPOSED))
 
 
 NETWORK = Transformer(CONFIG)
@@ -97,7 +100,7 @@ def right_answer(name, prompt):
 
 
 @pytest.mark.slow
-@names
+@every
 def test_the_planted_circuit_alone_holds_the_target(name):
     planted = network(name)
     circuit, everything = masks_of(planted), full_masks(planted.config)
@@ -106,7 +109,7 @@ def test_the_planted_circuit_alone_holds_the_target(name):
 
 
 @pytest.mark.slow
-@names
+@every
 def test_without_any_one_planted_node_the_target_is_missed(name):
     planted = network(name)
     trials = [masks_of(planted, lambda node, gone=gone: node != gone) for gone in planted.nodes]
@@ -115,7 +118,7 @@ def test_without_any_one_planted_node_the_target_is_missed(name):
 
 
 @pytest.mark.slow
-@names
+@every
 def test_the_distractors_alone_do_not_solve_the_task(name):
     planted = network(name)
     others = {site: 1 - mask for site, mask in masks_of(planted).items()}
@@ -184,6 +187,27 @@ def test_a_seed_decides_everything_and_seeds_differ():
     assert other.nodes != again.nodes and len(other.nodes) == len(again.nodes)
 
 
+@names
+def test_superposed_distractors_share_the_circuits_channels_and_leave_its_weights(name):
+    plain, shared = network(name), network(name + SUPERPOSED)
+    assert (plain.nodes, plain.edges) == (shared.nodes, shared.edges)
+    units = {node.index for node in plain.nodes if node.site.endswith("mlp.post_act")}
+    foreign = {True: 0, False: 0}  # weights of other neurons into the circuit's channels
+    for wire in wires(CONFIG.n_layer):
+        before, after = (np.asarray(wire.weights(each.params)) for each in (plain, shared))
+        mine = [(i.index, j.index) for i, j in plain.edges if (i.site, j.site) == (wire.source, wire.target)]
+        assert all(before[at] == after[at] != 0 for at in mine)
+        written = [node.index for node in plain.nodes if node.site == wire.target]
+        if wire.source.endswith("post_act"):
+            others = [i for i in range(CONFIG.neurons) if i not in units]
+            for superposed, weights in ((False, before), (True, after)):
+                foreign[superposed] += np.count_nonzero(weights[np.ix_(others, written)])
+    assert foreign[False] == 0 and (foreign[True] > 10 or name == "binding")  # which has no neurons
+    ours = [node.index for node in plain.nodes if node.site == "0.attn.act_in" or node.site == "0.mlp.act_in"]
+    before, after = (np.asarray(each.params["wte"]["embedding"])[-8:, ours] for each in (plain, shared))
+    assert not before.any() and after.all()  # what words have there
+
+
 def test_scores_are_shares_of_the_found_and_of_the_planted():
     planted = dataclasses.replace(
         network("quotes"),
@@ -210,7 +234,7 @@ def pruner():
 
 
 @pytest.mark.slow
-@names
+@every
 def test_pruning_recovers_the_circuit(name):
     planted = network(name)
     pruned = pruner().on(subject(name)).prune(planted.splits)
