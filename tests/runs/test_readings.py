@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from tests.experiments.circuits import every_third_node
 from tests.viewer.synthetic import sparse_params
 
 TASK = "digits"
+EVERY = 3  # of the edges that there are, one is in the circuit
 READINGS = ReadingsConfig(pairs=16, choose_pairs=8, draws=3, effect=0.0)
 
 
@@ -48,16 +50,24 @@ def made(tmp_path_factory):
     return Model(config, sparse_params(config, keep=1 / 4), tokenizer, "made"), path
 
 
-@pytest.fixture
-def run(made, tmp_path):
-    """A run of that model whose one circuit was never pruned."""
-    model, path = made
+@pytest.fixture(scope="module")
+def read(made, tmp_path_factory):
+    """A run of that model whose one circuit, of a few edges, was never pruned but is read."""
+    (model, path), folder = made, tmp_path_factory.mktemp("run")
     prune = PruneConfig(tasks=(str(path),), train_pairs=8, select_pairs=8, test_pairs=8)
-    run = Run(model, tmp_path, dataclasses.replace(Config(), model=model.config, readings=READINGS))
+    run = Run(model, folder, dataclasses.replace(Config(), model=model.config, readings=READINGS))
     circuit = every_third_node(run, TASK, prune)
     means = {"0.attn.y": np.zeros(model.config.d_attn, np.float32), **circuit.means}
-    dataclasses.replace(circuit, means=means).save(tmp_path / "circuits" / TASK)
+    dataclasses.replace(circuit, means=means, edges=circuit.edges[::EVERY]).save(place(run, ""))
+    run.readings(*run.circuits)
     return run
+
+
+@pytest.fixture
+def run(read, tmp_path):
+    """A copy of it."""
+    shutil.copytree(read.folder, tmp_path, dirs_exist_ok=True)
+    return dataclasses.replace(read, workdir=tmp_path)
 
 
 def place(run, name=FILE):
@@ -87,7 +97,7 @@ def test_readings_lie_beside_the_circuit_and_are_not_made_again(run, monkeypatch
 
 def test_what_was_stopped_goes_on_and_comes_out_the_same(run, monkeypatch):
     (circuit,) = run.circuits
-    whole, read, calls = run.readings(circuit).report, EdgeReader.read, []
+    whole, read_one, calls = run.readings(circuit).report, EdgeReader.read, []
     place(run).unlink()
     monkeypatch.setattr(readings, "SAVE_SECONDS", 0.0)
 
@@ -95,7 +105,7 @@ def test_what_was_stopped_goes_on_and_comes_out_the_same(run, monkeypatch):
         calls.append(edge)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return read(reader, edge, rules)
+        return read_one(reader, edge, rules)
 
     monkeypatch.setattr(EdgeReader, "read", stopping)
     with pytest.raises(KeyboardInterrupt):
@@ -176,6 +186,7 @@ def test_a_file_that_holds_no_rules_is_one_line(tmp_path, text, error, words):
 
 def test_what_cannot_be_read_is_refused_before_any_work(run, made, monkeypatch):
     (circuit,), config = run.circuits, run.whole_config
+    place(run).unlink()
     monkeypatch.setattr(EdgeReader, "effect", None)
     node = str(circuit.nodes[0])
     for rules, error, words in (
