@@ -67,7 +67,7 @@ def remarks(curves: Report) -> list[str]:
             "attributions; prune again for it."
         )
     if not any("acdc" in report["methods"] for report in curves["references"].values()):
-        said.append("ACDC is run with full controls.")
+        said.append("Full controls add ACDC, and counterfactual ablation where that is not shown.")
     return said
 
 

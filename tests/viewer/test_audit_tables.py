@@ -74,12 +74,12 @@ def test_the_areas_are_in_the_table_and_what_is_left_out_is_said():
     assert not any("counterfactual" in key for row in rows for key in row)
     said = " ".join(size_plots.remarks(CURVES))
     assert "counterfactual ablation: less than 0.5 apart" in said
-    assert "taus" not in said and "ACDC is run" not in said
+    assert "taus" not in said and "add ACDC" not in said
     old = copy.deepcopy(CURVES)
     old["taus"] = False
     del old["references"]["mean"]["methods"]["acdc"]
     said = " ".join(size_plots.remarks(old))
-    assert "no taus" in said and "ACDC is run with full controls" in said
+    assert "no taus" in said and "Full controls add ACDC" in said
 
 
 def test_curves_beyond_the_axis_lie_at_its_end_and_places_have_names():

@@ -67,12 +67,13 @@ class SizeCurves:
         self._networks: dict[str, EdgeNetwork] = {}
 
     def report(self, thorough: bool, keep: Keep) -> Report:
-        """All curves under both references.
+        """All curves.
 
         Args:
-          thorough: Whether those in DEAR are made too.
+          thorough: Whether methods in DEAR, and the second reference, are there too.
           keep: Keeps parts.
         """
+        references = REFERENCES if thorough else REFERENCES[:1]
         methods = [MASKS, *(name for name in METHODS if thorough or name not in DEAR)]
         return {
             "fractions": list(FRACTIONS),
@@ -81,7 +82,7 @@ class SizeCurves:
             "taus": self._circuit.taus is not None,
             "pairs": self._judged.size,
             "learnt_pairs": self._learnt.size,
-            "references": {reference: self._under(reference, methods, keep) for reference in REFERENCES},
+            "references": {reference: self._under(reference, methods, keep) for reference in references},
         }
 
     def _under(self, reference: str, methods: list[str], keep: Keep) -> Report:

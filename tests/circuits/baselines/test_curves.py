@@ -29,6 +29,7 @@ def test_areas_of_curves_that_are_known():
     assert (double.cpr, double.cmd) == pytest.approx((1.0, 1.0))
 
 
+@pytest.mark.slow
 def test_the_planted_edges_do_it_all_and_the_others_nothing():
     net, pairs = network("mean"), batch("test")
     ends = span(net, pairs)

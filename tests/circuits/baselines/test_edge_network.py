@@ -19,6 +19,7 @@ from circuits_jax.model.taps import only
 from circuits_jax.model.wiring import wires_into
 from circuits_jax.storage.errors import ConfigError
 from tests.circuits.baselines.planted_edges import batch, network, planted, subject
+from tests.quick import quick_cases
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -42,7 +43,7 @@ def test_a_models_edges_are_its_nonzero_weights():
     np.testing.assert_array_equal(edges.flat(masks), edges.joined(kept))
 
 
-@pytest.mark.parametrize("reference", REFERENCES)
+@pytest.mark.parametrize("reference", quick_cases({name: name for name in REFERENCES}, ["mean"]))
 def test_all_edges_are_the_model_and_none_leave_no_node(reference):
     pairs, model = batch(), planted().model
     net = network(reference)
@@ -88,10 +89,14 @@ def smooth():
     return Subject(model, reference_activations(model, planted().corpus[:1], "mean"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("site", ["0.attn.k", "1.attn.v", "1.attn.resid_delta", "0.mlp.resid_delta"])
 def test_an_edge_carries_what_it_carries_on_the_other_prompt(smooth, site):
     pairs, model = batch(), smooth.model
-    net, wire = EdgeNetwork(smooth, "counterfactual"), wires_into(model.config.n_layer)[site]
+    net, wire = (
+        EdgeNetwork(smooth, "counterfactual", devices=jax.devices()[:1]),
+        wires_into(model.config.n_layer)[site],
+    )
     weights = np.asarray(wire.weights(model.params))
     source, target = np.argwhere(weights)[len(np.argwhere(weights)) // 2]
     edges = net.edges
@@ -117,10 +122,11 @@ def test_an_edge_carries_what_it_carries_on_the_other_prompt(smooth, site):
     np.testing.assert_allclose(found, difference(model, pairs, by_hand), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_slopes_along_the_line_add_up_to_what_lies_between(smooth):
     """Under counterfactual ablation all edges removed is every node ablated."""
     pairs = batch()
-    net = EdgeNetwork(smooth, "counterfactual")
+    net = EdgeNetwork(smooth, "counterfactual", devices=jax.devices()[:1])
     shares = (np.arange(24) + 0.5) / 24
     total = np.mean([net.slopes(float(share), pairs, "margin").sum() for share in shares])
     whole, nothing = net.margins(np.array([[True], [False]]).repeat(net.edges.count, axis=1), pairs)
@@ -140,5 +146,6 @@ def test_what_cannot_be_is_refused_in_a_line(monkeypatch):
 
 def test_all_subjects_of_a_configuration_share_their_programs():
     net = network("mean")
-    other = EdgeNetwork(Subject(planted().model, jax.tree.map(jnp.zeros_like, dict(subject().means))))
+    zeros = Subject(planted().model, jax.tree.map(jnp.zeros_like, dict(subject().means)))
+    other = EdgeNetwork(zeros, devices=jax.devices()[:1])
     assert other._probers["loss"] is net._probers["loss"]

