@@ -13,7 +13,8 @@ from absl import flags
 
 from circuits_jax.commands import launching, path_flags
 from circuits_jax.config import DEFAULT_CONTROLS, control_choice
-from circuits_jax.runs.auditing import audit, audit_table, find_subjects
+from circuits_jax.runs.audit_tables import audit_table
+from circuits_jax.runs.auditing import audit, find_subjects
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.storage.filenames import AUDIT_PAGE
 

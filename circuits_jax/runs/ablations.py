@@ -6,7 +6,7 @@ ablations are not sizes of the same thing (docs/method.md, "Ablation").
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from circuits_jax.circuits.ablation.donors import pairs_under
 from circuits_jax.circuits.ablation.means import Subject
@@ -18,6 +18,7 @@ from circuits_jax.config import ABLATIONS, PruneConfig
 from circuits_jax.config.checks import check_choice
 from circuits_jax.runs.pruning import prune_tasks, settings_for, subject_of, task_splits
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.tables import Report
 from circuits_jax.tasks import Task
 from circuits_jax.training.device_memory import PRUNING, memory_told
 
@@ -26,12 +27,10 @@ if TYPE_CHECKING:
 
 FOLDER = "ablations"  # of a workdir: <ablation>/<task>, the circuits that are not the run's own
 
-Row = dict[str, Any]
-
 
 def compare_ablations(
     run: "Run", tasks: Sequence[Task], prune: PruneConfig, ablations: Sequence[str]
-) -> list[Row]:
+) -> list[Report]:
     """One row for each task and ablation that it was pruned under.
 
     Circuits that are there already are kept, and those of the configured ablation are the run's own.
@@ -63,12 +62,12 @@ def compare_ablations(
         for kind, each in settings.items()
     }
     subjects = {kind: subject_of(run, settings_for(run, tasks, each)) for kind, each in settings.items()}
-    rows: list[Row] = []
+    rows: list[Report] = []
     with memory_told(PRUNING):
         for place, task in enumerate(tasks):
             for kind in kinds:
                 outcome = cut[kind][place]
-                row: Row = {"task": task.name, "pruned under": kind}
+                row: Report = {"task": task.name, "pruned under": kind}
                 if outcome.circuit is None:
                     row["refused"] = outcome.refusal or ""
                 else:
@@ -77,14 +76,14 @@ def compare_ablations(
     return rows
 
 
-def _judged(circuit: Circuit, subjects: Mapping[str, Subject], prune: PruneConfig, splits: Splits) -> Row:
+def _judged(circuit: Circuit, subjects: Mapping[str, Subject], prune: PruneConfig, splits: Splits) -> Report:
     """A circuit's size, and its losses under each ablation."""
-    row: Row = {
+    row: Report = {
         "nodes": len(circuit.nodes),
         "edges": len(circuit.edges),
         "target": "met" if circuit.provenance["met_target"] else "missed",
     }
-    without: Row = {}
+    without: Report = {}
     edges = {(circuit.nodes[edge.source], circuit.nodes[edge.target]) for edge in circuit.edges}
     for kind, subject in subjects.items():
         pairs = pairs_under(kind, splits, subject.model.config.n_ctx, prune.seed)

@@ -45,6 +45,7 @@ from circuits_jax.config import (
     from_dict,
     to_dict,
 )
+from circuits_jax.runs.audit_tables import audit_table, intervals_note
 from circuits_jax.runs.corpora import reference_windows, token_counts
 from circuits_jax.runs.own_tasks import kept_pairs, read_named
 from circuits_jax.runs.pruning import check_unchanged, cut_command
@@ -354,7 +355,7 @@ def _audit(
             rows = audit_table(_without(together, refusals), _without(refused, together) | refusals)
             write_json(path, details | {"summary": {}, "rows": rows, "tasks": together})
             bar.update(stages * (place + 1) - bar.n)
-    page = build_audit_page(f"Audit of {run.name}", rows, together, _note(together))
+    page = build_audit_page(f"Audit of {run.name}", rows, together, intervals_note(together))
     with write_aside(home / AUDIT_PAGE) as file:
         file.write(page.encode())
     return reports, refusals
@@ -376,31 +377,3 @@ def _tell_cost(subjects: Sequence[AuditSubject], choice: str) -> None:
 def _without(these: Mapping[str, T], others: Mapping[str, Any]) -> dict[str, T]:
     """What is said of tasks of which `others` say nothing."""
     return {task: each for task, each in these.items() if task not in others}
-
-
-def _note(reports: Mapping[str, Report]) -> str:
-    """What the intervals of the reports are, which may be of audits with different settings."""
-    tasks: dict[float, list[str]] = {}
-    for task, report in reports.items():
-        tasks.setdefault(report["settings"]["confidence"], []).append(task)
-    if len(tasks) < 2:
-        each = f"{min(tasks, default=0.95):.0%}"
-    else:
-        each = "; ".join(f"{confidence:.0%} for {', '.join(found)}" for confidence, found in tasks.items())
-    return f"Intervals are those of Student's t over templates: {each}."
-
-
-def audit_table(reports: Mapping[str, Report], refusals: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One row a task: the verdict and the figures that decided it."""
-    rows: list[dict[str, Any]] = []
-    for task, report in reports.items():
-        controls, natural = report["controls"], report["natural"]
-        found = AuditReport(task, report)
-        figures = found.figures
-        row = {"task": task, "verdict": found.verdict, **figures, "model": report["model"]["assessment"]}
-        if overlaps := [each["jaccard"] for each in (controls or {"rows": []})["rows"] if "jaccard" in each]:
-            row["overlap"] = float(np.mean(overlaps))
-        if "why_not" not in natural:
-            row["natural"] = natural["circuit"]["accuracy"]["value"]
-        rows.append(row | {"failed": ", ".join(found.failed), "close": ", ".join(found.close)})
-    return rows + [{"task": task, "refused": why} for task, why in refusals.items()]

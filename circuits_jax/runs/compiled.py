@@ -13,14 +13,14 @@ from circuits_jax.circuits.ablation.means import Subject
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.compiled import PROGRAMS, Compiled, Network, Truth, embed, load, save, truth_of
 from circuits_jax.circuits.compiled.compiling import compile_program
-from circuits_jax.circuits.compiled.truth import NodePair, Parts, every_part, subject_of
+from circuits_jax.circuits.compiled.truth import NodePair, PartSet, every_part, subject_of
 from circuits_jax.circuits.masks import Masks, full_masks
 from circuits_jax.circuits.pruning.edges import prune_edges
 from circuits_jax.circuits.pruning.fit import settings_of
 from circuits_jax.circuits.pruning.jobs import Job
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import PruneConfig, to_dict
-from circuits_jax.model.wiring import wires
+from circuits_jax.model.wiring import layers_of
 from circuits_jax.runs.tables import Row
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.files import read_json_if_any, write_json
@@ -30,7 +30,7 @@ RANDOM_DRAWS = 100
 # What a file of finished figures was made by: raise it when the figures' meaning changes.
 VERSION = 1
 
-Scores = Mapping[Any, float]
+NodeScores = Mapping[Any, float]
 """{node, or pair of nodes: score}."""
 
 
@@ -110,7 +110,7 @@ def _compare(program: Compiled, prune: PruneConfig, bar: ProgressBar) -> dict[st
 
 def prune_network(
     network: Network, subject: Subject, prune: PruneConfig, watch: Callable[[int, str], None]
-) -> Parts:
+) -> PartSet:
     """The circuit that pruning finds for the network's task, nodes and then edges.
 
     Masks are learnt on every input.  What is compared is nodes and edges, never answers, so nothing is kept
@@ -127,7 +127,7 @@ def prune_network(
     watch(0, "edges")
     pruned = prune_edges(subject, masks, prune, train, answers)
     gated = gated_weights(network, subject, pruned.masks)
-    return Parts(frozenset(graph.nodes_of(network.model.config, pruned.masks)), pruned.edges | gated)
+    return PartSet(frozenset(graph.nodes_of(network.model.config, pruned.masks)), pruned.edges | gated)
 
 
 def gated_weights(network: Network, subject: Subject, masks: Masks) -> frozenset[NodePair]:
@@ -137,11 +137,9 @@ def gated_weights(network: Network, subject: Subject, masks: Masks) -> frozenset
     attention lets through of it depends on the input, and goes on through these weights.
     """
     config, found = network.model.config, set()
-    for wire in wires(config.n_layer):
-        if not wire.source.endswith("attn.v"):
-            continue
-        layer = wire.source.removesuffix("v")
-        gates = (masks[f"{layer}q"] > 0) | (masks[f"{layer}k"] > 0)
+    for layer in layers_of(config.n_layer):
+        wire = layer.attention.output
+        gates = np.any([masks[gate] > 0 for gate in layer.attention.gates], axis=0)
         open_heads = np.repeat(gates.reshape(config.heads, -1).any(axis=1), config.d_head)
         held = (masks[wire.source] == 0) & (np.asarray(subject.means[wire.source]) != 0).any(axis=0)
         weights = np.asarray(wire.weights(network.model.params)) != 0
@@ -150,7 +148,7 @@ def gated_weights(network: Network, subject: Subject, masks: Masks) -> frozenset
     return frozenset(found)
 
 
-def compare(found: Parts, truth: Truth) -> Row:
+def compare(found: PartSet, truth: Truth) -> Row:
     """Precision against the slice, recall against the core, of nodes and of edges."""
     scores: Row = {}
     for what in ("nodes", "edges"):
@@ -161,10 +159,10 @@ def compare(found: Parts, truth: Truth) -> Row:
     return scores
 
 
-def _baselines(network: Network, truth: Truth, found: Parts, seed: int) -> list[Row]:
+def _baselines(network: Network, truth: Truth, found: PartSet, seed: int) -> list[Row]:
     nodes, edges = every_part(network)
     pairs = [(nodes[edge.source], nodes[edge.target]) for edge in edges]
-    everything = Parts(frozenset(nodes), frozenset(pairs))
+    everything = PartSet(frozenset(nodes), frozenset(pairs))
     path = _on_a_path(network, everything)
     flat = (dict.fromkeys(nodes, 1.0), dict.fromkeys(pairs, 1.0))
     marked = tuple(
@@ -186,7 +184,7 @@ def _baselines(network: Network, truth: Truth, found: Parts, seed: int) -> list[
     return [*rows, {"program": network.compiled.name, "method": "random", **mean}]
 
 
-def _row(network: Network, method: str, scores: Row, given: Sequence[Scores], truth: Truth) -> Row:
+def _row(network: Network, method: str, scores: Row, given: Sequence[NodeScores], truth: Truth) -> Row:
     found: Row = {"program": network.compiled.name, "method": method, **scores}
     for what, each in zip(("nodes", "edges"), given, strict=True):
         core, slice_ = getattr(truth.core, what), getattr(truth.slice, what)
@@ -204,16 +202,16 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
     return float(mannwhitneyu(inside, outside).statistic / (len(inside) * len(outside)))
 
 
-def _first(scores: Sequence[Scores], found: Parts) -> Parts:
+def _first(scores: Sequence[NodeScores], found: PartSet) -> PartSet:
     """The parts of highest score, as many as pruning kept."""
     nodes, edges = (
         frozenset[Any](sorted(each, key=lambda part: -each[part])[: len(kept)])
         for each, kept in zip(scores, (found.nodes, found.edges), strict=True)
     )
-    return Parts(nodes, edges)
+    return PartSet(nodes, edges)
 
 
-def _on_a_path(network: Network, everything: Parts) -> Parts:
+def _on_a_path(network: Network, everything: PartSet) -> PartSet:
     """Every node on a path from the prompt to an answer, and every weight between two of them."""
     config, params = network.model.config, network.model.params
     masks = full_masks(config)
@@ -221,4 +219,4 @@ def _on_a_path(network: Network, everything: Parts) -> Parts:
     leads = graph.useful(config, params, masks, network.answers)
     on = {site: live[site] & leads[site] for site in masks}
     nodes = frozenset(node for node in everything.nodes if on[node.site][node.index])
-    return Parts(nodes, frozenset(pair for pair in everything.edges if nodes.issuperset(pair)))
+    return PartSet(nodes, frozenset(pair for pair in everything.edges if nodes.issuperset(pair)))

@@ -8,7 +8,7 @@ import numpy as np
 from circuits_jax.circuits import graph
 from circuits_jax.circuits.ablation.means import Subject, reference_activations
 from circuits_jax.circuits.circuit import Edge, Node
-from circuits_jax.circuits.planted import DESIGNS, Planted, plant, score
+from circuits_jax.circuits.planted import DESIGNS, Planted, Wiring, plant, score
 from circuits_jax.circuits.pruning.assembly import make_circuit
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import PruneConfig
@@ -65,7 +65,7 @@ def benchmark(prune: PruneConfig, seeds: int, superposed: bool = True) -> list[R
     for name in DESIGNS:
         for seed in range(seeds):
             sizes = (prune.train_pairs, prune.select_pairs, prune.test_pairs)
-            planted = plant(name, seed, *sizes, superposed)
+            planted = plant(name, seed, *sizes, Wiring(superposed=superposed))
             means = reference_activations(planted.model, planted.corpus, prune.ablation)
             subject = Subject(planted.model, means)
             if pruner is None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from circuits_jax.circuits.ablation.means import Means, reference_activations
 from circuits_jax.circuits.ablation.pairs import pair_batches
+from circuits_jax.circuits.audit.controls.moved import has_means_of_edges
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.readings.measure import EdgeReader, Given
 from circuits_jax.circuits.readings.records import (
@@ -214,9 +215,9 @@ class _Reading:
         return EdgeReader(circuit, run.model, self._words, (train, test), config)
 
     def _means(self, prune: PruneConfig) -> Means:
-        """The circuit's means; of circuits that knew no removed edges, those of `attn.y` are taken anew."""
+        """The circuit's means; those of circuits that knew no removed edges are taken anew."""
         circuit, run = self._subject.circuit, self._run
-        if any(site.endswith("attn.y") for site in circuit.means):
+        if has_means_of_edges(circuit):
             return circuit.means
         windows = reference_windows(run.corpus, run.whole_config, prune)
         found = reference_activations(run.model, windows, circuit.ablation)

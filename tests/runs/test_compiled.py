@@ -9,7 +9,7 @@ import pytest
 
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.compiled import Truth, embed, load
-from circuits_jax.circuits.compiled.truth import Parts, every_part, subject_of
+from circuits_jax.circuits.compiled.truth import PartSet, every_part, subject_of
 from circuits_jax.circuits.masks import full_masks
 from circuits_jax.config import PruneConfig
 from circuits_jax.runs import compiled
@@ -25,14 +25,14 @@ def network():
 
 def test_precision_is_against_the_slice_and_recall_against_the_core():
     truth = Truth(
-        core=Parts(frozenset({A, B}), frozenset({(A, B)})),
-        slice=Parts(frozenset({A, B, C}), frozenset({(A, B), (B, C)})),
+        core=PartSet(frozenset({A, B}), frozenset({(A, B)})),
+        slice=PartSet(frozenset({A, B, C}), frozenset({(A, B), (B, C)})),
     )
-    found = compiled.compare(Parts(frozenset({A, C, D}), frozenset({(B, C)})), truth)
+    found = compiled.compare(PartSet(frozenset({A, C, D}), frozenset({(B, C)})), truth)
     assert found == {"node_precision": 2 / 3, "node_recall": 0.5, "edge_precision": 1.0, "edge_recall": 0.0}
     perfect = compiled.compare(truth.core, truth)
     assert set(perfect.values()) == {1.0}
-    assert set(compiled.compare(Parts(frozenset(), frozenset()), truth).values()) == {0.0}
+    assert set(compiled.compare(PartSet(frozenset(), frozenset()), truth).values()) == {0.0}
 
 
 def test_auroc_counts_the_pairs_that_are_in_order():
@@ -50,7 +50,7 @@ def test_baselines_that_need_no_scores():
     core = frozenset(
         node for node in nodes if node.index in set(net.asked.residual) and "act_in" in node.site
     )
-    truth = Truth(Parts(core, frozenset(ends[:2])), Parts(core, frozenset(ends[:4])))
+    truth = Truth(PartSet(core, frozenset(ends[:2])), PartSet(core, frozenset(ends[:4])))
     rows = {row["method"]: row for row in compiled._baselines(net, truth, truth.core, seed=0)}
     everything = rows["everything"]
     assert everything["node_recall"] == everything["edge_recall"] == 1

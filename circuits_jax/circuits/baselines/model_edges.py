@@ -20,7 +20,7 @@ from circuits_jax.config import ModelConfig
 from circuits_jax.model import sites
 from circuits_jax.model.parameters import get
 from circuits_jax.model.transformer import Params
-from circuits_jax.model.wiring import linear_layers
+from circuits_jax.model.wiring import halves, linear_layers
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ class ModelEdges:
         flags[self.sources[kept]] = flags[self.targets[kept]] = True
         if self.final:
             masks = self.masks(flags)
-            written = [mask for site, mask in masks.items() if site.endswith("resid_delta")]
+            written = [masks[half.write] for half in halves(self.config.n_layer)]
             flags[-self.config.d_model :] = np.any(written, axis=0)
         return flags
 

@@ -21,6 +21,7 @@ from circuits_jax.circuits.ablation.pairs import PairBatch
 from circuits_jax.circuits.circuit import Edge, Node
 from circuits_jax.circuits.compiled.network import GAIN, Network
 from circuits_jax.circuits.masks import Masks, full_masks, without
+from circuits_jax.circuits.planted.network import NodePair
 from circuits_jax.circuits.pruning.ablator import EDGES, Ablator
 from circuits_jax.config import PruneConfig
 from circuits_jax.model.wiring import wires
@@ -28,11 +29,9 @@ from circuits_jax.model.wiring import wires
 VARIES = 1e-4  # by more than this a value differs between inputs; what compiled networks compute is rounded
 TIE = 1e-3 * GAIN  # an answer that wins by less than this is no answer
 
-NodePair = tuple[Node, Node]
-
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
+class PartSet:
     """Nodes and edges of a network: a truth, or what a method found."""
 
     nodes: frozenset[Node]
@@ -48,8 +47,8 @@ class Truth:
       slice: What may be there; holds the core.
     """
 
-    core: Parts
-    slice: Parts
+    core: PartSet
+    slice: PartSet
 
 
 def subject_of(network: Network) -> Subject:
@@ -70,7 +69,7 @@ def truth_of(network: Network, subject: Subject, prune: PruneConfig) -> Truth:
     return Truth(core=_core(network, subject, sliced, prune), slice=sliced)
 
 
-def slice_of(network: Network) -> Parts:
+def slice_of(network: Network) -> PartSet:
     """The backward slice from the two answers' logits, of what differs between inputs."""
     config, params = network.model.config, network.model.params
     _, records = network.model.apply(network.inputs, record=tuple(reference_sites(config)))
@@ -86,10 +85,10 @@ def slice_of(network: Network) -> Parts:
         # A value channel may be constant and yet carry something: how much of it attention lets through.
         used = leads[wire.target] & varies[wire.carried][:, None] & (np.asarray(wire.weights(params)) != 0)
         edges |= {(Node(wire.source, int(i)), Node(wire.target, int(j))) for i, j in np.argwhere(used)}
-    return Parts(frozenset(nodes), frozenset(edges))
+    return PartSet(frozenset(nodes), frozenset(edges))
 
 
-def _core(network: Network, subject: Subject, sliced: Parts, prune: PruneConfig) -> Parts:
+def _core(network: Network, subject: Subject, sliced: PartSet, prune: PruneConfig) -> PartSet:
     """What of the slice is needed by itself; what lies outside is constant or leads nowhere."""
     every, edges = every_part(network)
     ablator = Ablator(subject, edge_set(network.model.config, every, edges), prune)
@@ -100,7 +99,7 @@ def _core(network: Network, subject: Subject, sliced: Parts, prune: PruneConfig)
     right = answers_right(
         ablator, [without(whole, [place]) for place in (*((n.site, n.index) for n in nodes), *places)], pairs
     )
-    return Parts(
+    return PartSet(
         nodes=frozenset(node for node, holds in zip(nodes, right, strict=False) if not holds),
         edges=frozenset(
             _ends(every, edges[i])

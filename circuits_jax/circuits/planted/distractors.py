@@ -21,7 +21,7 @@ import numpy as np
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.planted.draft import Draft
 from circuits_jax.model.parameters import TOKEN_EMBEDDING, UNEMBEDDING, get
-from circuits_jax.model.wiring import Half, layers_of
+from circuits_jax.model.wiring import Half, halves, layers_of
 
 ECHO_SHARE = 1 / 3
 FAN_IN = 4  # weights into a unit
@@ -73,20 +73,23 @@ def superpose(draft: Draft, words: Sequence[int], rng: np.random.Generator) -> N
     noise = draft.free_channels[int(ECHO_SHARE * len(draft.free_channels)) :]
     table = get(draft.params, TOKEN_EMBEDDING)
     table[np.ix_(words, planted)] += SHARED_EMBED * rng.standard_normal((len(words), len(planted)))
-    for layer in range(config.n_layer):
-        for name, free in (("attn.v", draft.free_heads[layer]), ("mlp.post_act", draft.free_neurons[layer])):
-            size = config.d_head if name == "attn.v" else 1
+    for layer, heads, neurons in zip(
+        layers_of(config.n_layer), draft.free_heads, draft.free_neurons, strict=True
+    ):
+        for half, free, size in ((layer.attention, heads, config.d_head), (layer.mlp, neurons, 1)):
             ours = free[int(ECHO_SHARE * len(free)) :]
             for index in (item * size + i for item in ours for i in range(size)):
-                kernel = draft.outputs(Node(f"{layer}.{name}", index))["kernel"]
+                kernel = draft.outputs(Node(half.values, index))["kernel"]
                 kernel[index, rng.choice(planted)] = SHARED_WRITE * rng.standard_normal()
+    writes = {half.write for half in halves(config.n_layer)}
     for unit in units:
-        if not unit.site.endswith("resid_delta"):
+        if unit.site not in writes:
             _share_unit(draft, unit, noise, rng)
 
 
 def _share_unit(draft: Draft, unit: Node, noise: list[int], rng: np.random.Generator) -> None:
     """Weak weights from noise into a planted unit; noise in the other channels of its head."""
+    values = {layer.attention.values for layer in layers_of(draft.config.n_layer)}
     kernel, _, column = draft.inputs(unit)
     kernel[rng.choice(noise, FAN_IN, replace=False), column] = STRAY * rng.standard_normal(FAN_IN)
     if ".attn." in unit.site:
@@ -97,7 +100,7 @@ def _share_unit(draft: Draft, unit: Node, noise: list[int], rng: np.random.Gener
             if index != unit.index and not kernel[:, column].any():
                 chosen = rng.choice(noise, FAN_IN, replace=False)
                 kernel[chosen, column] = SHARED_READ * rng.standard_normal(FAN_IN)
-                if unit.site.endswith("attn.v"):
+                if unit.site in values:
                     row = draft.outputs(unit)["kernel"][index]
                     row[rng.choice(noise, FAN_OUT, replace=False)] = WRITE_SCALE * rng.standard_normal(
                         FAN_OUT

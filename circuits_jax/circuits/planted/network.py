@@ -74,14 +74,26 @@ class Score:
     edge_recall: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Wiring:
+    """How a circuit is planted.
+
+    Attributes:
+      copies: How often, each time with channels, heads and neurons of its own.
+      superposed: Whether distractors share the circuit's channels and heads.
+    """
+
+    copies: int = 1
+    superposed: bool = False
+
+
 def plant(
     name: str,
     seed: int,
     train_pairs: int = 512,
     select_pairs: int = 256,
     test_pairs: int = 256,
-    copies: int = 1,
-    superposed: bool = False,
+    wiring: Wiring = Wiring(),  # noqa: B008  frozen
 ) -> Planted:
     """Wires the circuit `name` into a network whose other weights, and whose layout, depend on `seed`.
 
@@ -89,8 +101,7 @@ def plant(
       name: Of DESIGNS.
       seed: Decides everything that the design does not.
       train_pairs, select_pairs, test_pairs: How many of each.
-      copies: How often it is wired, each time with channels, heads and neurons of its own.
-      superposed: Whether distractors share the circuit's channels and heads.
+      wiring: How it is wired.
 
     Raises:
       ConfigError: if there is no such circuit.
@@ -100,11 +111,11 @@ def plant(
     rng = np.random.default_rng(seed)
     ids = _vocabulary(design)
     draft = Draft(CONFIG, rng)
-    wired = _wire(draft, design, ids, copies)
+    wired = _wire(draft, design, ids, wiring.copies)
     twins = [[ids[token] for token in group] for group in design.twins]
     bury(draft, twins, [ids[token] for token in design.answers], rng)
     words = [token for token in ids if token.startswith("word")]
-    if superposed:
+    if wiring.superposed:
         superpose(draft, [ids[word] for word in words], np.random.default_rng([seed, 2]))
     own = np.random.default_rng([seed, 1])  # so that the other draws are those of before there was `select`
     learnt, tested, chosen = words[::2], words[1::4], words[3::4]

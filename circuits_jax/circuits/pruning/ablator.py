@@ -17,7 +17,7 @@ from circuits_jax.circuits.ablation.edge_removal import EdgeSet, beside, fold, w
 from circuits_jax.circuits.ablation.means import Means, Subject
 from circuits_jax.circuits.circuit import Calibration
 from circuits_jax.circuits.masks import Masks
-from circuits_jax.circuits.pruning.compaction import difference_held
+from circuits_jax.circuits.pruning.compaction import Held, difference_held
 from circuits_jax.circuits.pruning.probes import Prober
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.config import PruneConfig
@@ -59,7 +59,7 @@ def ablated_difference(
     else:
         params = beside(network.config, params, edges, kept[EDGES])
         joined = {linear.carried for linear in linear_layers(network.config.n_layer)}
-    return scale * difference_held(network, params, held, nodes, pairs, joined=joined) + shift
+    return scale * difference_held(network, params, Held(held, joined), nodes, pairs) + shift
 
 
 class Ablator:

@@ -62,6 +62,18 @@ class CompactNetwork(NamedTuple):
     others: Mapping[str, jax.Array]
 
 
+class Held(NamedTuple):
+    """What removed nodes are held at.
+
+    Attributes:
+      values: {site: [width], [T, width], or of donors [2N, T, width]}.
+      joined: Sites that are handed on with what `values` has for them beside (`edge_removal.beside`).
+    """
+
+    values: Means
+    joined: Collection[str] = ()
+
+
 def masked_difference(
     network: Transformer,
     shared: tuple[Params, Means, CompactNetwork | tuple],
@@ -81,36 +93,34 @@ def masked_difference(
     held = reference(network, params, tuple(kept), means, pairs)
     if compacted:
         params = updated(params, compacted.layers)
-    return difference_held(network, params, held, kept, pairs, compacted)
+    return difference_held(network, params, Held(held), kept, pairs, compacted)
 
 
 def difference_held(
     network: Transformer,
     params: Params,
-    held: Means,
+    held: Held,
     kept: Masks,
     pairs: AnyPairs,
     compacted: CompactNetwork | tuple = (),
-    joined: Collection[str] = (),
 ) -> jax.Array:
     """The same, given what removed nodes are held at.
 
     Args:
       network: As it is, with biases.
       params: What runs.
-      held: {site: [width], or of donors [2N, T, width]}.
+      held: What removed nodes are held at.
       kept: {node site: [width]}.
       pairs: N pairs.
       compacted: Of `compact`.
-      joined: Sites that are handed on with what `held` has for them beside (`edge_removal.beside`).
     """
-    config, length = network.config, pairs.tokens.shape[-1]
+    config, length, values = network.config, pairs.tokens.shape[-1], held.values
     last_half = None
     if config.position != "concat":  # there the last MLP reads positions too, of all tokens
         here = (jnp.arange(length) == jnp.repeat(pairs.last, 2)[:, None])[..., None]
         last_half = _last_half(config, here)
-        held = {site: _at_last(config, site, x, here) for site, x in held.items()}
-    tap = compose(masking(config, kept, held, compacted), _joining(held, joined), last_half)
+        values = {site: _at_last(config, site, x, here) for site, x in values.items()}
+    tap = compose(masking(config, kept, values, compacted), _joining(values, held.joined), last_half)
     return pair_difference(without_topk(network), params, pairs, tap)
 
 
@@ -162,7 +172,7 @@ def _last_half(config: ModelConfig, here: jax.Array) -> Tap:
 def _at_last(config: ModelConfig, site: str, x: jax.Array, here: jax.Array) -> jax.Array:
     """What is held at `site`: only at the last position where `_last_half` leaves no other."""
     attention, mlp = layers_of(config.n_layer)[-1]
-    if x.ndim == 1 or site not in (attention.write, mlp.read, *mlp.units, mlp.write, sites.FINAL):
+    if x.ndim < 3 or site not in (attention.write, mlp.read, *mlp.units, mlp.write, sites.FINAL):
         return x
     return jnp.sum(jnp.where(here, x, 0), axis=1, keepdims=True)
 

@@ -6,7 +6,6 @@ holds the target is one of several until what is left of the model fails.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -24,11 +23,10 @@ from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.circuits.pruning.sweep import Progress, sweep
 from circuits_jax.config import PruneConfig
 from circuits_jax.storage.errors import TaskError
+from circuits_jax.storage.tables import Report
 from circuits_jax.tasks.metrics import right_margin
 
 LEAST_SPAN = 0.5  # logits between the model and nothing, below which shares of it say nothing
-
-Row = dict[str, Any]
 
 
 def next_circuit(
@@ -66,7 +64,7 @@ def nodes_taken(subject: Subject, circuits: Sequence[Circuit]) -> Masks:
 
 def shares(
     subject: Subject, circuits: Sequence[Circuit], prune: PruneConfig, splits: Splits
-) -> tuple[list[Row], Row]:
+) -> tuple[list[Report], Report]:
     """What each of several disjoint circuits explains, alone and together with those before it.
 
     The share kept, f = (m(kept) - m(nothing)) / (m(model) - m(nothing)), is of the mean logit difference m on

@@ -12,7 +12,7 @@ from circuits_jax.circuits.ablation.means import Subject
 from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.masks import full_masks
-from circuits_jax.circuits.planted import CONFIG, DESIGNS, plant, score
+from circuits_jax.circuits.planted import CONFIG, DESIGNS, Wiring, plant, score
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import PruneConfig
 from circuits_jax.model.sites import node_sites
@@ -33,7 +33,9 @@ every = pytest.mark.parametrize("name", [*DESIGNS, *(f"{name}{SUPERPOSED}" for n
 
 @functools.cache
 def network(name):
-    return plant(name.removesuffix(SUPERPOSED), 0, PAIRS, PAIRS, PAIRS, name.endswith(SUPERPOSED))
+    return plant(
+        name.removesuffix(SUPERPOSED), 0, PAIRS, PAIRS, PAIRS, Wiring(superposed=name.endswith(SUPERPOSED))
+    )
 
 
 NETWORK = Transformer(CONFIG)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from circuits_jax.circuits import graph
 from circuits_jax.circuits.ablation.means import Subject, reference_activations
 from circuits_jax.circuits.circuit import Calibration, Circuit
-from circuits_jax.circuits.planted import plant
+from circuits_jax.circuits.planted import Wiring, plant
 from circuits_jax.circuits.pruning.exhaust import next_circuit, nodes_taken, shares
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.circuits.pruning.sweep import Progress
@@ -26,7 +26,7 @@ PRUNE = PruneConfig(steps=100, k_coef=5e-4, importance_nodes=0, importance_pairs
 
 @functools.cache
 def case(name, copies):
-    planted = plant(name, 0, PAIRS, PAIRS, PAIRS, copies=copies)
+    planted = plant(name, 0, PAIRS, PAIRS, PAIRS, Wiring(copies=copies))
     means = reference_activations(planted.model, planted.corpus, "mean")
     return planted, Subject(planted.model, means)
 

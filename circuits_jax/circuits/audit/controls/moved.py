@@ -20,7 +20,7 @@ from circuits_jax.config import ModelConfig, PruneConfig
 from circuits_jax.model import sites
 from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Params
-from circuits_jax.model.wiring import Wire, wires
+from circuits_jax.model.wiring import Wire, layers_of, wires
 
 TRIES = 2000  # exchanges of a node in the search for a random circuit with as many edges
 
@@ -70,8 +70,10 @@ def nearest(circuit: Circuit, answers: Collection[int], others: Sequence[Circuit
 
 def has_means_of_edges(circuit: Circuit) -> bool:
     """Whether it says what removed edges carry, as files of version 1 do not."""
-    values = [site for site in circuit.means if site.endswith("attn.v")]
-    return all(site.removesuffix("v") + "y" in circuit.means for site in values)
+    return all(
+        layer.attention.output.carried in circuit.means
+        for layer in layers_of(circuit.model_config["n_layer"])
+    )
 
 
 def stand_in(config: ModelConfig, params: Params, like: Parts, seed: int) -> Parts:

@@ -11,6 +11,7 @@ from circuits_jax.circuits import graph
 from circuits_jax.circuits.baselines.model_edges import ModelEdges
 from circuits_jax.circuits.masks import full_masks
 from circuits_jax.model.transformer import Params
+from circuits_jax.model.wiring import halves
 
 
 def live_edges(edges: ModelEdges, params: Params, answers: np.ndarray) -> np.ndarray:
@@ -49,18 +50,16 @@ class PathDraws:
         """bool [E], one random circuit."""
         config = self._edges.config
         chosen, needed = np.zeros(self._edges.count, bool), self._answering.copy()
-        for layer in reversed(range(config.n_layer)):
-            for half, out in (("mlp", "post_act"), ("attn", "v")):
-                place = f"{layer}.{half}"
-                wrote = self._choose(f"{place}.resid_delta", needed, rng)
-                units = self._ends_at(f"{place}.{out}", self._edges.sources[wrote])
-                drawn = [wrote, self._choose(f"{place}.{out}", units, rng)]
-                if half == "attn":
-                    heads = np.repeat(units.reshape(config.heads, config.d_head).any(axis=1), config.d_head)
-                    drawn += [self._choose(f"{place}.{name}", heads, rng) for name in ("q", "k")]
-                chosen[np.concatenate(drawn)] = True
-                read = self._ends_at(f"{place}.act_in", self._edges.sources[np.concatenate(drawn[1:])])
-                needed |= read[: config.d_model]
+        for half in reversed(halves(config.n_layer)):
+            wrote = self._choose(half.write, needed, rng)
+            units = self._ends_at(half.values, self._edges.sources[wrote])
+            drawn = [wrote, self._choose(half.values, units, rng)]
+            if half.gates:
+                heads = np.repeat(units.reshape(config.heads, config.d_head).any(axis=1), config.d_head)
+                drawn += [self._choose(gate, heads, rng) for gate in half.gates]
+            chosen[np.concatenate(drawn)] = True
+            read = self._ends_at(half.read, self._edges.sources[np.concatenate(drawn[1:])])
+            needed |= read[: config.d_model]
         return chosen
 
     def _choose(self, target: str, wanted: np.ndarray, rng: np.random.RandomState) -> np.ndarray:

@@ -1,0 +1,37 @@
+"""What audits are shown as: the table, and what its intervals are."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from circuits_jax.circuits.audit.records import AuditReport
+from circuits_jax.storage.tables import Report
+
+
+def audit_table(reports: Mapping[str, Report], refusals: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One row a task: the verdict and the figures that decided it."""
+    rows: list[dict[str, Any]] = []
+    for task, report in reports.items():
+        controls, natural = report["controls"], report["natural"]
+        found = AuditReport(task, report)
+        figures = found.figures
+        row = {"task": task, "verdict": found.verdict, **figures, "model": report["model"]["assessment"]}
+        if overlaps := [each["jaccard"] for each in (controls or {"rows": []})["rows"] if "jaccard" in each]:
+            row["overlap"] = float(np.mean(overlaps))
+        if "why_not" not in natural:
+            row["natural"] = natural["circuit"]["accuracy"]["value"]
+        rows.append(row | {"failed": ", ".join(found.failed), "close": ", ".join(found.close)})
+    return rows + [{"task": task, "refused": why} for task, why in refusals.items()]
+
+
+def intervals_note(reports: Mapping[str, Report]) -> str:
+    """What the intervals of the reports are, which may be of audits with different settings."""
+    tasks: dict[float, list[str]] = {}
+    for task, report in reports.items():
+        tasks.setdefault(report["settings"]["confidence"], []).append(task)
+    if len(tasks) < 2:
+        each = f"{min(tasks, default=0.95):.0%}"
+    else:
+        each = "; ".join(f"{confidence:.0%} for {', '.join(found)}" for confidence, found in tasks.items())
+    return f"Intervals are those of Student's t over templates: {each}."
