@@ -14,7 +14,7 @@ from circuits_jax.commands import launching
 from circuits_jax.runs.auditing import find_subjects
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.runs.readings import read_edges, readings_file, readings_table
-from circuits_jax.runs.tables import show_table
+from circuits_jax.storage.tables import show_table
 
 
 def define_flags() -> None:

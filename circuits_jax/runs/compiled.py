@@ -21,10 +21,10 @@ from circuits_jax.circuits.pruning.jobs import Job
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import PruneConfig, to_dict
 from circuits_jax.model.wiring import layers_of
-from circuits_jax.runs.tables import Row
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.files import read_json_if_any, write_json
 from circuits_jax.storage.progress import ProgressBar
+from circuits_jax.storage.tables import Row
 
 RANDOM_DRAWS = 100
 # What a file of finished figures was made by: raise it when the figures' meaning changes.
