@@ -11,9 +11,9 @@ from absl import flags
 from circuits_jax.circuits.compiled import PROGRAMS
 from circuits_jax.commands import launching
 from circuits_jax.runs.compiled import benchmark, compiled_anew
-from circuits_jax.runs.tables import show_table
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.files import check_writable, write_json
+from circuits_jax.storage.tables import show_table
 
 
 def define_flags() -> None:
