@@ -1,6 +1,8 @@
 """How many circuits does a model have for one task?  Nodes once found are banned, and it is pruned again.
 
-python -m experiments.exhaust --workdir=runs/mine --tasks=single_double_quote --max_circuits=8
+    python -m experiments.exhaust --workdir=runs/mine --tasks=single_double_quote --max_circuits=8
+
+`--help` tells more, and every flag (circuits_jax/commands/exhaust.py).
 """
 
 import sys

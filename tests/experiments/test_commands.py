@@ -71,7 +71,7 @@ READ_BY = {
     "positions": ('read_positions("positions"',),
     "at": ('read_positions("at"',),
     "elements": ('read_numbers("elements")',),
-    "out": ("launching.report(",),
+    "out": ("launching.report(", "path_flags.out_folder("),
 }
 OF_PROCESSES = {
     "coordinator",
