@@ -105,7 +105,7 @@ def control_choice(controls: str | bool) -> str:
     Raises:
       ConfigError: for any other choice.
     """
-    name = str(controls).lower()
+    name = str(controls).lower() if isinstance(controls, str | bool) else repr(controls)
     name = {"true": DEFAULT_CONTROLS, "false": "none"}.get(name, name)
     check_choice("controls", name, CONTROLS)
     return name

@@ -161,7 +161,7 @@ def test_a_killed_sweep_goes_on_to_the_same_end(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"[21", b'{"a": 1}', b"[21, 22, 23]", b'["21", null]'])
 def test_a_damaged_file_of_scores_costs_its_rung_alone(tmp_path, content):
-    config = PruneConfig(trials=2, steps=40)
+    config = PruneConfig(trials=4, steps=40)
     whole, _ = run(Stub(config), tmp_path)
     (file,) = tmp_path.iterdir()
     scores = file.read_bytes()
