@@ -25,7 +25,6 @@ from tests.experiments.circuits import every_third_node
 from tests.viewer.synthetic import sparse_params
 
 TASK = "digits"
-EVERY = 3  # of the edges that there are, one is in the circuit
 READINGS = ReadingsConfig(pairs=16, choose_pairs=8, draws=3, effect=0.0)
 
 
@@ -57,8 +56,10 @@ def read(made, tmp_path_factory):
     prune = PruneConfig(tasks=(str(path),), train_pairs=8, select_pairs=8, test_pairs=8)
     run = Run(model, folder, dataclasses.replace(Config(), model=model.config, readings=READINGS))
     circuit = every_third_node(run, TASK, prune)
+    quiet = ("0.attn.q", "0.attn.k")  # which do little in a network of random weights
+    edges = tuple(edge for edge in circuit.edges if circuit.nodes[edge.target].site not in quiet)
     means = {"0.attn.y": np.zeros(model.config.d_attn, np.float32), **circuit.means}
-    dataclasses.replace(circuit, means=means, edges=circuit.edges[::EVERY]).save(place(run, ""))
+    dataclasses.replace(circuit, means=means, edges=edges).save(place(run, ""))
     run.readings(*run.circuits)
     return run
 
@@ -83,7 +84,7 @@ def test_readings_lie_beside_the_circuit_and_are_not_made_again(run, monkeypatch
     ends = [f"{circuit.nodes[edge.source]} -> {circuit.nodes[edge.target]}" for edge in circuit.edges]
     assert sorted(f"{row['source']} -> {row['target']}" for row in rows) == sorted(ends)
     judged = [row for row in rows if row["passes"] is not None]
-    assert 2 < len(judged) == summary["judged"] == len(rows) - summary["weak"] < len(rows)
+    assert 1 < len(judged) == summary["judged"] == len(rows) - summary["weak"] < len(rows)
     assert all((row["effect"] > 0) == (row["passes"] is not None) for row in rows)
     assert rows[: len(judged)] == judged  # then those of too small an effect
     order = [(not row["passes"], -row["score"]) for row in judged]
@@ -95,6 +96,7 @@ def test_readings_lie_beside_the_circuit_and_are_not_made_again(run, monkeypatch
     assert run.readings(circuit).report == written
 
 
+@pytest.mark.slow
 def test_what_was_stopped_goes_on_and_comes_out_the_same(run, monkeypatch):
     (circuit,) = run.circuits
     whole, read_one, calls = run.readings(circuit).report, EdgeReader.read, []
@@ -103,7 +105,7 @@ def test_what_was_stopped_goes_on_and_comes_out_the_same(run, monkeypatch):
 
     def stopping(reader, edge, rules=None):
         calls.append(edge)
-        if len(calls) == 3:
+        if len(calls) == 2:
             raise KeyboardInterrupt
         return read_one(reader, edge, rules)
 
@@ -142,6 +144,7 @@ def edges_of(report):
     return {f"{row['source']} -> {row['target']}": row for row in report.rows}
 
 
+@pytest.mark.slow
 def test_readings_of_ones_own(run, tmp_path):
     """In a file or as a function, for some edges; the others keep their default ones."""
     (circuit,) = run.circuits
@@ -214,6 +217,7 @@ def test_what_cannot_be_read_is_refused_before_any_work(run, made, monkeypatch):
     assert not place(run).exists()
 
 
+@pytest.mark.slow
 def test_a_circuit_of_before_edges_were_removed_is_read_too(run, monkeypatch):
     """It has no means of what attention makes of values, which are taken anew."""
     (circuit,) = run.circuits

@@ -123,7 +123,7 @@ def difference_where_acting(
     def hand_on(site: str, x: jax.Array) -> jax.Array:
         if site not in here:
             return x
-        missing = jnp.where(here[site], silent * (x[..., edge.row] - circuit.means[site][edge.row]), 0)
+        missing = jnp.where(here[site], silent * (x[..., edge.row] - circuit.means[site][..., edge.row]), 0)
         return jnp.concatenate([x, missing[..., None].astype(x.dtype)], axis=-1)
 
     tap = compose(mix(circuit.masks, circuit.means), hand_on)
@@ -144,7 +144,7 @@ def deviation(network: Transformer, circuit: CircuitNetwork, place: Masks, data:
     _, records = network.apply(circuit.params, tokens, tap=tap, record=wanted, at=ends)
     found = jnp.zeros(tokens.shape, jnp.float32)
     for i, site in enumerate(wanted):
-        away = records[site][..., edge.row].astype(jnp.float32) - circuit.means[site][edge.row]
+        away = records[site][..., edge.row].astype(jnp.float32) - circuit.means[site][..., edge.row]
         found += jnp.where(edge.matrix == i, jnp.abs(away), 0)
     return found.reshape(pairs.tokens.shape)
 

@@ -5,6 +5,7 @@ only at the tokens that a reading selects, `recovery` of the effect is kept; act
 A report is plain data: dicts, lists, numbers.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -87,7 +88,13 @@ class EdgeReader:
 
     def effect(self, edge: int) -> float:
         """Rise of the task loss on test pairs, in nats, when the edge alone is removed."""
-        return self._kept(edge, [], self._test).effect
+        (without,) = self._run.losses(edge, [np.zeros(self._test.tokens.shape, bool)], self._test)
+        return float(without - self._whole)
+
+    @functools.cached_property
+    def _whole(self) -> float:
+        """The circuit's loss on test pairs: that of any of its edges acting everywhere."""
+        return float(self._run.losses(0, [np.ones(self._test.tokens.shape, bool)], self._test)[0])
 
     def check(self, rules: Given) -> None:
         """Raises ConfigError if a user's rule for an edge selects none of the tokens that it is judged on."""

@@ -28,6 +28,7 @@ PAIRS = PairBatch(
     RNG.integers(0, 10, (3, 2, 8)).astype(np.int32), np.array([7, 5, 6]), RNG.integers(0, 10, (3, 2))
 )
 WHERE = RNG.random((3, 2, 8)) < 0.5
+CLOSE = 2e-5
 CALIBRATION = Calibration(0.7, 0.1)
 
 
@@ -82,9 +83,9 @@ def test_it_is_what_explicit_weights_at_each_position_give(config, monkeypatch):
             with monkeypatch.context() as patch:
                 expected = by_hand(model, circuit, edge, WHERE, patch)
             found, everywhere = run.losses(edge, [WHERE, np.ones_like(WHERE)], PAIRS)
-            assert found == pytest.approx(expected, abs=2e-5), (site, edge)
+            assert found == pytest.approx(expected, abs=CLOSE), (site, edge)
             changes.append(abs(found - everywhere))
-    assert np.count_nonzero(np.array(changes) > 1e-3) > len(changes) / 2  # else nothing was tested
+    assert np.count_nonzero(np.array(changes) > 10 * CLOSE) > len(changes) / 2  # else nothing was tested
 
 
 def some_nodes(model):
@@ -94,6 +95,7 @@ def some_nodes(model):
     return graph.nodes_of(model.config, masks)
 
 
+@pytest.mark.slow
 @variants
 def test_everywhere_it_is_the_circuit_and_nowhere_the_circuit_without_the_edge(config):
     model, means = random_model(config)
@@ -118,6 +120,7 @@ def test_everywhere_it_is_the_circuit_and_nowhere_the_circuit_without_the_edge(c
     assert max(falls) > 1e-3
 
 
+@pytest.mark.slow
 def test_all_edges_of_a_model_are_one_program():
     _, circuit, run = whole(VARIANTS["plain"])
     before = run.compilations
@@ -128,6 +131,7 @@ def test_all_edges_of_a_model_are_one_program():
     assert before <= run.compilations <= 2
 
 
+@pytest.mark.slow
 def test_deviations_are_of_what_the_edge_carries():
     model, circuit, run = whole(VARIANTS["plain"])
     tokens = PAIRS.tokens.reshape(-1, PAIRS.tokens.shape[-1])
