@@ -13,6 +13,7 @@ COMMANDS = (
     "pretrain",
     "prune",
     "audit",
+    "readings",
     "view",
     "tasks",
     "inspect",

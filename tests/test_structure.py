@@ -19,7 +19,8 @@ FLOORS = (
 )  # fmt: skip
 # Within circuits/, too.
 CIRCUIT_FLOORS = (
-    "circuit", "masks", "graph", "export", "ablation", "pruning", "audit", "planted", "compiled", "attack",
+    "circuit", "masks", "graph", "export", "ablation", "pruning", "audit", "readings", "planted", "compiled",
+    "attack",
 )  # fmt: skip
 # Doors and shims, which name what lies behind them.
 DOORS = {"__init__", "__main__", "deprecated"}

@@ -23,6 +23,7 @@ from circuits_jax.config.model import (
 from circuits_jax.config.optimizer import GRADIENT_MODES, OptimizerConfig
 from circuits_jax.config.profiling import ProfileConfig
 from circuits_jax.config.prune import ABLATIONS, BATCHINGS, PruneConfig
+from circuits_jax.config.readings import ReadingsConfig
 from circuits_jax.config.sparsity import ANNEALS, SparsityConfig
 from circuits_jax.config.steer import SteerConfig
 from circuits_jax.config.train import TrainConfig
@@ -49,6 +50,7 @@ __all__ = [
     "ProfileConfig",
     "PruneConfig",
     "REMATS",
+    "ReadingsConfig",
     "RESIDUAL_ACTIVATIONS",
     "SOURCES",
     "STANDARD_SHARE",

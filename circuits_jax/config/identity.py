@@ -27,6 +27,7 @@ _VERSION_1 = {
         "pairs draws natural natural_context confidence seeds sufficient necessary flips_inside "
         "flips_outside control_share margin seed"
     ),
+    "ReadingsConfig": "pairs choose_pairs draws recovery coverage effect seed",
 }
 
 
@@ -34,7 +35,8 @@ def identity(section: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """What says which settings these are: two tables mean the same settings if their identities are equal.
 
     Args:
-      section: Of `circuits_jax.config`: ModelConfig, PruneConfig or AuditConfig.
+      section: Of `circuits_jax.config`: ModelConfig, PruneConfig, AuditConfig or
+        ReadingsConfig.
       values: A table of it, as `to_dict` gives it or a file of any release has it.
 
     Returns:

@@ -10,6 +10,7 @@ from circuits_jax.config.model import ModelConfig
 from circuits_jax.config.optimizer import OptimizerConfig
 from circuits_jax.config.profiling import ProfileConfig
 from circuits_jax.config.prune import PruneConfig
+from circuits_jax.config.readings import ReadingsConfig
 from circuits_jax.config.sparsity import SparsityConfig
 from circuits_jax.config.steer import SteerConfig
 from circuits_jax.config.train import TrainConfig
@@ -29,6 +30,7 @@ class Config:
     profile: ProfileConfig = ProfileConfig()
     prune: PruneConfig = PruneConfig()
     audit: AuditConfig = AuditConfig()
+    readings: ReadingsConfig = ReadingsConfig()
     bridge: BridgeConfig = BridgeConfig()
     steer: SteerConfig = SteerConfig()
 

@@ -35,6 +35,7 @@ from circuits_jax.viewer.bridge_page import PAGE as BRIDGE_PAGE
 from circuits_jax.viewer.bridge_page import SPARSE as SPARSE_WORKDIR
 from circuits_jax.viewer.circuit_page.evidence import Evidence, gather_evidence
 from circuits_jax.viewer.circuit_page.vocabulary import embed_vocabulary
+from circuits_jax.viewer.edge_readings import read_shown
 from circuits_jax.viewer.verdicts import read_audits, verdict_words
 
 if TYPE_CHECKING:
@@ -108,13 +109,15 @@ def write_pages(
     folders, home = run.folder / CIRCUITS, out or run.folder
     check_writable(home, "or name a folder of yours: --out=DIR")
     cut = [outcome for outcome in outcomes if outcome.circuit is not None]
-    audits = read_audits(run.folder / AUDIT, [folders / outcome.task for outcome in cut])
+    places = [folders / outcome.task for outcome in cut]
+    audits, readings = read_audits(run.folder / AUDIT, places), read_shown(places)
     vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
     keys, shown = [each.task for each in cut], list[tuple[Circuit, Evidence]]()
     for outcome in ProgressBar(cut, desc="page", disable=not is_primary()):
         shown.append((outcome.circuit, evidence_of(run, outcome.circuit, outcome.test)))
         settings = PageSettings(
-            [outcome.task], vocabularies, audits, notes, "../../report.html", "../../audit.html"
+            *([outcome.task], vocabularies, audits, notes, "../../report.html", "../../audit.html"),
+            readings=readings,
         )
         page = build_report(f"{outcome.task}, a circuit of {run.name}", shown[-1:], settings=settings)
         write_report(home / CIRCUITS / outcome.task / PAGE, page)
@@ -129,7 +132,9 @@ def write_pages(
     write_report(home / INDEX, index)
     return Page(
         home / INDEX,
-        build_report(title, shown, figures, PageSettings(keys, vocabularies, audits, notes)),
+        build_report(
+            title, shown, figures, PageSettings(keys, vocabularies, audits, notes, readings=readings)
+        ),
     )
 
 
@@ -214,9 +219,11 @@ def _write_circuit(run: "Run", circuit: Circuit) -> Page:
     """The page of one circuit, which links to the index where there is one."""
     name = circuit.task
     folder = run.folder / CIRCUITS / name
-    audits = read_audits(run.folder / AUDIT, [folder] if (folder / MANIFEST).exists() else [])
+    places = [folder] if (folder / MANIFEST).exists() else []
+    audits, readings = read_audits(run.folder / AUDIT, places), read_shown(places)
     shown = [(circuit, evidence_of(run, circuit))]
-    alone = PageSettings([name], {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}, audits)
+    vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
+    alone = PageSettings([name], vocabularies, audits, readings=readings)
     title = f"{name}, a circuit of {run.name}"
     home = "../../report.html" if (run.folder / INDEX).exists() else None
     audit_page = "../../audit.html" if audits else None

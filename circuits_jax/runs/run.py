@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
+from circuits_jax.circuits.readings.records import ReadingsReport
+from circuits_jax.circuits.readings.rules import Rules
 from circuits_jax.config import Config, PruneConfig
 from circuits_jax.data.corpus import Corpus
 from circuits_jax.model.model import Model
 from circuits_jax.model.tokenizer import Tokenizer
-from circuits_jax.runs import auditing, pages, pruning, scoring
+from circuits_jax.runs import auditing, pages, pruning, readings, scoring
 from circuits_jax.runs.auditing import AuditReport
 from circuits_jax.runs.corpora import open_corpus
 from circuits_jax.runs.pages import Page
@@ -168,6 +170,24 @@ class Run:
           ConfigError: for a run without a workdir or a corpus.
         """
         return auditing.audit_circuit(self, circuit, controls)
+
+    @settled
+    def readings(self, circuit: Circuit, rules: Rules | str | Path | None = None) -> ReadingsReport:
+        """Which edges of the circuit does a rule on tokens tell?  (docs/method.md, "Readings")
+
+        Args:
+          circuit: Of this run, saved in its workdir.
+          rules: Readings of your own, for some edges or all: {"SOURCE -> TARGET": token ids, or texts}; a
+            JSON file of such; or a function of such a name and the token ids of one prompt, int [T], that
+            gives bool [T], or None for an edge of which it says nothing.  Other edges have their default one.
+
+        Raises:
+          CircuitError: for a circuit of another model, or an edge that it has not.
+          TaskError: if its task has changed since, or has too few pairs.
+          ConfigError: for a run without a workdir or a corpus, a token that is not known, or a reading that
+            selects nothing.
+        """
+        return readings.read_circuit_edges(self, circuit, rules)
 
     @settled
     def page(self, circuit: Circuit | None = None) -> Page:

@@ -31,7 +31,7 @@ SHARED_SCRIPTS = (
 CIRCUIT_SCRIPTS = (
     *SHARED_SCRIPTS, "forward.js", "bench.js", "bench_view.js", "zoom.js", "select.js", "paint.js",
     "paths.js", "pairs.js", "examples.js", "attention.js", "notes.js", "node_pane.js", "evidence.js",
-    "search.js", "export.js", "compare.js", "app.js",
+    "readings.js", "search.js", "export.js", "compare.js", "app.js",
 )  # fmt: skip
 INDEX_SCRIPTS = (*SHARED_SCRIPTS, "zoom.js", "index.js")
 STYLES = ("style.css", "graph.css")
@@ -70,6 +70,7 @@ class PageSettings:
       annotations: {key: {node: note}}, of `read_annotations`.
       home, audit_page: Where the index and the audit's own page lie, relative to the page.
       comparison: Whether it opens with the first two circuits side by side.
+      readings: {key: of `edge_readings.read_shown`}.
     """
 
     keys: Sequence[str] | None = None
@@ -79,6 +80,7 @@ class PageSettings:
     home: str | None = None
     audit_page: str | None = None
     comparison: bool = False
+    readings: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 class IndexRow(NamedTuple):
@@ -119,6 +121,7 @@ def build_report(
     shown = [circuit_data(key, *pair) for key, pair in zip(keys, circuits, strict=True)]
     for data in shown:
         data["audit"] = settings.audits.get(data["key"])
+        data["readings"] = settings.readings.get(data["key"])
     data = _run_data(title, figures) | {
         "circuits": shown,
         "vocabularies": dict(settings.vocabularies),

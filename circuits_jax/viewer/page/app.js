@@ -43,7 +43,7 @@ function showCircuit(circuit, now) {
     h("div", { class: "work" },
       h("div", { class: "graph-card" }, toolbar(graph, svg), h("div", { class: "graph-frame" }, svg), view.legend = legend(graph)),
       h("div", { class: "beside" }, view.benchView?.element, pane)),
-    evidenceSection(circuit));
+    readingsSection(circuit), evidenceSection(circuit));
   svg.style.height = graphHeight(layout, svg) + "px";
   applyView(now);
   const { camera: own } = view;

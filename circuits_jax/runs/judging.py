@@ -1,0 +1,42 @@
+"""The pairs that a saved circuit is judged on, and those that pruning saw (docs/statistics.md)."""
+
+from typing import TYPE_CHECKING
+
+from circuits_jax.circuits.circuit import Circuit
+from circuits_jax.circuits.pruning.jobs import Splits
+from circuits_jax.config import PruneConfig
+from circuits_jax.runs.pruning import check_unchanged
+from circuits_jax.tasks import Pairs, Task, build_pairs
+
+if TYPE_CHECKING:
+    from circuits_jax.runs.run import Run
+
+
+def judging_pairs(
+    run: "Run", task: Task, circuit: Circuit, prune: PruneConfig, count: int, seed: int
+) -> Splits:
+    """The pairs that a circuit was cut on and chosen by, and `count` test pairs that are none of them.
+
+    Args:
+      run: Of the circuit's model.
+      task: The circuit's.
+      circuit: As saved.
+      prune: What it was found with.
+      count: Test pairs.
+      seed: Of those; not pruning's own.
+
+    Raises:
+      TaskError: if there are too few pairs under this tokenizer, or the circuit was cut on other ones.
+    """
+
+    def drawn(of: Task, split: str, number: int, draw: int) -> Pairs:
+        return build_pairs(of, run.tokenizer, split, number, draw, run.model.config.n_ctx)
+
+    # One of two splits was chosen by its test pairs.
+    choosing = ("test", prune.test_pairs) if circuit.of_two_splits else ("select", prune.select_pairs)
+    train, chosen = (
+        drawn(task, split, number, prune.seed) for split, number in (("train", prune.train_pairs), choosing)
+    )
+    for split, pairs in (("train", train), (choosing[0], chosen)):
+        check_unchanged(circuit, split, pairs)
+    return Splits(train, chosen, drawn(task.unlike(train, chosen), "test", count, seed))
