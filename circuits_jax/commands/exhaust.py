@@ -10,7 +10,7 @@ killed goes on when it is given again.
 
 from absl import flags
 
-from circuits_jax.commands import launching
+from circuits_jax.commands import launching, path_flags
 from circuits_jax.runs.exhausting import exhaust_table, exhaust_tasks
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.runs.pruning import tasks_of
@@ -20,8 +20,9 @@ from circuits_jax.storage.filenames import EXHAUST
 def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
+    launching.define_store()
     launching.define_config()
-    flags.DEFINE_list("tasks", None, "Names or files of tasks, or all; instead of prune.tasks.")
+    path_flags.define_names("tasks", None, "Names or files of tasks, or all; instead of prune.tasks.")
     flags.DEFINE_integer("max_circuits", 8, "Circuits of one task, at most.", lower_bound=1)
 
 

@@ -10,7 +10,7 @@ file of your own readings, {"SOURCE -> TARGET": [token ids or texts]}, in place 
 from absl import flags
 
 from circuits_jax.circuits.readings.records import show_rows
-from circuits_jax.commands import launching
+from circuits_jax.commands import launching, path_flags
 from circuits_jax.runs.auditing import find_subjects
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.runs.readings import read_edges, readings_file, readings_table
@@ -20,8 +20,9 @@ from circuits_jax.storage.tables import show_table
 def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
+    launching.define_store()
     launching.define_config()
-    flags.DEFINE_list("tasks", ["all"], "Tasks, or files of tasks, whose circuits are read.")
+    path_flags.define_names("tasks", ["all"], "Tasks, or files of tasks, whose circuits are read.")
     flags.DEFINE_string("rules", None, "File of your own readings of one circuit's edges, as JSON.")
     launching.define_changed_tasks()
 
