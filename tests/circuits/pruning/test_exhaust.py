@@ -78,6 +78,7 @@ def test_each_copy_is_one_circuit_of_its_own():
     assert set(planted.nodes) == {*first, *second}
 
 
+@pytest.mark.slow
 def test_shares_of_two_copies_say_that_either_will_do_and_both_are_needed():
     planted, subject = case("quotes", 2)
     circuits = [wired(planted, subject, nodes) for nodes in planted.copies]
@@ -85,7 +86,8 @@ def test_shares_of_two_copies_say_that_either_will_do_and_both_are_needed():
     assert model["loss of the model"] < 0.1
     for row in rows:
         assert 0.2 < row["f"] < 0.9  # half of the logits, more or less: they add up
-    assert abs(rows[1]["f together"] - 1) < 0.2 and rows[0]["f together"] == rows[0]["f"]
+    # More than 1 where what is left out spoke against the answer.
+    assert 0.8 < rows[1]["f together"] < 1.5 and rows[0]["f together"] == rows[0]["f"]
     assert rows[0]["rise"] < 0.1 and rows[1]["rise"] < 0.1 and rows[0]["rise together"] == rows[0]["rise"]
     assert rows[1]["rise together"] > 0.5
 
