@@ -31,7 +31,7 @@ WORDS = {
     "ablate", "ablations", "at", "circuit_role", "coordinator", "elements", "format", "nodes", "positions",
     "prompt", "set", "sites", "task", "token", "tokens", "viz_task",
     "data.exclude", "data.hash", "data.name", "data.source", "data.symbols", "data.text",
-    "bridge.encoder", "mesh.remat", "mesh.rules", "model.activation", "model.activation_locations",
+    "audit.acdc_cost", "bridge.encoder", "mesh.remat", "mesh.rules", "model.activation", "model.activation_locations",
     "model.attention", "model.dtype", "model.norm", "model.position", "model.residual_activation",
     "optimizer.gradient_mode", "prune.ablation", "prune.batching", "sparsity.anneal",
 }  # fmt: skip
@@ -57,6 +57,7 @@ STEPS = (
     f"audit --workdir=~/run --config=~/mine.py --tasks=~/brackets.jsonl --controls=false --store=store "
     f"{AUDIT}",
     f"audit --workdir=run --tasks={{0}}/brackets.jsonl --controls=false --out=~/out/audit {AUDIT}",
+    "readings --workdir=run/ --config=~/mine.py --tasks=~/brackets.jsonl --rules=~/none.json --store=store",
     "view --workdir=run --tasks=~/brackets.jsonl --annotations=~/notes.json --store=~/store",
     "view run --tasks=brackets.jsonl --compare=brackets,{0}/run/circuits/brackets --out={0}/out/two.html",
     "tasks --workdir=run --tasks=brackets.jsonl",
@@ -87,6 +88,7 @@ STEPS = (
 )
 # What ends a step that cannot succeed with a model so small; it shows that the path was understood.
 REFUSED = {
+    "readings": "/none.json|brackets",
     "attack --model": "is of brackets; the attack needs a circuit of bracket_counting",
     "import_model --workdir": "/none.pt",
     "planted": "lower_bound|seeds",
