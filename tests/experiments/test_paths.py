@@ -31,7 +31,8 @@ WORDS = {
     "ablate", "ablations", "at", "circuit_role", "coordinator", "elements", "format", "nodes", "positions",
     "prompt", "set", "sites", "task", "token", "tokens", "viz_task",
     "data.exclude", "data.hash", "data.name", "data.source", "data.symbols", "data.text",
-    "audit.acdc_cost", "bridge.encoder", "mesh.remat", "mesh.rules", "model.activation", "model.activation_locations",
+    "audit.acdc_cost", "bridge.encoder", "mesh.remat", "mesh.rules", "model.activation",
+    "model.activation_locations",
     "model.attention", "model.dtype", "model.norm", "model.position", "model.residual_activation",
     "optimizer.gradient_mode", "prune.ablation", "prune.batching", "sparsity.anneal",
 }  # fmt: skip
