@@ -29,6 +29,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers find that of the pr
 import jax
 import pytest
 
+from circuits_jax.tasks import files
+
 jax.config.update("jax_num_cpu_devices", 8)
 _UNOPTIMIZED = "jax_disable_most_optimizations"
 
@@ -46,3 +48,9 @@ def _compile_in_full(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         jax.config.update(_UNOPTIMIZED, True)
         jax.clear_caches()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_named_tasks() -> None:
+    """Tasks of files that other modules named in this process are none that this one's circuits are for."""
+    files._named.clear()
