@@ -1,8 +1,9 @@
 """Tests run on the CPU, as eight devices, so that sharding is exercised everywhere.
 
 Compilation is most of their time, so that XLA leaves its dearest passes out, also in commands that they
-start.  Modules that compute more than they compile say so, `pytestmark = pytest.mark.computes`, and are
-compiled in full; with JAX_DISABLE_MOST_OPTIMIZATIONS=0 in the environment all are, as elsewhere.
+start.  Modules whose slow tests compute more than they compile say so, `pytestmark = pytest.mark.computes`,
+and are compiled in full when one of these is run; with JAX_DISABLE_MOST_OPTIMIZATIONS=0 in the environment
+all are, as elsewhere.
 What took half a second to compile is kept for the other tests and processes of the run.
 """
 
@@ -38,7 +39,9 @@ _UNOPTIMIZED = "jax_disable_most_optimizations"
 @pytest.fixture(autouse=True, scope="module")
 def _compile_in_full(request: pytest.FixtureRequest) -> Iterator[None]:
     """Lets XLA optimize what a module marked `computes` compiles, here and in the commands that it starts."""
-    if request.node.get_closest_marker("computes") is None or not jax.config.values[_UNOPTIMIZED]:
+    chosen = [item for item in request.session.items if item.path == request.node.path]
+    computes = all(any(item.get_closest_marker(name) for item in chosen) for name in ("computes", "slow"))
+    if not computes or not jax.config.values[_UNOPTIMIZED]:
         yield
         return
     with pytest.MonkeyPatch.context() as patch:

@@ -4,6 +4,7 @@ Letters in shape comments: B batch, T tokens, D d_model, A channels of all heads
 H heads, N neurons, V vocabulary.  docs/method.md, "Model"; exact numerics in docs/numerics.md.
 """
 
+import functools
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -233,6 +234,7 @@ class Transformer(nn.Module):
         return logits
 
 
+@functools.partial(jax.jit, static_argnums=0)  # the forward pass, which flax runs too, falls away
 def init_params(config: ModelConfig, rng: jax.Array) -> Params:
     """Fresh parameters: N(0, 0.02), residual projections N(0, 0.02 / sqrt(2 L)), biases 0, gains 1."""
     return Transformer(config).init(rng, jnp.zeros((1, 1), jnp.int32))["params"]

@@ -51,9 +51,9 @@ def compare_ablations(
     """
     kinds = ABLATIONS if list(ablations) == ["all"] else tuple(dict.fromkeys(ablations))
     if not kinds:
-        raise ConfigError(f"--ablations is empty; name some of {', '.join(ABLATIONS)}, or all")
+        raise ConfigError(f"no ablation is named; give some of {', '.join(ABLATIONS)}, or all")
     for kind in kinds:
-        check_choice("--ablations", kind, ABLATIONS)
+        check_choice("ablations", kind, ABLATIONS)
     settings = {kind: dataclasses.replace(prune, ablation=kind) for kind in kinds}
     cut = {
         kind: prune_tasks(

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from circuits_jax.circuits.ablation.means import Subject, reference_activations
+from circuits_jax.circuits.ablation.means import Subject, means_of
 from circuits_jax.circuits.audit.against_others import curves_and_tests
 from circuits_jax.circuits.audit.auditor import STAGES, Auditor, verdict_of
-from circuits_jax.circuits.audit.controls.moved import has_means_of_edges
 from circuits_jax.circuits.audit.controls.relabelled import answers_of
 from circuits_jax.circuits.audit.controls.running import Case, ControlRuns, draws_of
 from circuits_jax.circuits.audit.kept import keep_in
@@ -47,8 +46,9 @@ from circuits_jax.config import (
 )
 from circuits_jax.runs.audit_tables import audit_table, intervals_note
 from circuits_jax.runs.corpora import reference_windows, token_counts
+from circuits_jax.runs.judging import judging_pairs
 from circuits_jax.runs.own_tasks import kept_pairs, read_named
-from circuits_jax.runs.pruning import check_unchanged, cut_command
+from circuits_jax.runs.pruning import cut_command
 from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CircuitError, ConfigError, TaskError
 from circuits_jax.storage.filenames import AUDIT, AUDIT_PAGE, CIRCUITS
@@ -56,7 +56,7 @@ from circuits_jax.storage.files import check_writable, write_aside, write_json
 from circuits_jax.storage.locks import locked
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.storage.tables import Report
-from circuits_jax.tasks import Pairs, Task, build_pairs, find_task, get_task
+from circuits_jax.tasks import Pairs, Task, find_task, get_task
 from circuits_jax.training.device_memory import AUDITING, memory_told
 from circuits_jax.training.multihost.processes import is_primary
 from circuits_jax.viewer.audit_page import build_audit_page
@@ -94,13 +94,15 @@ class RunAuditor:
       run: With a workdir and a corpus.
       config: Sizes and thresholds.
       controls: "none", "quick" or "full"; they are the expensive part.
+      home: Folder that finished parts are kept in; None for the run's.
 
     Raises:
       ConfigError: for another choice of controls.
     """
 
-    def __init__(self, run: "Run", config: AuditConfig, controls: str | bool):
+    def __init__(self, run: "Run", config: AuditConfig, controls: str | bool, home: Path | None = None):
         self.run, self.config, self._choice = run, config, control_choice(controls)
+        self._home = home
         self._auditors: dict[tuple[int, int], Auditor] = {}
         self._pruners: dict[PruneConfig, Pruner] = {}
 
@@ -121,16 +123,9 @@ class RunAuditor:
                 f"{task.name} was pruned under {circuit.ablation} ablation, which the audit does not know; "
                 f"prune it under one of {', '.join(CONSTANT_ABLATIONS)}"
             )
-        counts = {"train": prune.train_pairs, "select": prune.select_pairs, "test": prune.test_pairs}
-        if circuit.of_two_splits:  # it was chosen by test pairs
-            del counts["select"]
-        drawn = {split: self._pairs(task, split, count, prune.seed) for split, count in counts.items()}
-        for split, pairs in drawn.items():
-            check_unchanged(circuit, split, pairs)
-        train, chosen = drawn["train"], drawn["test" if circuit.of_two_splits else "select"]
         seed = prune.seed + 1 + self.config.seed
-        test = self._pairs(task.unlike(train, chosen), "test", self.config.pairs, seed)
-        splits = Splits(train, chosen, test)
+        splits = judging_pairs(self.run, task, circuit, prune, self.config.pairs, seed)
+        train, test = splits.train, splits.test
         if self._choice != "none":
             answers_of(splits)  # before any work, whether there can be controls
         report = self._auditor(prune).audit(circuit, train, test, self._natural(test), advance)
@@ -147,14 +142,13 @@ class RunAuditor:
         """{"curves", "tests"}; none where there are no controls."""
         if self._choice == "none":
             return {"curves": None, "tests": None}
-        keep = keep_in(
-            self.run.folder / CIRCUITS / MEASURED / f"{subject.key[:16]}-{self.run.corpus.hash[:8]}"
-        )
+        keep = keep_in(self._kept(MEASURED) / f"{subject.key[:16]}-{self.run.corpus.hash[:8]}")
         auditor, thorough = self._auditor(subject.prune), self._choice == "full"
         return curves_and_tests(auditor, subject.circuit, train, test, thorough, keep)
 
-    def _pairs(self, task: Task, split: str, count: int, seed: int) -> Pairs:
-        return build_pairs(task, self.run.tokenizer, split, count, seed, self.run.model.config.n_ctx)
+    def _kept(self, what: str) -> Path:
+        """The folder of what is kept until the next audit."""
+        return (self._home or self.run.folder) / CIRCUITS / what
 
     def _natural(self, pairs: Pairs) -> Natural | str:
         config, windows = self.config, self.run.corpus.validation.tokens
@@ -188,7 +182,7 @@ class RunAuditor:
             seed=self.config.seed,
         )
         key = controls_key(run.folder / CIRCUITS / circuit.task, run.corpus.hash, self.config.seed)
-        rows = ControlRuns(case, pruner, run.folder / CIRCUITS / CONTROLS / key).run(
+        rows = ControlRuns(case, pruner, self._kept(CONTROLS) / key).run(
             draws_of(self._choice, self.config), is_primary()
         )
         pieces = run.tokenizer.pieces
@@ -207,10 +201,8 @@ class RunAuditor:
 
     def _pruner(self, subject: AuditSubject) -> Pruner:
         prune = dataclasses.replace(subject.prune, tasks=("all",))
-        held = Subject(self.run.model, subject.circuit.means)
-        if not has_means_of_edges(subject.circuit):
-            means = reference_activations(self.run.model, self._windows(prune), prune.ablation)
-            held = Subject(self.run.model, means)
+        model = self.run.model
+        held = Subject(model, means_of(subject.circuit, model, lambda: self._windows(prune)))
         if prune not in self._pruners:
             self._pruners[prune] = Pruner(held, prune)
         return self._pruners[prune].on(held)
@@ -219,16 +211,27 @@ class RunAuditor:
 def audit_circuit(run: "Run", circuit: Circuit, controls: str | bool) -> AuditReport:
     """See `Run.audit`."""
     control_choice(controls)
-    folder = run.folder / CIRCUITS / circuit.task
-    if not (folder / MANIFEST).exists() or load_circuit(folder).nodes != circuit.nodes:
-        raise CircuitError(
-            f"{run.folder} holds no such circuit of {circuit.task}; audit a saved one: run.prune(task)"
-        )
     config = run.whole_config.audit
-    reports, refusals = audit(run, find_subjects(run, [circuit.task], config), config, controls)
+    reports, refusals = audit(run, [saved_subject(run, circuit)], config, controls)
     if circuit.task in refusals:
         raise TaskError(refusals[circuit.task])
     return AuditReport(circuit.task, reports[circuit.task])
+
+
+def saved_subject(run: "Run", circuit: Circuit) -> AuditSubject:
+    """A circuit of the run, as it was saved.
+
+    Raises:
+      CircuitError: if the run holds no such circuit.
+      TaskError: if its task is one of the user's own that was not read.
+    """
+    folder = run.folder / CIRCUITS / circuit.task
+    if not (folder / MANIFEST).exists() or load_circuit(folder).nodes != circuit.nodes:
+        raise CircuitError(
+            f"{run.folder} holds no such circuit of {circuit.task}; give a saved one: run.prune(task)"
+        )
+    (subject,) = find_subjects(run, [circuit.task], run.whole_config.audit)
+    return subject
 
 
 def find_subjects(
@@ -332,7 +335,7 @@ def _audit(
         for task, report in earlier.items()
         if covers(report, choice) and (choice == "none" or report.get("curves") is not None)
     }
-    auditor, stages = RunAuditor(run, config, choice), len(STAGES) + 2
+    auditor, stages = RunAuditor(run, config, choice, home), len(STAGES) + 2
     _tell_cost([subject for subject in subjects if subject.task.name not in earlier], choice)
     settings = to_dict(config)
     details = {"format": FORMAT, "version": VERSION, "settings": settings}

@@ -101,7 +101,7 @@ def _exhaust(run: "Run", pruner: Pruner, task: Task, most: int) -> Exhausted:
     except TaskError as error:
         return Exhausted(task.name, (), False, str(error), (), None)
     circuits: list[Circuit] = []
-    why, ended = f"--max_circuits={most} was reached", False
+    why, ended = f"no more than {most} were looked for", False
     while len(circuits) < most and not ended:
         place = folder / str(len(circuits) + 1)
         circuit = _saved(run, place, prune, splits, circuits)

@@ -11,12 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from circuits_jax.circuits.ablation.means import Means, reference_activations
+from circuits_jax.circuits.ablation.means import means_of
 from circuits_jax.circuits.ablation.pairs import pair_batches
-from circuits_jax.circuits.audit.controls.moved import has_means_of_edges
-from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
+from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.circuits.readings.measure import EdgeReader, Given
 from circuits_jax.circuits.readings.records import (
     FILE,
@@ -31,11 +28,11 @@ from circuits_jax.circuits.readings.records import (
     summary_of,
 )
 from circuits_jax.circuits.readings.rules import Rules, Words, edge_name, given_ids
-from circuits_jax.config import PruneConfig, ReadingsConfig, to_dict
-from circuits_jax.runs.auditing import AuditSubject, find_subjects
+from circuits_jax.config import ReadingsConfig, to_dict
+from circuits_jax.runs.auditing import AuditSubject, saved_subject
 from circuits_jax.runs.corpora import reference_windows
 from circuits_jax.runs.judging import judging_pairs
-from circuits_jax.storage.errors import CircuitError, ConfigError, TaskError
+from circuits_jax.storage.errors import ConfigError, TaskError
 from circuits_jax.storage.filenames import CIRCUITS
 from circuits_jax.storage.files import read_bytes, write_json
 from circuits_jax.storage.locks import locked
@@ -57,13 +54,7 @@ FUNCTION = "a function"  # what a report says of rules that cannot be written
 
 def read_circuit_edges(run: "Run", circuit: Circuit, rules: Rules | str | Path | None) -> ReadingsReport:
     """See `Run.readings`."""
-    folder = run.folder / CIRCUITS / circuit.task
-    if not (folder / MANIFEST).exists() or load_circuit(folder).nodes != circuit.nodes:
-        raise CircuitError(
-            f"{run.folder} holds no such circuit of {circuit.task}; read a saved one: run.prune(task)"
-        )
-    subjects = find_subjects(run, [circuit.task], run.whole_config.audit)
-    reports, refusals = read_edges(run, subjects, run.whole_config.readings, rules)
+    reports, refusals = read_edges(run, [saved_subject(run, circuit)], run.whole_config.readings, rules)
     if circuit.task in refusals:
         raise TaskError(refusals[circuit.task])
     return reports[circuit.task]
@@ -94,8 +85,7 @@ def read_edges(
     """
     if rules is not None and len(subjects) != 1:
         raise ConfigError(
-            f"rules are of the edges of one circuit, and there are {len(subjects)}; name its task, "
-            "--tasks=TASK"
+            f"rules are of the edges of one circuit, and there are {len(subjects)}; name its task alone"
         )
     if isinstance(rules, str | Path):
         rules = read_rules(as_path(rules))
@@ -211,17 +201,9 @@ class _Reading:
         seed = prune.seed + 1 + config.seed
         splits = judging_pairs(run, subject.task, circuit, prune, config.pairs, seed)
         train, test = pair_batches([splits.train, splits.test], run.model.config.n_ctx)
-        circuit = dataclasses.replace(circuit, means=self._means(prune))
+        means = means_of(circuit, run.model, lambda: reference_windows(run.corpus, run.whole_config, prune))
+        circuit = dataclasses.replace(circuit, means=means)
         return EdgeReader(circuit, run.model, self._words, (train, test), config)
-
-    def _means(self, prune: PruneConfig) -> Means:
-        """The circuit's means; those of circuits that knew no removed edges are taken anew."""
-        circuit, run = self._subject.circuit, self._run
-        if has_means_of_edges(circuit):
-            return circuit.means
-        windows = reference_windows(run.corpus, run.whole_config, prune)
-        found = reference_activations(run.model, windows, circuit.ablation)
-        return {**{site: np.asarray(mean) for site, mean in found.items()}, **circuit.means}
 
     def _ends(self, edge: int) -> Report:
         circuit = self._subject.circuit

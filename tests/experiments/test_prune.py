@@ -175,7 +175,7 @@ def test_circuits_are_cut_and_judged_under_every_ablation(planted, run, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("given", "why"), [(["median"], "--ablations is 'median'"), ([], "--ablations is empty")]
+    ("given", "why"), [(["median"], "ablations is 'median'"), ([], "no ablation is named")]
 )
 def test_an_ablation_that_there_is_not_is_refused(given, why):
     with pytest.raises(ConfigError, match=why):

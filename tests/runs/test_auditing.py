@@ -64,6 +64,18 @@ def examine(task, monkeypatch):
     return of
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_what_an_audit_keeps_lies_where_its_report_goes(elsewhere, tmp_path, monkeypatch):
+    kept, home = [], tmp_path / "home" if elsewhere else None
+    monkeypatch.setattr(RunAuditor, "_auditor", lambda self, prune: None)
+    monkeypatch.setattr(auditing, "curves_and_tests", lambda *rest: {})
+    monkeypatch.setattr(auditing, "keep_in", kept.append)
+    run = types.SimpleNamespace(folder=tmp_path / "run", corpus=RUN.corpus)
+    auditor = RunAuditor(run, AuditConfig(), "quick", home)
+    auditor._against_others(AuditSubject(None, None, PRUNE, "key"), None, None)
+    assert kept == [(home or run.folder) / "circuits" / ".measured" / "key-corpus"]
+
+
 @dataclasses.dataclass
 class Verdict:
     verdict: str

@@ -100,7 +100,7 @@ def test_circuits_are_searched_until_there_are_no_more_and_only_once(run, task, 
 
 def test_a_search_that_was_stopped_goes_on(run, task, searches, monkeypatch):
     (one,) = exhaust_tasks(run, [task], PRUNE, 1)
-    assert one.words == "one circuit or more; --max_circuits=1 was reached"
+    assert one.words == "one circuit or more; no more than 1 were looked for"
     assert "one circuit or more" in alternatives(run.folder, "mine", one.circuits[0])
     killed = exhausting._search
 

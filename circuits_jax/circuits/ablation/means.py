@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.circuits.masks import Masks, full_masks
 from circuits_jax.config import ABLATIONS, ModelConfig
 from circuits_jax.config.checks import check_choice
@@ -19,7 +20,7 @@ from circuits_jax.model import sites
 from circuits_jax.model.attention import rows_at_once
 from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Params, Transformer
-from circuits_jax.model.wiring import wires
+from circuits_jax.model.wiring import layers_of, wires
 
 Means = Mapping[str, Any]
 """{site: float32 [width]}, arrays of numpy's or JAX's; or [T, width], one mean for each position."""
@@ -128,3 +129,26 @@ def reference_activations(
     if kind == "zero":
         return {site: jnp.zeros(width) for site, width in reference_sites(model.config, final).items()}
     return mean_activations(model, tokens, final)
+
+
+def has_means_of_edges(circuit: Circuit) -> bool:
+    """Whether a circuit says what removed edges carry, as files of version 1 do not."""
+    return all(
+        layer.attention.output.carried in circuit.means
+        for layer in layers_of(circuit.model_config["n_layer"])
+    )
+
+
+def means_of(circuit: Circuit, model: Model, corpus: Callable[[], np.ndarray]) -> Means:
+    """What a circuit's removed nodes are held at and its removed edges carry.
+
+    Args:
+      circuit: Of `model`; what an old file does not say is taken anew.
+      model: The model.
+      corpus: Makes its windows, int [batches, B, T].
+    """
+    if has_means_of_edges(circuit):
+        return circuit.means
+    final = sites.FINAL in circuit.means
+    found = reference_activations(model, corpus(), circuit.ablation, final)
+    return {**{site: np.asarray(mean) for site, mean in found.items()}, **circuit.means}

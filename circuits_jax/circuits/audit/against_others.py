@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
-
-from circuits_jax.circuits.ablation.means import Subject, reference_sites
+from circuits_jax.circuits.ablation.means import Subject, means_of, reference_sites
 from circuits_jax.circuits.ablation.pairs import pair_batches
 from circuits_jax.circuits.audit.auditor import Auditor
 from circuits_jax.circuits.audit.hypotheses.circuit_tests import CircuitTests, Judged, all_tests
@@ -33,7 +31,7 @@ def curves_and_tests(
     """
     config, run, model = auditor.config, auditor.run, auditor.model
     learnt, judged = pair_batches([train, test], model.config.n_ctx)
-    subject = _subject(auditor, circuit)
+    subject = Subject(model, means_of(circuit, model, lambda: auditor.corpus))
     differences = run.ablated(model.device_params, auditor.everything, auditor.means, learnt)
     (scale,), (shift,) = run.calibrated(differences)
     own = circuit.calibration.scale, circuit.calibration.shift
@@ -44,16 +42,6 @@ def curves_and_tests(
     means = subject if circuit.ablation == "mean" else Subject(model, _of(auditor, circuit, auditor.means))
     curves = SizeCurves(circuit, means, learnt.first(config.score_pairs), judged, settings)
     return {"tests": all_tests(tests, thorough, keep), "curves": curves.report(thorough, keep)}
-
-
-def _subject(auditor: Auditor, circuit: Circuit) -> Subject:
-    """The model, removed parts held as the circuit's are, of which an old file does not say all."""
-    if set(circuit.means) >= set(reference_sites(auditor.model.config)):
-        return Subject(auditor.model, circuit.means)
-    means = auditor.means
-    if circuit.ablation != "mean":
-        means = {site: jnp.zeros_like(mean) for site, mean in means.items()}
-    return Subject(auditor.model, {**_of(auditor, circuit, means), **circuit.means})
 
 
 def _of(auditor: Auditor, circuit: Circuit, means: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from circuits_jax.circuits import graph
-from circuits_jax.circuits.ablation.means import Means, Subject
+from circuits_jax.circuits.ablation.means import Means, Subject, has_means_of_edges
 from circuits_jax.circuits.ablation.pairs import pair_batches
 from circuits_jax.circuits.audit.random_circuits import draw_matched
 from circuits_jax.circuits.circuit import Circuit, Node
@@ -20,7 +20,7 @@ from circuits_jax.config import ModelConfig, PruneConfig
 from circuits_jax.model import sites
 from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Params
-from circuits_jax.model.wiring import Wire, layers_of, wires
+from circuits_jax.model.wiring import Wire, wires
 
 TRIES = 2000  # exchanges of a node in the search for a random circuit with as many edges
 
@@ -66,14 +66,6 @@ def nearest(circuit: Circuit, answers: Collection[int], others: Sequence[Circuit
         and has_means_of_edges(other)
     ]
     return min(fit, key=lambda other: (abs(len(other.edges) - len(circuit.edges)), other.task), default=None)
-
-
-def has_means_of_edges(circuit: Circuit) -> bool:
-    """Whether it says what removed edges carry, as files of version 1 do not."""
-    return all(
-        layer.attention.output.carried in circuit.means
-        for layer in layers_of(circuit.model_config["n_layer"])
-    )
 
 
 def stand_in(config: ModelConfig, params: Params, like: Parts, seed: int) -> Parts:

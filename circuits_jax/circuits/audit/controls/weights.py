@@ -16,20 +16,22 @@ from circuits_jax.model.parameters import DENSE, SparsityRule
 from circuits_jax.model.transformer import init_params
 from circuits_jax.sparsity.projection import map_rules, project_mask
 
+_largest = jax.jit(project_mask, static_argnums=(2, 3))
+
 
 def random_weights(model: Model, seed: int) -> Model:
     """Fresh parameters; each tensor and each unit keeps as many weights as in `model`.
 
     A tensor keeps its largest, exactly as many as there; no unit has fewer than the least of them has there.
     """
-    fresh = jax.jit(init_params, static_argnums=0)(model.config, jax.random.key(seed))
+    fresh = init_params(model.config, jax.random.key(seed))
 
     def cut(rule: SparsityRule, new: jax.Array, trained: Any) -> np.ndarray:
         if rule.kind == DENSE:
             return np.asarray(new)
         there = np.asarray(trained) != 0
         floor = 0 if rule.floor_axis is None else int(there.sum(axis=rule.floor_axis).min())
-        kept = project_mask(new, jnp.int32(there.sum()), rule.floor_axis, floor)
+        kept = _largest(new, jnp.int32(there.sum()), rule.floor_axis, floor)
         return np.asarray(jnp.where(kept, new, 0))
 
     return dataclasses.replace(model, params=map_rules(cut, fresh, dict(model.params)))
