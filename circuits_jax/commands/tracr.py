@@ -8,6 +8,7 @@ programs come with the library; --compile makes them anew, with the extra `tracr
 
 from absl import flags
 
+from circuits_jax.circuits.baselines import ScoreSettings
 from circuits_jax.circuits.compiled import PROGRAMS
 from circuits_jax.commands import launching
 from circuits_jax.runs.compiled import benchmark, compiled_anew
@@ -35,8 +36,9 @@ def main() -> None:
     check_writable(workdir)
     folder = workdir / "tracr"
     compiled = compiled_anew(given.programs, folder) if given.compile else None
-    prune = launching.read_config().prune
-    rows, baselines = benchmark(given.programs, prune, folder, compiled)
+    config = launching.read_config()
+    settings = ScoreSettings.of(config.audit)
+    rows, baselines = benchmark(given.programs, config.prune, settings, folder, compiled)
     write_json(workdir / "tracr.json", {"rows": rows, "baselines": baselines})
     print(show_table(rows))
     print()

@@ -10,60 +10,65 @@ import numpy as np
 
 from circuits_jax.circuits import graph
 from circuits_jax.circuits.ablation.means import Subject
+from circuits_jax.circuits.baselines import ScoreSettings
 from circuits_jax.circuits.circuit import Node
-from circuits_jax.circuits.compiled import PROGRAMS, Compiled, Network, Truth, embed, load, save, truth_of
+from circuits_jax.circuits.compiled import PROGRAMS, Compiled, Network, embed, load, save, truth_of
+from circuits_jax.circuits.compiled.comparison import compare
 from circuits_jax.circuits.compiled.compiling import compile_program
-from circuits_jax.circuits.compiled.truth import NodePair, PartSet, every_part, subject_of
-from circuits_jax.circuits.masks import Masks, full_masks
+from circuits_jax.circuits.compiled.truth import NodePair, PartSet, subject_of
+from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.edges import prune_edges
 from circuits_jax.circuits.pruning.fit import settings_of
 from circuits_jax.circuits.pruning.jobs import Job
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import PruneConfig, to_dict
 from circuits_jax.model.wiring import layers_of
+from circuits_jax.runs.compiled_baselines import baselines
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.files import read_json_if_any, write_json
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.storage.tables import Row
 
-RANDOM_DRAWS = 100
 # What a file of finished figures was made by: raise it when the figures' meaning changes.
-VERSION = 1
-
-NodeScores = Mapping[Any, float]
-"""{node, or pair of nodes: score}."""
+VERSION = 2
 
 
 def benchmark(
-    programs: Sequence[str], prune: PruneConfig, folder: Path, compiled: Mapping[str, Compiled] | None = None
+    programs: Sequence[str],
+    prune: PruneConfig,
+    settings: ScoreSettings,
+    folder: Path,
+    compiled: Mapping[str, Compiled] | None = None,
 ) -> tuple[list[Row], list[Row]]:
     """(a row a program, by pruning; a row a program and baseline).
 
     Args:
       programs: Names.
-      prune: Settings.
+      prune: Settings of pruning.
+      settings: Of the methods that score edges.
       folder: Where the figures of finished programs are kept; with them there, a run that was killed goes on.
       compiled: {name: compiled program}; by default what comes with the library.
 
     Raises:
       ConfigError: for an unknown program, a program whose core is empty, or nodes at the final residual
         stream.
+      UserError: if a method gives scores that are no finite numbers.
     """
     if prune.final_resid:
         raise ConfigError("prune.final_resid is on; compiled programs are compared without nodes there")
     compiled = compiled or {name: load(name) for name in programs}
-    rows, baselines = [], []
+    rows, others = [], []
     with ProgressBar(total=len(programs), desc="tracr", unit="program", mininterval=1) as bar:
         for name, program in compiled.items():
-            file, key = folder / f"{name}.json", _key(program, prune)
+            file, key = folder / f"{name}.json", _key(program, prune, settings)
             known = read_json_if_any(file)
             if not isinstance(known, dict) or known.get("key") != key:
-                known = {"key": key, **_compare(program, prune, bar)}
+                known = {"key": key, **_compare(program, prune, settings, bar)}
                 write_json(file, known)
             rows.append(known["row"])
-            baselines += known["baselines"]
+            others += known["baselines"]
             bar.update()
-    return rows, baselines
+    return rows, others
 
 
 def compiled_anew(programs: Sequence[str], folder: Path) -> dict[str, Compiled]:
@@ -79,14 +84,17 @@ def compiled_anew(programs: Sequence[str], folder: Path) -> dict[str, Compiled]:
     return made
 
 
-def _key(program: Compiled, prune: PruneConfig) -> str:
+def _key(program: Compiled, prune: PruneConfig, settings: ScoreSettings) -> str:
     """A digest of what the figures of a program depend on."""
-    digest = hashlib.sha256(json.dumps([VERSION, to_dict(prune)], sort_keys=True).encode())
+    given = [VERSION, to_dict(prune), to_dict(settings)]
+    digest = hashlib.sha256(json.dumps(given, sort_keys=True).encode())
     digest.update(embed(program, prune.seed).model.hash.encode() + program.inputs.tobytes())
     return digest.hexdigest()
 
 
-def _compare(program: Compiled, prune: PruneConfig, bar: ProgressBar) -> dict[str, Any]:
+def _compare(
+    program: Compiled, prune: PruneConfig, settings: ScoreSettings, bar: ProgressBar
+) -> dict[str, Any]:
     """Prunes one program's network, and scores what is left and what the baselines find."""
 
     def watch(steps: int, status: str) -> None:
@@ -105,7 +113,7 @@ def _compare(program: Compiled, prune: PruneConfig, bar: ProgressBar) -> dict[st
     found = prune_network(network, subject, prune, watch)
     row = {"program": program.name, **compare(found, truth)}
     watch(0, "baselines")
-    return {"row": row, "baselines": _baselines(network, truth, found, prune.seed)}
+    return {"row": row, "baselines": baselines(network, subject, truth, found, prune, settings)}
 
 
 def prune_network(
@@ -146,77 +154,3 @@ def gated_weights(network: Network, subject: Subject, masks: Masks) -> frozenset
         joined = weights & (held & open_heads)[:, None] & (masks[wire.target] > 0)
         found |= {(Node(wire.source, int(i)), Node(wire.target, int(j))) for i, j in np.argwhere(joined)}
     return frozenset(found)
-
-
-def compare(found: PartSet, truth: Truth) -> Row:
-    """Precision against the slice, recall against the core, of nodes and of edges."""
-    scores: Row = {}
-    for what in ("nodes", "edges"):
-        kept, core, slice_ = (getattr(parts, what) for parts in (found, truth.core, truth.slice))
-        one = what.removesuffix("s")
-        scores[f"{one}_precision"] = len(kept & slice_) / max(len(kept), 1)
-        scores[f"{one}_recall"] = len(kept & core) / max(len(core), 1)
-    return scores
-
-
-def _baselines(network: Network, truth: Truth, found: PartSet, seed: int) -> list[Row]:
-    nodes, edges = every_part(network)
-    pairs = [(nodes[edge.source], nodes[edge.target]) for edge in edges]
-    everything = PartSet(frozenset(nodes), frozenset(pairs))
-    path = _on_a_path(network, everything)
-    flat = (dict.fromkeys(nodes, 1.0), dict.fromkeys(pairs, 1.0))
-    marked = tuple(
-        {part: float(part in inside) for part in all_}
-        for all_, inside in ((nodes, path.nodes), (pairs, path.edges))
-    )
-    rows = [
-        _row(network, "everything", compare(everything, truth), flat, truth),
-        _row(network, "every node on a path", compare(path, truth), marked, truth),
-    ]
-    rng = np.random.default_rng(seed)
-    drawn = [
-        tuple(dict(zip(all_, rng.random(len(all_)), strict=True)) for all_ in (nodes, pairs))
-        for _ in range(RANDOM_DRAWS)
-    ]
-    draws = [_row(network, "random", compare(_first(each, found), truth), each, truth) for each in drawn]
-    figures = [name for name in draws[0] if name not in ("program", "method")]
-    mean = {name: float(np.mean([draw[name] for draw in draws])) for name in figures}
-    return [*rows, {"program": network.compiled.name, "method": "random", **mean}]
-
-
-def _row(network: Network, method: str, scores: Row, given: Sequence[NodeScores], truth: Truth) -> Row:
-    found: Row = {"program": network.compiled.name, "method": method, **scores}
-    for what, each in zip(("nodes", "edges"), given, strict=True):
-        core, slice_ = getattr(truth.core, what), getattr(truth.slice, what)
-        found[f"{what.removesuffix('s')}_auroc"] = auroc(
-            np.array([score for part, score in each.items() if part in core]),
-            np.array([score for part, score in each.items() if part not in slice_]),
-        )
-    return found
-
-
-def auroc(inside: np.ndarray, outside: np.ndarray) -> float:
-    """How often a part of the core has a higher score than one outside the slice; a tie is half."""
-    from scipy.stats import mannwhitneyu  # only here: every command would start later
-
-    return float(mannwhitneyu(inside, outside).statistic / (len(inside) * len(outside)))
-
-
-def _first(scores: Sequence[NodeScores], found: PartSet) -> PartSet:
-    """The parts of highest score, as many as pruning kept."""
-    nodes, edges = (
-        frozenset[Any](sorted(each, key=lambda part: -each[part])[: len(kept)])
-        for each, kept in zip(scores, (found.nodes, found.edges), strict=True)
-    )
-    return PartSet(nodes, edges)
-
-
-def _on_a_path(network: Network, everything: PartSet) -> PartSet:
-    """Every node on a path from the prompt to an answer, and every weight between two of them."""
-    config, params = network.model.config, network.model.params
-    masks = full_masks(config)
-    live = graph.reached(config, params, masks)
-    leads = graph.useful(config, params, masks, network.answers)
-    on = {site: live[site] & leads[site] for site in masks}
-    nodes = frozenset(node for node in everything.nodes if on[node.site][node.index])
-    return PartSet(nodes, frozenset(pair for pair in everything.edges if nodes.issuperset(pair)))

@@ -38,7 +38,7 @@ def curves_and_tests(
     tests = CircuitTests(
         circuit, subject, run, Judged(judged, test.template, own, (float(scale), float(shift))), config
     )
-    settings = ScoreSettings(config.ig_steps, config.acdc_thresholds, config.acdc_cost, config.seed)
+    settings = ScoreSettings.of(config)
     means = subject if circuit.ablation == "mean" else Subject(model, _of(auditor, circuit, auditor.means))
     curves = SizeCurves(circuit, means, learnt.first(config.score_pairs), judged, settings)
     return {"tests": all_tests(tests, thorough, keep), "curves": curves.report(thorough, keep)}

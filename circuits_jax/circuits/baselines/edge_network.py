@@ -2,8 +2,9 @@
 
 Nodes follow edges.  A node at no kept edge is removed too, so that a circuit given by its edges is the one
 that docs/method.md, "Ablation", describes; where all edges are kept nothing is removed, where none is every
-node is.  Removed parts are held either at the subject's means or, position by position, at what they are on
-the pair's other prompt.  Runs on the engine that prunes (`pruning.probes`).
+node is.  Removed parts are held either at the subject's means, which may be one for each position, or,
+position by position, at what they are on the pair's other prompt.  Runs on the engine that prunes
+(`pruning.probes`).
 
 Letters in shapes: S sets of edges, E edges, N pairs, K nodes.
 """
@@ -130,7 +131,10 @@ def margin(differences: np.ndarray) -> np.ndarray:
 
 
 def _held_at_means(network: Transformer, shared: _Network, kept: Masks, pairs: PairBatch) -> jax.Array:
-    """The logit differences with what is removed at its mean, float32 [N, 2]: constants join the biases."""
+    """The logit differences with what is removed at its mean, float32 [N, 2]: constants join the biases.
+
+    Means of each position make biases of each position, [T, outputs].
+    """
     layers = {}
     for linear, layer, own, other in _layers(network, shared, kept):
         constant = jnp.asarray(shared.means[linear.carried]) @ other

@@ -18,7 +18,7 @@ from circuits_jax.circuits.baselines.acdc import acdc
 from circuits_jax.circuits.baselines.edge_network import EdgeNetwork
 from circuits_jax.circuits.baselines.model_edges import ModelEdges
 from circuits_jax.circuits.circuit import Node
-from circuits_jax.config.audit import ACDC_COSTS
+from circuits_jax.config.audit import ACDC_COSTS, AuditConfig
 from circuits_jax.config.checks import check_choice, check_positive, check_seed
 
 
@@ -37,6 +37,11 @@ class ScoreSettings:
     thresholds: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
     cost: str = "kl"
     seed: int = 0
+
+    @classmethod
+    def of(cls, config: AuditConfig) -> "ScoreSettings":
+        """Those of the section `audit`."""
+        return cls(config.ig_steps, config.acdc_thresholds, config.acdc_cost, config.seed)
 
     def __post_init__(self) -> None:
         check_positive("steps", self.steps)

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import itertools
 
-import jax
 import numpy as np
 import pytest
 
@@ -18,6 +17,7 @@ from circuits_jax.config import PruneConfig
 from circuits_jax.model import parameters, sites
 from circuits_jax.model.wiring import wires
 from circuits_jax.storage.errors import ConfigError, UserError
+from tests.circuits.compiled.by_hand import by_hand
 
 pytestmark = pytest.mark.computes
 
@@ -111,64 +111,13 @@ def test_every_weight_of_both_programs_is_in_the_network_and_nothing_else():
 
 
 def brute_force(net):
-    """Core nodes and edges by running tracr's own layers in numpy with one part at its mean, part by part."""
-    config, params = net.model.config, jax.tree.map(np.asarray, net.model.params)
-    means = {}
-
-    def forward(held=None):
-        """Logit differences of every input; `held` is a node, or an edge (source site, i, target site, j)."""
-
-        def site(name, x):
-            means.setdefault(name, x.mean(axis=0))
-            if held is not None and held[0] == name and len(held) == 2:
-                x = x.copy()
-                x[..., held[1]] = means[name][..., held[1]]
-            return x
-
-        def linear(name, layer, source, carried, targets, x):
-            weights = parameters.get(params, name, layer)
-            y = x @ weights["kernel"] + weights["bias"]
-            if held is not None and len(held) == 4 and held[0] == source and held[2] in targets:
-                column = targets.index(held[2]) * (y.shape[-1] // len(targets)) + held[3]
-                lost = x[..., held[1]] - means[carried][..., held[1]]
-                y[..., column] -= lost * weights["kernel"][held[1], column]
-            return y
-
-        tokens = net.inputs
-        x = params["wte"]["embedding"][tokens] + params["wpe"]["embedding"][: tokens.shape[1]]
-        for layer in range(config.n_layer):
-            read = site(f"{layer}.attn.act_in", x)
-            names = [f"{layer}.attn.{part}" for part in "qkv"]
-            qkv = linear(parameters.QKV, layer, f"{layer}.attn.act_in", f"{layer}.attn.act_in", names, read)
-            q, k, v = (site(n, part) for n, part in zip(names, np.split(qkv, 3, axis=-1), strict=True))
-            y = np.zeros_like(v)
-            for head in range(config.heads):
-                mine = slice(head * config.d_head, (head + 1) * config.d_head)
-                scores = np.einsum("btd,bsd->bts", q[..., mine], k[..., mine]) / np.sqrt(config.d_head)
-                if config.attention == "causal":
-                    scores = np.where(np.tril(np.ones(scores.shape[1:], bool)), scores, -1e30)
-                weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
-                y[..., mine] = weights / weights.sum(axis=-1, keepdims=True) @ v[..., mine]
-            y = site(f"{layer}.attn.y", y)
-            out = [f"{layer}.attn.resid_delta"]
-            x = x + site(out[0], linear(parameters.ATTENTION_OUT, layer, names[2], f"{layer}.attn.y", out, y))
-            read = site(f"{layer}.mlp.act_in", x)
-            hidden = [f"{layer}.mlp.post_act"]
-            inner = linear(
-                parameters.MLP_IN, layer, f"{layer}.mlp.act_in", f"{layer}.mlp.act_in", hidden, read
-            )
-            inner = site(hidden[0], np.maximum(inner, 0))
-            out = [f"{layer}.mlp.resid_delta"]
-            x = x + site(out[0], linear(parameters.MLP_OUT, layer, hidden[0], hidden[0], out, inner))
-        logits = x @ params["lm_head"]["kernel"] + params["logits_bias"]
-        first, second = (logits[:, net.compiled.position, token] for token in net.answers)
-        return first - second
-
+    """Core nodes and edges by holding one part after the other at its mean."""
+    config, run = net.model.config, by_hand(net)
     signs = 1 - 2 * net.compiled.right
-    assert (forward() * signs > 0.9 * GAIN).all()
+    assert (run() * signs > 0.9 * GAIN).all()
 
     def needed(held):
-        return not (forward(held) * signs > 1e-3 * GAIN).all()
+        return not (run(held) * signs > 1e-3 * GAIN).all()
 
     nodes = {
         Node(site, index)
@@ -179,7 +128,7 @@ def brute_force(net):
     edges = {
         (Node(wire.source, int(i)), Node(wire.target, int(j)))
         for wire in wires(config.n_layer)
-        for i, j in np.argwhere(np.asarray(wire.weights(params)))
+        for i, j in np.argwhere(np.asarray(wire.weights(net.model.params)))
         if needed((wire.source, int(i), wire.target, int(j)))
     }
     return nodes, edges
