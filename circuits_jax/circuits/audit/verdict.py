@@ -82,21 +82,19 @@ class Measurements:
 
 def decide(config: AuditConfig, found: Measurements) -> Verdict:
     """The verdict (docs/method.md, "Audit"); `config` has the thresholds."""
-    others = (
+    criteria = (
         judge("sufficient", found.sufficiency, config.sufficient, True),
         judge("necessary", found.necessity, config.necessary, False),
         judge("the answer follows the circuit", found.flips_inside, config.flips_inside, False),
         judge("the answer ignores the rest", found.flips_outside, config.flips_outside, True),
         found.another_misses,
+        *found.smaller,
     )
-    criteria = (*others, *found.smaller)
     failed = tuple(criterion.name for criterion in criteria if criterion.passed is False)
     if not failed:
         verdict = FAITHFUL if all(criterion.passed for criterion in criteria) else NOT_RUN
-    elif all(criterion.passed for criterion in others) and found.beaten:
-        verdict = NO_BETTER
     else:
-        verdict = NOT_SHOWN
+        verdict = NO_BETTER if found.beaten else NOT_SHOWN
     close = tuple(criterion.name for criterion in criteria if criterion.clear is False)
     return Verdict(verdict, failed, close, criteria)
 

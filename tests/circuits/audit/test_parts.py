@@ -189,7 +189,7 @@ def measurements(changes=None, another=True, smaller=(True,), beaten=False, widt
         ({"smaller": (True, None)}, NOT_RUN, ()),
         ({"another": None, "smaller": (None,)}, NOT_RUN, ()),
         ({"another": False}, NOT_SHOWN, ("another misses",)),
-        ({"another": False, "smaller": (False,), "beaten": True}, NOT_SHOWN, ("another misses", "smaller 0")),
+        ({"another": False, "smaller": (False,), "beaten": True}, NO_BETTER, ("another misses", "smaller 0")),
         ({"changes": {"sufficiency": 0.16}}, NOT_SHOWN, ("sufficient",)),
         ({"changes": {"necessity": 0.49}}, NOT_SHOWN, ("necessary",)),
         ({"changes": {"flips_inside": 0.79}}, NOT_SHOWN, ("the answer follows the circuit",)),

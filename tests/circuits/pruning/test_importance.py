@@ -133,6 +133,7 @@ def test_attribution_is_the_slope_of_the_full_models_loss():
         assert found[site][index] == pytest.approx(slope, rel=0.1, abs=1e-3), (site, index)
 
 
+@pytest.mark.slow
 def test_exact_deltas_of_the_full_model_are_of_a_sample_half_of_which_is_the_circuits():
     planted, ablator, *_ = case()
     found = measured()

@@ -34,7 +34,15 @@ def test_sigterm_saves_the_step_under_way(whole, fresh):
     assert rows(workdir) == rows(whole[0])
 
 
-def test_a_signal_before_the_first_step_is_done_leaves_nothing_to_save(whole, fresh):
+@pytest.fixture
+def hung_up():
+    """The terminal's end is noticed even where the tests were started by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_before_the_first_step_is_done_leaves_nothing_to_save(whole, fresh, hung_up):
     config, corpus, workdir = fresh
     with pytest.raises(Stopped, match=r"asked to stop \(SIGHUP\); what was finished is kept"):
         stopping(make_trainer(config, corpus, workdir), 1, signal.SIGHUP).run()

@@ -18,6 +18,7 @@ from circuits_jax.circuits.planted import plant
 from circuits_jax.circuits.pruning.assembly import make_circuit
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import AuditConfig, PruneConfig
+from circuits_jax.model.parameters import UNEMBEDDING, get
 
 pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
@@ -41,13 +42,29 @@ def judged(model, prune, folder, choice="full"):
     return circuit, verdict_of(report, "mean", CONFIG), rows
 
 
+def read_by_answers_only():
+    """The planted network with no other token's logit: distractors that follow the circuit say nothing."""
+    others = np.setdiff1d(np.arange(PLANTED.config.vocab_size), PLANTED.train.answers)
+    params = jax.tree.map(np.array, PLANTED.params)
+    get(params, UNEMBEDDING)[:, others] = 0
+    return dataclasses.replace(PLANTED.model, params=params)
+
+
 def test_the_planted_circuit_is_faithful_by_full_controls(tmp_path):
-    circuit, verdict, rows = judged(PLANTED.model, PRUNE, tmp_path)
+    circuit, verdict, rows = judged(read_by_answers_only(), PRUNE, tmp_path)
     assert (verdict.verdict, verdict.failed) == (FAITHFUL, ()), (verdict, rows)
     assert len(circuit.edges) == len(PLANTED.edges)
     for kind in kinds.SEARCHED:
         assert len(kinds.rows_of(rows, kind)) >= 3
         assert min(row["edges"] for row in kinds.rows_of(rows, kind)) > len(circuit.edges)
+
+
+def test_where_all_tokens_follow_the_circuit_relabelled_answers_take_no_more_edges(tmp_path):
+    circuit, verdict, rows = judged(PLANTED.model, PRUNE, tmp_path, "quick")
+    assert verdict.verdict == NO_BETTER, (verdict, rows)
+    assert verdict.failed == ("fewer edges than the relabelled controls",)
+    (found,) = kinds.rows_of(rows, kinds.RELABELLED)
+    assert found["outcome"] == kinds.MET and found["edges"] <= len(circuit.edges)
 
 
 def test_what_is_found_in_a_network_that_knows_nothing_is_not_faithful(tmp_path):
