@@ -4,6 +4,8 @@ The threshold is found by bisection on the bits of the magnitude, because the or
 floats is the order of their bits: one count per pass, no sort and no scatter.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -30,6 +32,7 @@ def abs_top_k(x: jax.Array, k: int | None) -> jax.Array:
     return jnp.where(mask, x, 0)
 
 
+@functools.partial(jax.jit, static_argnums=1, inline=True)  # one program where nothing around it is compiled
 def top_k_mask(x: jax.Array, k: int) -> jax.Array:
     """The bool mask [..., width] of the entries that AbsTopK keeps, 0 < k < width."""
     bits, low_bit = _magnitude_bits(x), 16 if x.dtype == jnp.bfloat16 else 0

@@ -87,6 +87,7 @@ def test_without_all_edges_out_of_a_node_it_has_its_donors_value(change):
         np.testing.assert_allclose(found, expected, atol=2e-4, err_msg=site)
 
 
+@pytest.mark.slow
 def test_its_slopes_and_its_mean_ablation_are_those_of_plain_pairs_where_the_donor_is_the_prompt_itself():
     ablator, _, _ = case(())
     pairs = batch(pairs=8)

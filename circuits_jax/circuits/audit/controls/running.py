@@ -145,12 +145,22 @@ class ControlRuns:
         return self._stored(kinds.INVERTED, draw, lambda: self._search(splits, draw))
 
     def _memorised(self, sizes: Sequence[int], wanted: int) -> list[Report]:
-        """All draws of the largest number of pairs that can be memorised, and of larger ones; else one."""
+        """Ever more pairs, until no draw of some number can be memorised; all draws of the number before.
+
+        More pairs than could not be memorised are not tried.
+        """
         rows: list[Report] = []
-        for count in sorted(sizes, reverse=True):
-            done = any(row["outcome"] == kinds.MET for row in rows)
-            for draw in range(1 if done else wanted):
+        for count in sorted(sizes):
+            for draw in range(wanted):
                 rows.append(self._memorise(count, draw))
+                if rows[-1]["outcome"] == kinds.MET:
+                    break
+            else:
+                break
+        if any(row["outcome"] == kinds.MET for row in rows):
+            most = kinds.deciding_pairs(rows)
+            known = {row["draw"] for row in rows if row["pairs"] == most}
+            rows += [self._memorise(most, draw) for draw in range(wanted) if draw not in known]
         return rows
 
     def _memorise(self, count: int, draw: int) -> Report:

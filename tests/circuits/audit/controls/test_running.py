@@ -77,7 +77,8 @@ def count(rows):
 def test_quick_controls_are_one_draw_of_each_kind(runs):
     rows = runs.run(ONE, show=False)
     assert count(rows) == dict.fromkeys((*kinds.SEARCHED, kinds.MOVED, kinds.SEED), 1)
-    assert {row["pairs"] for row in rows if row["kind"] == kinds.MEMORISED} == {8, 16, 32, 64}
+    tried = [row["pairs"] for row in rows if row["kind"] == kinds.MEMORISED]
+    assert tried == [8, 16, 32]  # 32 cannot be memorised, and so 64 is not tried
     assert all(row.keys() >= kinds.FIELDS for row in rows)
 
 
@@ -94,9 +95,9 @@ def test_full_controls_have_enough_draws_and_begin_with_the_quick_ones(runs):
     assert all(row in rows for row in quick)
     names = [name for name, _ in runs.searched]
     assert len(set(names)) == len(names)
-    # 64 and 32 pairs cannot be memorised, 16 decide, 8 are only reported.
+    # 32 pairs cannot be memorised, 16 decide, 8 are only reported.
     tried = [row["pairs"] for row in rows if row["kind"] == kinds.MEMORISED]
-    assert tried == [64] * 3 + [32] * 3 + [16] * 3 + [8]
+    assert tried == [8, 16, 32, 32, 32, 16, 16]
 
 
 def test_what_was_done_is_not_done_again_and_what_was_cut_short_is(runs, tmp_path):
