@@ -97,6 +97,11 @@ class AuditConfig:
         for field in ("control_draws", "relabelled_draws"):
             if getattr(self, field) < 3:
                 raise ConfigError(f"audit.{field} is {getattr(self, field)}; fewer than 3 draws show nothing")
+        if self.relabelled_draws < self.control_draws:
+            raise ConfigError(
+                f"audit.relabelled_draws is {self.relabelled_draws}, fewer than the {self.control_draws} of "
+                "audit.control_draws that every kind of control must have; raise it"
+            )
 
 
 def control_choice(controls: str | bool) -> str:

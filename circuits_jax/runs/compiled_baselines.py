@@ -10,7 +10,7 @@ import numpy as np
 
 from circuits_jax.circuits import graph
 from circuits_jax.circuits.ablation.means import Subject
-from circuits_jax.circuits.baselines import METHODS, EdgeNetwork, ScoreSettings, scores
+from circuits_jax.circuits.baselines import EdgeNetwork, ScoreSettings, scores
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.compiled import Network, Truth
 from circuits_jax.circuits.compiled.comparison import auroc, compare
@@ -21,7 +21,8 @@ from circuits_jax.storage.errors import UserError
 from circuits_jax.storage.tables import Row
 
 RANDOM_DRAWS = 100
-SCORED = tuple(method for method in METHODS if method != "random")  # here random scores nodes by themselves
+# By their names in the figures.  Random scores nodes by themselves here.
+SCORED = {"attribution": "attribution", "eap-ig": "EAP-IG", "acdc": "ACDC"}
 
 
 class PartScores(NamedTuple):
@@ -55,14 +56,14 @@ def baselines(
     rows = [*_without_scores(network, truth), _random(network, truth, found, prune.seed)]
     edges = EdgeNetwork(subject, batching=prune.batching)
     pairs = network.pairs(prune.train_pairs, prune.seed)
-    for method in SCORED:
+    for method, name in SCORED.items():
         values = scores(method, edges, pairs, settings)
         if not np.isfinite(values.values).all():
             raise UserError(
-                f"{method} gives scores of edges of the program {network.compiled.name} that are no finite "
+                f"{name} gives scores of edges of the program {network.compiled.name} that are no finite "
                 "numbers; the network's activations overflow"
             )
-        rows.append(_scored_row(network, method, part_scores(network, values.by_edge()), truth, found))
+        rows.append(_scored_row(network, name, part_scores(network, values.by_edge()), truth, found))
     return rows
 
 

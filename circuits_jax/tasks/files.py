@@ -245,9 +245,10 @@ def _read_line(line: str, where: str) -> _Line:
         raise TaskError(f"{where} is not JSON: {error}") from error
     if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in _KEYS):
         raise TaskError(f"{where} must be an object with the strings {', '.join(_KEYS)}")
-    group, split = row.get("template") or "", row.get("split")
-    if not isinstance(group, str):
-        raise TaskError(f"{where} has the template {group!r}; give its name as a string, or none")
+    group, split = row.get("template"), row.get("split")
+    if not isinstance(group, str | int | None) or isinstance(group, bool):
+        raise TaskError(f"{where} has the template {group!r}; give its name or number, or none")
+    group = "" if group is None else str(group)
     try:
         digest = hashlib.sha256((group or "\0".join(row[key] for key in _KEYS)).encode()).digest()
     except UnicodeEncodeError as error:

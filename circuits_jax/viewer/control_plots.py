@@ -58,13 +58,17 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
         of = (
             f"the circuit of {row['of']}"
             if row["of"]
-            else "a random circuit (there is no other of the model)"
+            else "a random circuit (no other of the model meets its target and has other answers)"
         )
         loss = "no finite loss" if row["loss"] is None else f"a loss of {show(row['loss'])}"
         said.append(
             f"Moved here and calibrated anew, {of}, of {show(row['nodes'])} nodes and {show(row['edges'])} "
             f"edges, has {loss}; the target is {show(target)}."
         )
+    memorised = [row for row in rows if row["kind"] == MEMORISED]
+    if memorised and not any(row["outcome"] == MET for row in memorised):
+        least = show(min(row["pairs"] for row in memorised))
+        said.append(f"Not even {least} pairs could be learnt by heart: that counts as all edges.")
     if thrown := [row for row in rows if row["outcome"] == THROWN_AWAY]:
         said.append(
             f"{len(thrown)} draws of labels were thrown away: the circuit itself, read at the two tokens, "

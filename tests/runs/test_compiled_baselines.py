@@ -17,7 +17,7 @@ pytestmark = pytest.mark.computes
 
 PRUNE = PruneConfig(train_pairs=32)
 FEW = ScoreSettings(steps=3, thresholds=(0.01, 0.1))
-METHODS = ["everything", "every node on a path", "random", "attribution", "eap-ig", "acdc"]
+METHODS = ["everything", "every node on a path", "random", "attribution", "EAP-IG", "ACDC"]
 # Programs whose edges have slopes; in others attribution misses much (docs/results.md).
 NAMES = ["previous_token", pytest.param("reverse", marks=pytest.mark.slow)]
 

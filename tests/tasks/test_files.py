@@ -83,7 +83,7 @@ def test_names():
             json.dumps(_row(1, split="dev")),
             "line 1 has the split 'dev'; choose one of train, select, test",
         ),
-        ("a.jsonl", json.dumps(_row(1, template=3)), "line 1 has the template 3; give its name as a string"),
+        ("a.jsonl", json.dumps(_row(1, template=[3])), r"line 1 has the template \[3\]; give its name or n"),
         (
             "a.jsonl",
             "\n".join(

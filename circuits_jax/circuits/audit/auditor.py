@@ -184,11 +184,14 @@ class _Examination:
             alone = self.run.ablated(self.without_edges(held), self.kept, held, self.test)
             without = self.run.ablated(self.params, self.rest, held, self.test)
             report[name] = {"sufficiency": alone, "necessity": without}
-        donors = another_pair(self.test, self.config.seed)
-        report["resample"] = {
-            "sufficiency": self.run.swapped(self.alone, self.kept, donors, self.test, self.params),
-            "necessity": self.run.swapped(self.params, self.rest, donors, self.test),
+        others = {
+            "resample": another_pair(self.test, self.config.seed),
+            "counterfactual": other_prompt(self.test),
         }
+        for name, donors in others.items():
+            alone = self.run.swapped(self.alone, self.kept, donors, self.test, self.params)
+            without = self.run.swapped(self.params, self.rest, donors, self.test)
+            report[name] = {"sufficiency": alone, "necessity": without}
         self.by_pair["necessity"] = self._refitted(report[self.saved.ablation]["necessity"])[0]
         return jax.tree.map(self._refitted_loss, report)
 

@@ -29,18 +29,17 @@ DEAR = ("acdc",)  # methods that a quick audit leaves out
 def masks_order(circuit: Circuit, edges: ModelEdges, attribution: np.ndarray) -> np.ndarray:
     """All edges of the model in the order of a circuit's masks, int [E].
 
-    First the circuit's own edges.  The others come by tau, that of an edge being the smaller one of its two
-    nodes, and by attribution where they are equal.  A circuit without taus has nodes kept and not kept.
+    By tau, that of an edge being the smaller one of its two nodes, and by attribution where they are equal.  A
+    circuit without taus has nodes kept and not kept.
 
     Args:
       circuit: As saved.
       edges: Of its model.
       attribution: float [E].
     """
-    own = edges.kept((circuit.nodes[edge.source], circuit.nodes[edge.target]) for edge in circuit.edges)
     taus = edges.flat(circuit.masks() if circuit.taus is None else circuit.taus)
     smaller = np.minimum(taus[edges.sources], taus[edges.targets])
-    return np.lexsort((-attribution, -smaller, ~own))
+    return np.lexsort((-attribution, -smaller))
 
 
 class SizeCurves:

@@ -1,6 +1,7 @@
 """The verdict on a circuit, and how it was decided, as data (docs/method.md, "Audit")."""
 
 import dataclasses
+import math
 
 from circuits_jax.circuits.audit.intervals import Figure
 from circuits_jax.config import AuditConfig
@@ -53,8 +54,10 @@ def judge(name: str, figure: Figure | None, bound: float, at_most: bool) -> Crit
     """Compares a figure with its bound; the value decides, the interval says how clearly."""
     if figure is None:
         return Criterion(name, None, bound, at_most, None, None)
-    holds = [x <= bound if at_most else x >= bound for x in (figure.value, figure.low, figure.high)]
-    return Criterion(name, figure, bound, at_most, holds[0], len(set(holds)) == 1)
+    ends = (figure.value, figure.low, figure.high)
+    holds = [x <= bound if at_most else x >= bound for x in ends]
+    clear = len(set(holds)) == 1 and not any(map(math.isnan, ends))
+    return Criterion(name, figure, bound, at_most, holds[0], clear)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Measurements:
       another_misses: Whether another circuit moved here misses the target.
       smaller: Whether the circuit is smaller than the controls, of each kind.
       beaten: Whether it is not, whatever further draws of the controls might bring.
+      full: Whether full controls were run.
     """
 
     sufficiency: Figure
@@ -78,10 +82,14 @@ class Measurements:
     another_misses: Criterion
     smaller: tuple[Criterion, ...]
     beaten: bool
+    full: bool
 
 
 def decide(config: AuditConfig, found: Measurements) -> Verdict:
-    """The verdict (docs/method.md, "Audit"); `config` has the thresholds."""
+    """The verdict (docs/method.md, "Audit"); `config` has the thresholds.
+
+    Where full controls were run, a criterion that they leave open has failed: there were too few draws.
+    """
     criteria = (
         judge("sufficient", found.sufficiency, config.sufficient, True),
         judge("necessary", found.necessity, config.necessary, False),
@@ -90,9 +98,10 @@ def decide(config: AuditConfig, found: Measurements) -> Verdict:
         found.another_misses,
         *found.smaller,
     )
-    failed = tuple(criterion.name for criterion in criteria if criterion.passed is False)
+    failing = (False, None) if found.full else (False,)
+    failed = tuple(criterion.name for criterion in criteria if criterion.passed in failing)
     if not failed:
-        verdict = FAITHFUL if all(criterion.passed for criterion in criteria) else NOT_RUN
+        verdict = FAITHFUL if found.full else NOT_RUN
     else:
         verdict = NO_BETTER if found.beaten else NOT_SHOWN
     close = tuple(criterion.name for criterion in criteria if criterion.clear is False)

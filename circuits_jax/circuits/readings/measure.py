@@ -120,8 +120,8 @@ class EdgeReader:
           ids, tokens: that it selects, as ids and as text: a default one's in the order of their deviation, a
             function's those of the test prompts, the most frequent first;
           coverage; recovery, inverse and score, as shares of the effect;
-          random, random_coverage: the best score of random sets and their mean coverage; None where the
-            reading fails without them;
+          random, random_coverage, random_sets: the best score of random sets, their mean coverage and their
+            number; None where the reading fails without them;
           passes.
         """
         config, given = self.config, None if rules is None else self._given(edge, rules)
@@ -130,12 +130,12 @@ class EdgeReader:
         found = {"recovery": kept.recovery, "inverse": kept.inverse, "score": kept.score}
         row: Report = {"rule": "given" if given else "default", "ids": ids, "tokens": self._words.texts(ids)}
         row |= {"coverage": coverage(self._test, where), **{key: float(x[0]) for key, x in found.items()}}
-        row |= {"random": None, "random_coverage": None, "passes": False}
+        row |= {"random": None, "random_coverage": None, "random_sets": None, "passes": False}
         if row["score"] >= config.recovery and row["coverage"] <= config.coverage:
             rng = np.random.default_rng([config.seed, edge])
             sets = random_sets(self._test, where, config.draws, rng)
             if sets:
-                row["random"] = self._best_score(edge, sets)
+                row["random"], row["random_sets"] = self._best_score(edge, sets), len(sets)
                 row["random_coverage"] = float(np.mean([coverage(self._test, each) for each in sets]))
                 row["passes"] = row["score"] > row["random"]
         return row

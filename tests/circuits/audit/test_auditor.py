@@ -24,14 +24,15 @@ KINDS = ("relabelled", "inverted", "memorised", "random weights", "shuffled weig
 
 
 def controls_of(edges, moved="missed"):
-    """As many draws of each kind with so many edges."""
+    """As many draws of each kind with so many edges: full controls from three on."""
     rows = [
         {"kind": kind, "draw": draw, "edges": each, "outcome": "met", "pairs": 8}
         for kind in KINDS
         for draw, each in enumerate(edges)
     ]
     loss = {"missed": 0.7, "met": 0.1}[moved]
-    return {"target": 0.15, "rows": [*rows, {"kind": "moved", "draw": 0, "outcome": moved, "loss": loss}]}
+    choice = "full" if len(edges) >= 3 else "quick"
+    return {"choice": choice, "target": 0.15, "rows": [*rows, {"kind": "moved", "draw": 0, "outcome": moved, "loss": loss}]}
 
 
 CONTROLS = controls_of([1000] * 3)

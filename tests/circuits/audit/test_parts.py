@@ -170,13 +170,17 @@ def criterion(name, passed):
     return Criterion(name, None, 0.0, True, passed, True)
 
 
-def measurements(changes=None, another=True, smaller=(True,), beaten=False, width=0.01):
+def measurements(changes=None, another=True, smaller=(True,), beaten=False, full=True, width=0.01):
     figures = {
         name: Figure(value, value - width, value + width) for name, value in (GOOD | (changes or {})).items()
     }
     kinds = tuple(criterion(f"smaller {i}", passed) for i, passed in enumerate(smaller))
     return Measurements(
-        **figures, another_misses=criterion("another misses", another), smaller=kinds, beaten=beaten
+        **figures,
+        another_misses=criterion("another misses", another),
+        smaller=kinds,
+        beaten=beaten,
+        full=full,
     )
 
 
@@ -185,9 +189,10 @@ def measurements(changes=None, another=True, smaller=(True,), beaten=False, widt
     [
         ({}, FAITHFUL, ()),
         ({"smaller": (True, False), "beaten": True}, NO_BETTER, ("smaller 1",)),
-        ({"smaller": (None, False)}, NOT_SHOWN, ("smaller 1",)),  # by few draws
-        ({"smaller": (True, None)}, NOT_RUN, ()),
-        ({"another": None, "smaller": (None,)}, NOT_RUN, ()),
+        ({"smaller": (None, False), "full": False}, NOT_SHOWN, ("smaller 1",)),  # by few draws
+        ({"smaller": (True, None), "full": False}, NOT_RUN, ()),
+        ({"another": None, "smaller": (None,), "full": False}, NOT_RUN, ()),
+        ({"smaller": (True, None)}, NOT_SHOWN, ("smaller 1",)),  # all draws of a kind were thrown away
         ({"another": False}, NOT_SHOWN, ("another misses",)),
         ({"another": False, "smaller": (False,), "beaten": True}, NO_BETTER, ("another misses", "smaller 0")),
         ({"changes": {"sufficiency": 0.16}}, NOT_SHOWN, ("sufficient",)),

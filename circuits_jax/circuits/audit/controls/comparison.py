@@ -21,13 +21,15 @@ class Comparison(NamedTuple):
     another_misses: Criterion
     smaller: tuple[Criterion, ...]
     beaten: bool
+    full: bool
 
 
 def compare(controls: Mapping[str, Any] | None, edges: int, config: AuditConfig) -> Comparison:
     """A criterion for the circuits moved here, and one for each kind that was searched.
 
     Args:
-      controls: {"rows": of `running.ControlRuns`, "target": the loss asked for}; None if none were run.
+      controls: {"choice": of CONTROLS, "rows": of `running.ControlRuns`, "target": the loss asked for}; None if
+        none were run.
       edges: Of the circuit.
       config: The thresholds.
     """
@@ -39,7 +41,8 @@ def compare(controls: Mapping[str, Any] | None, edges: int, config: AuditConfig)
         for kind, each in draws.items()
     )
     another = _misses(rows_of(rows, MOVED), controls["target"] if controls else 0.0)
-    return Comparison(another, tuple(smaller.values()), beaten)
+    full = controls is not None and controls["choice"] == "full"
+    return Comparison(another, tuple(smaller.values()), beaten, full)
 
 
 def _misses(rows: list[Mapping[str, Any]], target: float) -> Criterion:

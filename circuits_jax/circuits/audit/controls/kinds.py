@@ -2,7 +2,8 @@
 
 A row is plain data: `kind`, `draw`, `edges`, `nodes`, `outcome` ("met", "missed" or "thrown away"), `loss`
 (on the pairs of its target; None where it is not a number), `seconds`, and what tells draws apart.  One that
-missed has all edges and nodes of its model; `found` says how many it had.
+missed has all edges and nodes of its model; its loss is the full model's, unless `found` says how many nodes
+and edges it had.  `learnt` is how learning masks ended: step, nodes, and the task loss of its last batch.
 """
 
 from collections.abc import Mapping, Sequence

@@ -46,7 +46,7 @@ def draws_of(choice: str, config: AuditConfig) -> Draws:
     """What "quick" and "full" controls are."""
     if choice == "full":
         return Draws(config.relabelled_draws, config.control_draws, config.seeds)
-    return Draws(1, 1, min(1, config.seeds))
+    return Draws(1, 1, 0)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -271,6 +271,8 @@ class ControlRuns:
         row = _row(edges, nodes, kinds.MET if met else kinds.MISSED, loss)
         if found is not None and not met:
             row["found"] = {"nodes": len(found.nodes), "edges": len(found.edges)}
+        if searched.pruned.history:
+            row["learnt"] = searched.pruned.history[-1]._asdict()
         return row
 
     def _loss_of_circuit(self, circuit: Circuit, splits: Splits) -> float:

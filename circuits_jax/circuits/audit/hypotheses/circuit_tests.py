@@ -107,6 +107,7 @@ class CircuitTests:
         rng = np.random.RandomState(self.config.seed)
         sets = np.stack([self._draws.draw(rng) for _ in range(draws)])
         nodes = np.stack([self._nodes, *(self._network.edges.joined(each) for each in sets)])
+        sizes = nodes.sum(axis=1)
         alone = self._network.differences(sets, self._judged.pairs)
         enough = self._refitted(np.concatenate([self._alone[None], alone]))
         needed = self._refitted(self._without(nodes))
@@ -117,6 +118,8 @@ class CircuitTests:
                 "null": NULLS[name],
                 "loss": float(losses[0]),
                 "random": float(np.median(losses[1:])),
+                "nodes": int(sizes[0]),
+                "random_nodes": float(np.median(sizes[1:])),
                 "draws": draws,
                 "p": p,
                 "corrected": corrected,
@@ -176,7 +179,7 @@ class CircuitTests:
         if power:
             report["power"] = self._power(
                 lambda wrong: [
-                    mean_p(_better(pair_losses(each, *judged.own), circuit), judged.templates, 0.5)
+                    mean_p(_better(pair_losses(each, *judged.own), model), judged.templates, 0.5)
                     for each in self._network.differences(wrong, judged.pairs, self._nodes)
                 ]
             )
