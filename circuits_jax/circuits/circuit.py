@@ -143,11 +143,12 @@ class Circuit:
     def __str__(self) -> str:
         """Its size and its loss on test pairs, calibrated, beside the full model's."""
         figures = self.metrics
-        line = f"{len(self.nodes)} nodes, {len(self.edges)} edges under {self.ablation} ablation"
+        line = f"{len(self.nodes)} nodes, {len(self.edges)} edges"
         if "test/calibrated_loss" in figures:
             line += f", test loss {figures['test/calibrated_loss']:.3f}"
         if "full/test/loss" in figures:
             line += f" (model {figures['full/test/loss']:.3f})"
+        line += f", under {self.ablation} ablation"
         if self.of_two_splits:
             line += ", chosen by its test pairs: needs a new audit"
         return line

@@ -119,7 +119,7 @@ class Run:
 
     @settled
     def score(
-        self, task: Task, split: str = "test", circuit: Circuit | None = None, pairs: int = 128
+        self, task: Task, split: str = "test", circuit: Circuit | None = None, pairs: int | None = None
     ) -> dict[str, float]:
         """How well the model does on a task, or with `circuit` the circuit alone.
 
@@ -127,7 +127,7 @@ class Run:
           task: Of `TASKS`, or a `load_task`.
           split: "test", or "select": the pairs that pruning's choices are made by.
           circuit: Judged in place of the full model.
-          pairs: How many pairs.
+          pairs: How many pairs; by default 128, or those that the circuit's own figures are of.
 
         Returns:
           {"loss", "accuracy", "bigram": the accuracy of the bigram table alone, where there is one}, of a
@@ -136,7 +136,7 @@ class Run:
         Raises:
           TaskError: if the task cannot be built under the model's tokenizer.
           ConfigError: for another split, or a model without a tokenizer.
-          CircuitError: for a circuit of another model.
+          CircuitError: for a circuit of another model, or one whose removed nodes take other prompts' values.
         """
         return scoring.score(self, task, split, circuit, pairs)
 

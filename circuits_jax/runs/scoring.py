@@ -10,12 +10,13 @@ import numpy as np
 from circuits_jax.circuits.ablation.edge_removal import remove_edges
 from circuits_jax.circuits.ablation.pairs import pair_batch
 from circuits_jax.circuits.circuit import Circuit
+from circuits_jax.config import CONSTANT_ABLATIONS
 from circuits_jax.config.checks import check_choice
 from circuits_jax.model.model import Model
 from circuits_jax.model.parameters import BIGRAM, get
 from circuits_jax.model.taps import only
 from circuits_jax.model.tokenizer import Tokenizer
-from circuits_jax.storage.errors import TaskError
+from circuits_jax.storage.errors import CircuitError, TaskError
 from circuits_jax.storage.tables import Row
 from circuits_jax.tasks import Pairs, Task, build_pairs
 from circuits_jax.tasks.metrics import logit_difference, loss_of_difference, right_margin
@@ -25,17 +26,27 @@ if TYPE_CHECKING:
     from circuits_jax.runs.run import Run
 
 SPLITS = ("test", "select")  # the pairs that masks are learnt on show nothing
+PAIRS = 128  # of a score, where nothing else is said
 _AT_ONCE = 512  # pairs in one forward pass
 
 
-def score(run: "Run", task: Task, split: str, circuit: Circuit | None, count: int) -> dict[str, float]:
+def score(
+    run: "Run", task: Task, split: str, circuit: Circuit | None, count: int | None
+) -> dict[str, float]:
     """See `Run.score`."""
     check_choice("the split", split, SPLITS)
-    seed, model = 0 if run.config is None else run.config.prune.seed, run.model
+    model, known = run.model, {} if circuit is None else circuit.provenance.get("prune", {})
+    seed = known.get("seed", 0 if run.config is None else run.config.prune.seed)
+    count = count or known.get(f"{split}_pairs", PAIRS)
     pairs = build_pairs(task, run.tokenizer, split, count, seed, model.config.n_ctx)
     if circuit is None:
         return model_figures(model, pairs)
     circuit.check_model(model.hash, run.tokenizer.hash)
+    if circuit.ablation not in CONSTANT_ABLATIONS:
+        raise CircuitError(
+            f"the circuit of {circuit.task} was cut and calibrated under {circuit.ablation} ablation, and "
+            "scores hold removed nodes at constants; its own figures are in circuit.metrics"
+        )
     return circuit_figures(circuit, model, pairs)
 
 

@@ -1,5 +1,6 @@
 """The library as a notebook uses it, at a tiny size: a run is trained, pruned, audited, drawn and opened."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -40,6 +41,19 @@ def own(run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def circuit(run, own):
     return run.prune(cj.load_task(own), allow_unlearned=True)
+
+
+@pytest.mark.slow
+def test_a_circuits_score_is_its_own_figures(run, own, circuit):
+    for split in ("test", "select"):
+        found = run.score(cj.load_task(own), split, circuit)
+        for name in ("loss", "accuracy", "calibrated_loss", "calibrated_accuracy"):
+            assert found[name] == pytest.approx(circuit.metrics[f"{split}/{name}"], abs=1e-4), name
+    other = dataclasses.replace(circuit, ablation="resample")
+    with pytest.raises(cj.UserError, match="under resample ablation"):
+        run.score(cj.load_task(own), circuit=other)
+    with pytest.raises(cj.UserError, match="holds no such circuit"):
+        run.audit(dataclasses.replace(circuit, edges=circuit.edges[1:]), controls=False)
 
 
 @pytest.mark.slow

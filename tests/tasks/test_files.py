@@ -305,9 +305,9 @@ def test_lines_without_a_split_are_tested_with_as_before(tmp_path):
     assert _numbers(_load(tmp_path, rows).templates["test"]) == tested
 
 
-@pytest.mark.parametrize("count", [3, 4, 12])
-def test_lines_of_one_template_stay_together(tmp_path, count):
-    rows = [row | {"template": f"t{number % count}"} for number, row in enumerate(_many(60))]
+@pytest.mark.parametrize(("count", "name"), [(3, "t{}".format), (4, "t{}".format), (12, int)])
+def test_lines_of_one_template_stay_together(tmp_path, count, name):
+    rows = [row | {"template": name(number % count)} for number, row in enumerate(_many(60))]
     task = _load(tmp_path, rows)
     seen = {split: {number % count for number in _numbers(task.templates[split])} for split in task.templates}
     assert sum(map(len, seen.values())) == len(set().union(*seen.values())) == count
