@@ -37,7 +37,8 @@ def write_bridge_page(workdir: Path) -> Path:
     bridges, steer = _read(workdir / filenames.BRIDGES), _read(workdir / filenames.STEER)
     if not bridges and not steer:
         raise BridgeError(
-            f"{workdir} holds no report on bridges ({filenames.BRIDGES}, {filenames.STEER}); make one: {COMMAND}"
+            f"{workdir} holds no report on bridges ({filenames.BRIDGES}, {filenames.STEER}); make one: "
+            f"{COMMAND}"
         )
     circuits = _CIRCUITS if (workdir / _CIRCUITS).exists() else None
     path = workdir / filenames.BRIDGES_PAGE
