@@ -1,7 +1,7 @@
 """`python -m circuits_jax COMMAND ...`: every command, for users of a wheel and of a checkout alike."""
 
 import importlib
-import inspect  # noqa: F401 - first, so that experiments/inspect.py found in its place can say what is wrong
+import inspect  # noqa: F401 - before ours: if Python finds experiments/inspect.py instead, that tells so
 import sys
 
 from circuits_jax.storage.errors import Stopped

@@ -29,6 +29,25 @@ def test_every_name_resolves_and_an_unknown_one_does_not():
         circuits_jax.trian  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: circuits_jax.TASKS["quotes"], "unknown task 'quotes'; choose one of"),
+        (lambda: circuits_jax.train("quickstart", "run"), "'quickstart' is no configuration; make one"),
+        (lambda: circuits_jax.train({}, "run"), "a dict is no configuration; make one with cj.load_config"),
+        (lambda: circuits_jax.train(circuits_jax.Config(), ""), "the workdir is empty"),
+        (lambda: circuits_jax.load(""), "the name of the model is empty"),
+    ],
+    ids=["task", "name of a configuration", "no configuration", "no workdir", "no model"],
+)
+def test_what_cannot_be_used_is_refused_in_one_line(call, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(circuits_jax.UserError) as refused:
+        call()
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_type_checkers_see_the_names_that_resolve():
     tree = ast.parse(pathlib.Path(circuits_jax.__file__).read_text("utf-8"))
     (block,) = (

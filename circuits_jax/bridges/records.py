@@ -26,6 +26,8 @@ from circuits_jax.training.state import make_init
 
 FORMAT, VERSION = "circuits_jax.bridge", 1
 MANIFEST, TENSORS = "bridge.json", "bridge.safetensors"
+# What trains bridges, as errors name it.
+COMMAND = "python -m circuits_jax bridges --config=bridges --config.bridge.dense=DENSE_MODEL --workdir=DIR"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +72,7 @@ def load_bridge(folder: Path, hashes: Hashes) -> tuple[Bridge, BridgeParams]:
     try:
         manifest, content = read_json(folder / MANIFEST), read_bytes(folder / TENSORS)
     except CheckpointError as error:
-        raise BridgeError(
-            f"no bridges can be read: {error}; train them: python -m circuits_jax bridges"
-        ) from error
+        raise BridgeError(f"no bridges can be read: {error}; train them: {COMMAND}") from error
     if (manifest.get("format"), manifest.get("version")) != (FORMAT, VERSION):
         raise BridgeError(f"{folder / MANIFEST} holds no bridges of version {VERSION} of {FORMAT}")
     try:

@@ -22,7 +22,6 @@ from circuits_jax.storage.paths import as_path
 def define_flags() -> None:
     """The flags of this command."""
     launching.define_model()
-    launching.define_store()
     flags.DEFINE_string("circuit", None, "A circuit's folder.")
     flags.DEFINE_bool("planted", False, "Attack a hand-wired bracket network instead of --model.")
     flags.DEFINE_integer("lists", 128, "Test pairs of lists.", lower_bound=8)
@@ -33,11 +32,12 @@ def define_flags() -> None:
 def main() -> None:
     """The command."""
     given = flags.FLAGS
+    launching.refuse_with("planted", "model", "circuit")
     elements = lengths(read_numbers("elements"))
     if given.planted:
         case, folder = plant_case(given.lists), launching.workdir()
     else:
-        run = load(launching.model_name(), store=launching.store())
+        run = load(launching.model_name())
         folder = run.workdir or launching.workdir()
         case = attack_circuit(run, as_path(given.circuit or folder / CIRCUITS / TASK), given.lists)
     out = path_flags.out_folder() or folder

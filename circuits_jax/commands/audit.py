@@ -27,8 +27,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "controls",
         DEFAULT_CONTROLS,
-        "What circuits are compared with, the expensive part: none, quick (one draw of each kind, minutes a "
-        "task) or full (what a verdict of faithful takes).",
+        "Which controls a circuit's size is compared with; they take most of the time. none; quick: one draw "
+        "of each kind, minutes a task; full: as many as the verdict faithful needs.",
     )
     path_flags.define_names("tasks", ["all"], "Tasks, or files of tasks, whose circuits are audited.")
     launching.define_changed_tasks()

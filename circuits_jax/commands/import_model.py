@@ -41,6 +41,8 @@ def main() -> None:
         raise ConfigError(
             "give --source: a folder or file of a checkpoint, hf:owner/name, or a URL; or a circuit, --viz"
         )
+    launching.refuse_without("source", "tokenizer")
+    launching.refuse_without("viz", "means", "store")
     if bool(given.viz) != bool(given.viz_task):
         raise ConfigError("give --viz and --viz_task together: a published circuit and its task")
     if given.source:

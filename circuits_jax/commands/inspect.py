@@ -26,6 +26,7 @@ def define_flags() -> None:
 def main() -> None:
     """The command."""
     given = flags.FLAGS
+    launching.refuse_without("token", "channels", "others")
     run = load(launching.model_name(), store=launching.store())
     if given.token is not None:
         shown, token = inspect_token(run, given.token, given.channels, given.others)

@@ -36,6 +36,7 @@ def define_flags() -> None:
 def main() -> None:
     """The command."""
     given = flags.FLAGS
+    launching.refuse_without("circuit", "circuit_role")
     run = load(launching.model_name(), store=launching.store())
     edits = reading.read_edits({"set": given.set, "ablate": given.ablate}, run.model.config)
     circuit = None if given.circuit is None else by_hand.read_circuit_of(run.model, as_path(given.circuit))

@@ -108,6 +108,36 @@ def define_changed_tasks() -> None:
     )
 
 
+def refuse_without(flag: str, *others: str) -> None:
+    """Refuses flags that say more of another one, where that is not given: they would do nothing.
+
+    Args:
+      flag: The other one's name.
+      others: Names of flags that need it.
+
+    Raises:
+      ConfigError: if one of them is given without it.
+    """
+    given = [f"--{name}" for name in others if flags.FLAGS[name].present]
+    if given and not flags.FLAGS[flag].present:
+        raise ConfigError(f"{' and '.join(given)} would do nothing without --{flag}; give it too")
+
+
+def refuse_with(flag: str, *others: str) -> None:
+    """Refuses flags whose place another one takes.
+
+    Args:
+      flag: The other one's name.
+      others: Names of flags that do nothing beside it.
+
+    Raises:
+      ConfigError: if one of them is given together with it.
+    """
+    given = [f"--{name}" for name in others if flags.FLAGS[name].present]
+    if given and flags.FLAGS[flag].value:
+        raise ConfigError(f"{' and '.join(given)} would do nothing beside --{flag}; drop one or the other")
+
+
 def workdir() -> Path:
     """The folder of the run, local or in a bucket.
 

@@ -29,6 +29,7 @@ def define_flags() -> None:
 def main() -> None:
     """The command."""
     given = flags.FLAGS
+    launching.refuse_without("workdir", "out", "pairs")
     if not given.tasks:
         raise ConfigError("--tasks is empty; name tasks or files of tasks, or leave it out for all twenty")
     tasks = tasks_of(given.tasks)

@@ -12,7 +12,7 @@ names another folder than the workdir, which may be a colleague's.
 from absl import flags
 
 from circuits_jax.commands import launching, path_flags
-from circuits_jax.runs.comparison import compare_circuits
+from circuits_jax.runs.comparison import Opening, compare_circuits
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.runs.own_tasks import read_named
 from circuits_jax.runs.pages import all_outcomes, run_summary, write_pages
@@ -41,7 +41,8 @@ def main() -> None:
     workdir = launching.workdir()
     out = path_flags.out_folder()
     if given.compare:
-        print(compare_circuits(given.compare, workdir, notes, given.tasks, given.changed_tasks, out))
+        opening = Opening(launching.store(), given.tasks, given.changed_tasks)
+        print(compare_circuits(given.compare, workdir, notes, opening, out))
         return
     run = load_workdir(workdir, launching.store())
     for task in read_named([run], given.tasks, given.changed_tasks).values():

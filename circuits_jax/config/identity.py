@@ -1,7 +1,8 @@
 """Which settings a hash or a comparison covers, so that an option added later changes nothing that was there.
 
-Version 1: the fields of before, as they are, and of later ones those that are not at their defaults.  What a
-later version covers otherwise has to begin with its number, so that no two versions agree by chance.
+Version 1 covers all fields of the first release, and a field added since only where it is not at its default.
+If another version ever covers something else, its identity has to begin with its number, so that it never
+equals one of version 1 by chance.
 """
 
 from collections.abc import Mapping

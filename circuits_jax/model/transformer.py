@@ -234,7 +234,8 @@ class Transformer(nn.Module):
         return logits
 
 
-@functools.partial(jax.jit, static_argnums=0, inline=True)  # the forward pass, which flax runs too, falls away
+# Inline, so that the forward pass, which flax runs too, falls away.
+@functools.partial(jax.jit, static_argnums=0, inline=True)
 def init_params(config: ModelConfig, rng: jax.Array) -> Params:
     """Fresh parameters: N(0, 0.02), residual projections N(0, 0.02 / sqrt(2 L)), biases 0, gains 1."""
     return Transformer(config).init(rng, jnp.zeros((1, 1), jnp.int32))["params"]

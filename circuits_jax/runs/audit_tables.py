@@ -34,4 +34,7 @@ def intervals_note(reports: Mapping[str, Report]) -> str:
         each = f"{min(tasks, default=0.95):.0%}"
     else:
         each = "; ".join(f"{confidence:.0%} for {', '.join(found)}" for confidence, found in tasks.items())
-    return f"Intervals are those of Student's t over templates: {each}."
+    return (
+        "Intervals are over templates, with Student's t (rates on log-odds, and Clopper and Pearson's for a "
+        f"rate of 0 or 1): {each}."
+    )

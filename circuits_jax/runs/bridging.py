@@ -13,7 +13,7 @@ import numpy as np
 
 from circuits_jax.bridges.evaluation import Evaluator, Joined
 from circuits_jax.bridges.model import BRIDGES, SPARSE, Bridge, make_bridge
-from circuits_jax.bridges.records import Hashes, load_bridge, save_bridge, save_model
+from circuits_jax.bridges.records import COMMAND, Hashes, load_bridge, save_bridge, save_model
 from circuits_jax.bridges.report import bridge_report, site_rows
 from circuits_jax.bridges.ridge import fit_ridge
 from circuits_jax.bridges.training import bridging
@@ -157,7 +157,7 @@ def read_bridges(workdir: str | Path, elsewhere: Config | None = None) -> Bridge
     config = load_config(workdir)
     if config.bridge.dense is None:
         raise BridgeError(
-            f"{workdir} holds a run without bridges; train some: python -m circuits_jax bridges"
+            f"{workdir} holds a run without bridges; train some in a folder of their own: {COMMAND}"
         )
     if elsewhere is not None and elsewhere.data.store is not None:
         config = dataclasses.replace(

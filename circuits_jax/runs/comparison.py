@@ -1,5 +1,6 @@
 """Circuits of one run or of several side by side: `<folder>/compare.html`."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,26 @@ from circuits_jax.viewer.circuit_page.vocabulary import embed_vocabulary
 from circuits_jax.viewer.verdicts import read_audits
 
 
+@dataclasses.dataclass(frozen=True)
+class Opening:
+    """How the runs of circuits are opened.
+
+    Attributes:
+      store: Folder that their corpora lie in, if those were shared and have moved.
+      files: Of the user's own tasks; those in Python run only if they are among them.
+      changed_tasks: Whether they run although no circuit of the runs was cut with them as they are.
+    """
+
+    store: str | None = None
+    files: Sequence[str] = ()
+    changed_tasks: bool = False
+
+
 def compare_circuits(
     names: Sequence[str],
     home: Path,
     notes: Notes | None = None,
-    files: Sequence[str] = (),
-    changed_tasks: bool = False,
+    opening: Opening = Opening(),  # noqa: B008 - frozen
     out: Path | None = None,
 ) -> Path:
     """Writes the comparison of two circuits or more into the folder `home`.
@@ -34,8 +49,7 @@ def compare_circuits(
       names: Tasks whose circuits lie in `home`, if it is a workdir, or folders of any run's circuits.
       home: Where the page goes, unless `out` says otherwise.
       notes: By the names that the circuits have on the page.
-      files: Of the user's own tasks; those in Python run only if they are among them.
-      changed_tasks: Whether they run although no circuit of the runs was cut with them as they are.
+      opening: How the runs are opened.
       out: Folder for the page.
 
     Raises:
@@ -49,8 +63,8 @@ def compare_circuits(
     for folder in folders:
         workdir = _workdir_of(folder)
         if workdir not in runs:
-            runs[workdir] = load_workdir(workdir)
-    for task in read_named(list(runs.values()), files, changed_tasks).values():
+            runs[workdir] = load_workdir(workdir, opening.store)
+    for task in read_named(list(runs.values()), opening.files, opening.changed_tasks).values():
         remember(task)
     return _write([(runs[_workdir_of(folder)], folder) for folder in folders], home, notes, out)
 

@@ -39,6 +39,8 @@ def load(source: str | Path, strict: bool = True, store: str | Path | None = Non
       UserError: if there is nothing of the kind, or it cannot be read.
     """
     name = str(source)
+    if not name:
+        raise ConfigError("the name of the model is empty; name a folder, or . for this one")
     if name.startswith(HUB) or not may_be_folder(name):
         return Run(released.load_any(name, strict))
     folder = as_path(source)

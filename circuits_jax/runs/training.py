@@ -46,6 +46,9 @@ def train(config: Config, workdir: str | Path, tensorboard: bool = False) -> Run
       UserError: for settings, a corpus or a workdir that cannot be used, or a run that cannot go on.
       Stopped: when the run was asked to stop (`storage.stopping`); its state is saved.
     """
+    if not isinstance(config, Config):
+        given = repr(config) if isinstance(config, str) else f"a {type(config).__name__}"
+        raise ConfigError(f"{given} is no configuration; make one with cj.load_config, by its name or file")
     if not str(workdir):
         raise ConfigError("the workdir is empty; name a folder, or . for this one")
     folder = as_path(workdir)

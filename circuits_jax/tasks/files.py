@@ -42,14 +42,7 @@ def get_task(name: str) -> Task:
     Raises:
       TaskError: for an unknown name, naming all tasks; or a file that holds no task.
     """
-    if name in TASKS:
-        return TASKS[name]
-    if is_file(name):
-        return load_task(name)
-    raise TaskError(
-        f"unknown task {name!r}; choose one of {', '.join(TASKS)}, "
-        "or a file of your own ending in .py or .jsonl"
-    )
+    return load_task(name) if is_file(name) else TASKS[name]
 
 
 def is_file(name: str) -> bool:

@@ -132,7 +132,7 @@ def _enough(report: Report, lines: Sequence[Line]) -> Plot:
     if circuit["constant_competitors"] is not None:
         competing = circuit["constant_competitors"]["calibrated_loss"]
         bars.insert(1, _bar("rivals in AbsTopK at means", competing, "ours"))
-    caption = "Held-out loss in nats with everything else removed. Ticks are single draws."
+    caption = "Test loss in nats with everything else removed. Ticks are single draws."
     return "Enough?", caption, bar_chart("Sufficiency", bars, LOSS, lines)
 
 
@@ -143,7 +143,7 @@ def _needed(report: Report, lines: Sequence[Line]) -> Plot:
         _bar("without random nodes", base["random"]["necessity"]),
         _bar("without matched nodes", base["matched"]["necessity"]),
     ]
-    caption = "Held-out loss of the model with only these nodes removed."
+    caption = "Test loss of the model with only these nodes removed."
     return "Needed?", caption, bar_chart("Necessity", bars, LOSS, lines)
 
 

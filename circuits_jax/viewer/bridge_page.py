@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from circuits_jax.bridges.records import COMMAND
 from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import BridgeError
 from circuits_jax.storage.files import write_aside
@@ -37,7 +38,7 @@ def write_bridge_page(workdir: Path) -> Path:
     if not bridges and not steer:
         raise BridgeError(
             f"{workdir} holds no report on bridges ({filenames.BRIDGES}, {filenames.STEER}); make one: "
-            "python -m circuits_jax bridges"
+            f"{COMMAND}"
         )
     circuits = _CIRCUITS if (workdir / _CIRCUITS).exists() else None
     path = workdir / filenames.BRIDGES_PAGE

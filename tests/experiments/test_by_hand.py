@@ -12,7 +12,7 @@ from absl.testing import flagsaver
 
 from circuits_jax import TASKS, load_circuit, released
 from circuits_jax.circuits.ablation.means import reference_activations
-from circuits_jax.commands import attack, generate, import_model, inspect, intervene
+from circuits_jax.commands import attack, generate, import_model, inspect, intervene, tasks
 from circuits_jax.data.programs.words import SPLITS
 from circuits_jax.data.tokenizers.bpe import train_sentencepiece
 from circuits_jax.model.fingerprint import model_hash
@@ -38,6 +38,7 @@ COMMANDS = {
     "import_model": import_model,
     "inspect": inspect,
     "intervene": intervene,
+    "tasks": tasks,
 }
 
 
@@ -156,6 +157,17 @@ def test_a_sparse_folder_opens_with_its_tokenizer(sparse, tokenizer):
         ("import_model", ["--viz=viz_data.pt"], "give --viz and --viz_task together"),
         ("import_model", ["--viz=viz_data.pt", "--viz_task=quotes"], "'quotes'"),
         ("attack", [f"--model={SPARSE}", "--workdir=/no/run"], "there is no circuit"),
+        (
+            "import_model",
+            ["--viz=a.pt", "--viz_task=var_if", "--tokenizer=x"],
+            "--tokenizer would do nothing",
+        ),
+        ("import_model", ["--source=x", "--means=x", "--store=x"], "--means and --store would do nothing"),
+        ("intervene", [f"--model={SPARSE}", "--circuit_role=means"], "do nothing without --circuit"),
+        ("inspect", [f"--model={SPARSE}", "--channels=2"], "do nothing without --token"),
+        ("tasks", ["--out=x", "--pairs=9"], "--out and --pairs would do nothing without --workdir"),
+        ("attack", ["--planted", "--model=x"], "--model would do nothing beside --planted"),
+        ("attack", ["--planted", "--circuit=x"], "--circuit would do nothing beside --planted"),
         ("attack", ["--planted", "--elements=0,many"], "something that is no number"),
         ("attack", ["--planted", "--elements=0"], "makes no list longer"),
     ],

@@ -20,6 +20,7 @@ UNUSED = (
     ("quickstart", "--annotations=x"),
     ("quickstart", "--tensorboard"),
     ("generate", "--controls=false"),
+    ("attack", "--store=x"),
 )
 
 

@@ -60,7 +60,8 @@ STEPS = (
     f"audit --workdir=run --tasks={{0}}/brackets.jsonl --controls=false --out=~/out/audit {AUDIT}",
     "readings --workdir=run/ --config=~/mine.py --tasks=~/brackets.jsonl --rules=~/none.json --store=store",
     "view --workdir=run --tasks=~/brackets.jsonl --annotations=~/notes.json --store=~/store",
-    "view run --tasks=brackets.jsonl --compare=brackets,{0}/run/circuits/brackets --out={0}/out/two.html",
+    "view run --tasks=brackets.jsonl --compare=brackets,{0}/run/circuits/brackets --out={0}/out/two.html "
+    "--store=store",
     "tasks --workdir=run --tasks=brackets.jsonl",
     "inspect --model=~/run --token=#5 --out=~/out/inspect.json --store=store",
     "inspect --workdir=run/ --windows=2",
@@ -70,10 +71,11 @@ STEPS = (
     "generate --workdir=run --tokens=5,6 --max_tokens=2",
     "export --workdir=~/run --format=graphml",
     "export --workdir=run/ --format=viz --out=~/out/exports",
-    "attack --model=~/run --store=store --circuit=~/run/circuits/brackets",
+    "attack --model=~/run --circuit=~/run/circuits/brackets",
     "attack --workdir=attacks --planted --lists=8 --elements=0,1 --out={0}/out/attack",
-    "import_model --source=~/released --tokenizer=~/run/ --workdir=~/theirs --store=store",
-    "import_model --workdir=theirs --viz=~/viz_data.pt --viz_task=single_double_quote --means=~/none.pt",
+    "import_model --source=~/released --tokenizer=~/run/ --workdir=~/theirs",
+    "import_model --workdir=theirs --viz=~/viz_data.pt --viz_task=single_double_quote --means=~/none.pt "
+    "--store=store",
     "planted --workdir=~/planted/ --config=mine.py --seeds=0",
     "tracr --workdir=~/compiled/ --config=~/mine.py --programs=none",
     f"bridges --workdir=~/bridges --config=~/mine.py --config.bridge.dense=dense --store=store {TINY} "

@@ -26,7 +26,7 @@ from circuits_jax.model.sites import node_sites
 from circuits_jax.model.transformer import init_params
 from circuits_jax.model.wiring import linear_layers, wires, wires_into
 from tests.quick import quick_cases
-from tests.source import texts
+from tests.source import keys, texts
 
 SMALL = ModelConfig(n_layer=2, d_model=8, d_head=4, n_head=3, d_mlp=12, n_ctx=8, vocab_size=10)
 VARIANTS = {
@@ -118,17 +118,24 @@ def test_no_other_place_knows_a_tensors_name():
     parts = {part for row in rows for part in re.split(r"[/.]", f"{row.name}/{row.released}")}
     names = {part for part in parts if not part.isdigit()} - WORDS
     assert {"c_attn", "wte", "lm_head", "ln_f", "h_0", "sink_logit"} <= names
-    known = re.compile(rf"(?<!\w)({'|'.join(sorted(names))}|h_\{{)(?!\w)")
+    known = re.compile(rf"(?<!\w)({'|'.join(sorted(names))}|h_\{{\}})(?!\w)")
     package = pathlib.Path(circuits_jax.__file__).parent
     # The network gives its modules their names; `logits_bias` is a setting of the configuration, too.
     own = {package / "model" / "parameters.py", package / "model" / "transformer.py"}
     settings = {"logits_bias"}
+
+    def knows(tree: ast.Module) -> list[str]:
+        words = {row.name.partition("/")[0] for row in rows} & WORDS  # of these, where they are keys
+        named = [text for text in texts(tree) if set(known.findall(text)) - settings]
+        return named + [key for key in keys(tree) if key in words]
+
+    for example in ('params[f"h_{layer}"]', 'f"h_{i}/attn"', 'p["bigram"]', 'f"{place}/c_attn"'):
+        assert knows(ast.parse(example)), example
     found = [
         f"{path.relative_to(package.parent)}: {text!r}"
         for folder in (package, package.parent / "experiments")
         for path in sorted(folder.rglob("*.py"))
         if path not in own
-        for text in texts(ast.parse(path.read_text("utf-8")))
-        if set(known.findall(text)) - settings
+        for text in knows(ast.parse(path.read_text("utf-8")))
     ]
     assert not found

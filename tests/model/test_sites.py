@@ -103,18 +103,39 @@ def test_so_many_entries_as_the_table_says_are_left_at_every_site():
 
 def test_no_other_place_knows_a_sites_name():
     """But examples of nodes, "0.mlp.post_act.12", in what people read."""
-    known = re.compile(r"(?<![\w])(act_in|resid_delta|post_act|resid_in|resid_mid|attn\.[qkvy])(?!\w)")
+    known = re.compile(
+        r"(?<!\w)(act_in|resid_delta|post_act|resid_in|resid_mid|attn\.([qkvy]|\{\})|mlp\.\{\})(?!\w)"
+    )
     example = re.compile(r"\d\.(attn|mlp)\.\w+\.\d+|\*\.mlp\.post_act")
     package = pathlib.Path(circuits_jax.__file__).parent
     own = {package / "model" / name for name in ("sites.py", "wiring.py", "transformer.py")}
+
+    def names(tree: ast.Module) -> list[str]:
+        return [text for text in texts(tree) if known.search(example.sub("", text))]
+
+    for code in ('f"{i}.attn.{n}"', 'f"{layer}.attn.q"', 'f"{layer}.mlp.{name}"', '"3.mlp.post_act"'):
+        assert names(ast.parse(f"site = {code}")), code
     found = [
         f"{path.relative_to(package)}: {text!r}"
         for path in sorted(package.rglob("*.py"))
         if path not in own
-        for text in texts(ast.parse(path.read_text("utf-8")))
-        if known.search(example.sub("", text))
+        for text in names(ast.parse(path.read_text("utf-8")))
     ]
     assert found == []
+
+
+def test_the_pages_scripts_name_the_sites_of_the_table():
+    """They have a list of their own, in graph.js, with words for each."""
+    script = (pathlib.Path(circuits_jax.__file__).parent / "viewer" / "page" / "graph.js").read_text("utf-8")
+
+    def quoted(name: str) -> list[str]:
+        """Names of locations in the list, or the keys of the object, that a constant is."""
+        (body,) = re.findall(rf"^const {name} = [\[{{](.*?)[\]}}];$", script, re.M | re.S)
+        return re.findall(r'"((?:attn|mlp)\.\w+)"', body)
+
+    assert tuple(quoted("LOCATIONS")) == sites.NODE_LOCATIONS
+    assert quoted("LOCATION_NAMES") == quoted("LOCATION_LONG") == quoted("LOCATIONS")
+    assert f'const FINAL = "{sites.FINAL}";' in script
 
 
 @pytest.mark.parametrize("site", [site for site in sites.sites(CONFIG) if site != "final_resid"])

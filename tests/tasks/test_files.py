@@ -66,6 +66,10 @@ def test_names():
         TaskError, match="unknown task 'quotes'; choose one of single_double_quote, .*class_init"
     ):
         get_task("quotes")
+    for kind in (TaskError, KeyError):
+        with pytest.raises(kind, match=r"^unknown task 'quotes'; choose one of single_double_quote"):
+            TASKS["quotes"]
+    assert "quotes" not in TASKS and TASKS.get("quotes") is None
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from circuits_jax.circuits.circuit import MANIFEST, Circuit
 from circuits_jax.commands.view import name_workdir
 from circuits_jax.config import Config
 from circuits_jax.runs import comparison, pages
-from circuits_jax.runs.comparison import compare_circuits
+from circuits_jax.runs.comparison import Opening, compare_circuits
 from circuits_jax.runs.pages import read_outcomes, read_records, write_pages
 from circuits_jax.runs.pruning import Outcome
 from circuits_jax.runs.run import Run
@@ -28,7 +28,9 @@ def run(live: Live, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """The run of any folder, with a tiny corpus and pairs."""
     config = dataclasses.replace(Config(), model=live.model.config)
     run = Run(live.model, tmp_path, config, corpus_of(live))
-    monkeypatch.setattr(comparison, "load_workdir", lambda home: dataclasses.replace(run, workdir=home))
+    monkeypatch.setattr(
+        comparison, "load_workdir", lambda home, store: dataclasses.replace(run, workdir=home)
+    )
     monkeypatch.setattr(pages, "build_pairs", lambda *rest: live.pairs)
     return run
 
@@ -132,6 +134,22 @@ def test_what_other_commands_reported_is_shown_again(tmp_path):
     for broken in ("", "[]", '{"rows": 3}', '{"rows": [{}], "summary": {}}'):
         (tmp_path / "prune.json").write_text(broken)
         assert read_records(tmp_path) == ({"steps": 5}, {"a": "knows nothing"})
+
+
+def test_runs_that_are_compared_find_their_corpus_where_it_lies_by_now(
+    live: Live, run: Run, tmp_path, monkeypatch
+):
+    for name in ("one", "two"):
+        save_circuit(live, run, tmp_path / "circuits" / name)
+    monkeypatch.setattr(pages, "gather_evidence", lambda *rest: live.evidence)
+    stores = []
+    monkeypatch.setattr(
+        comparison,
+        "load_workdir",
+        lambda home, store: stores.append(store) or dataclasses.replace(run, workdir=home),
+    )
+    compare_circuits(["one", "two"], tmp_path, opening=Opening(store="moved"))
+    assert stores == ["moved"]
 
 
 def test_comparisons_of_one_circuit_or_of_none_are_refused(tmp_path):

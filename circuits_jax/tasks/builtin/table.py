@@ -1,5 +1,6 @@
 """The twenty tasks by name, in the order of docs/tasks.md, "The twenty tasks"."""
 
+from circuits_jax.storage.errors import TaskError
 from circuits_jax.tasks.builtin import delimiters, keywords, variables
 from circuits_jax.tasks.task import Task
 
@@ -26,5 +27,23 @@ _ALL = (
     keywords.CLASS_INIT,
 )
 
-TASKS: dict[str, Task] = {task.name: task for task in _ALL}
-"""The built-in tasks."""
+
+class UnknownTaskError(TaskError, KeyError):
+    """A name that no built-in task has; it names those that there are."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])  # a KeyError's own has quotes around it
+
+
+class Tasks(dict[str, Task]):
+    """Tasks by name; an unknown name raises an UnknownTaskError."""
+
+    def __missing__(self, name: str) -> Task:
+        raise UnknownTaskError(
+            f"unknown task {name!r}; choose one of {', '.join(self)}, or a file of your own ending in .py or "
+            ".jsonl (cj.load_task)"
+        )
+
+
+TASKS = Tasks((task.name, task) for task in _ALL)
+"""The built-in tasks; an unknown name raises an UnknownTaskError."""
