@@ -26,6 +26,7 @@ setup(
     python_requires=">=3.11",
     install_requires=[
         "absl-py>=1.4",
+        # Not imported by us: TFDS writes and reads data sets in this format, and brings it on Linux alone.
         "array_record>=0.8",
         "etils[epath]>=1.9.1",
         "flax>=0.11.2",
@@ -43,7 +44,8 @@ setup(
         "scipy>=1.13",
         "sentencepiece>=0.2.0",
         "tensorflow-datasets>=4.9.10",
-        # Later releases refuse every protobuf before 6.31.1, which TensorFlow and Colab still bring.
+        # Not imported by us: TFDS takes any, and later releases refuse every protobuf before 6.31.1, which
+        # TensorFlow and Colab still bring.
         "tensorflow-metadata>=1.17.2,<1.18",
         "tqdm>=4.66",
     ],

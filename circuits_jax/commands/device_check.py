@@ -10,6 +10,7 @@ from absl import flags
 
 from circuits_jax.commands import launching
 from circuits_jax.runs.device_check import check_devices, described_plan
+from circuits_jax.storage.filenames import DEVICE_CHECK
 from circuits_jax.storage.files import check_writable
 
 
@@ -27,4 +28,4 @@ def main() -> None:
     check_writable(launching.workdir())
     print(described_plan(config))
     row = check_devices(config, flags.FLAGS.steps)
-    launching.report([row], launching.workdir() / "device_check.json")
+    launching.report([row], launching.workdir() / DEVICE_CHECK)

@@ -10,6 +10,7 @@ from absl import flags
 from circuits_jax.commands import launching
 from circuits_jax.runs.inspection import inspect_model, inspect_token
 from circuits_jax.runs.opening import load
+from circuits_jax.storage.filenames import INSPECT
 
 
 def define_flags() -> None:
@@ -33,4 +34,4 @@ def main() -> None:
     rows, summary = inspect_model(run, given.windows)
     if given.token is not None:
         rows, summary = shown, summary | token
-    launching.report(rows, (run.workdir or launching.workdir()) / "inspect.json", summary)
+    launching.report(rows, (run.workdir or launching.workdir()) / INSPECT, summary)

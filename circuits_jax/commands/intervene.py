@@ -15,6 +15,7 @@ from circuits_jax.commands import launching, reading
 from circuits_jax.runs import by_hand
 from circuits_jax.runs.opening import load
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.filenames import INTERVENE
 from circuits_jax.storage.paths import as_path
 
 
@@ -58,4 +59,4 @@ def main() -> None:
         "changes": ", ".join(f"{edit.node} -> {edit.value}" for edit in edits) or "none",
         "circuit": f"{given.circuit} ({given.circuit_role})" if given.circuit else "none",
     }
-    launching.report(rows, (run.workdir or launching.workdir()) / "intervene.json", summary)
+    launching.report(rows, (run.workdir or launching.workdir()) / INTERVENE, summary)

@@ -9,6 +9,7 @@ from absl import flags
 
 from circuits_jax.commands import launching
 from circuits_jax.runs.planted import benchmark, summarize
+from circuits_jax.storage.filenames import PLANTED
 from circuits_jax.storage.files import check_writable
 
 
@@ -24,4 +25,4 @@ def main() -> None:
     """The command."""
     check_writable(launching.workdir())
     rows = benchmark(launching.read_config().prune, flags.FLAGS.seeds, flags.FLAGS.superposed)
-    launching.report(rows, launching.workdir() / "planted.json", summarize(rows))
+    launching.report(rows, launching.workdir() / PLANTED, summarize(rows))

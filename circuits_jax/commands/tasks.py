@@ -14,6 +14,7 @@ from circuits_jax.commands import launching, path_flags
 from circuits_jax.runs.opening import load_tokenizer_and_model
 from circuits_jax.runs.pruning import tasks_of
 from circuits_jax.runs.scoring import example, pairs_or_refusal, task_rows, text_example
+from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.tasks import Pairs
 
@@ -42,4 +43,4 @@ def main() -> None:
     for task, pairs in built:
         if isinstance(pairs, Pairs):
             print(example(task, pairs, tokenizer))
-    launching.report(task_rows(built, tokenizer, model), launching.workdir() / "tasks.json")
+    launching.report(task_rows(built, tokenizer, model), launching.workdir() / filenames.TASKS)

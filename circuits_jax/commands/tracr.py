@@ -12,6 +12,7 @@ from circuits_jax.circuits.baselines import ScoreSettings
 from circuits_jax.circuits.compiled import PROGRAMS
 from circuits_jax.commands import launching
 from circuits_jax.runs.compiled import benchmark, compiled_anew
+from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.files import check_writable, write_json
 from circuits_jax.storage.tables import show_table
@@ -34,12 +35,12 @@ def main() -> None:
             f"there is no program {', '.join(unknown) or 'in --programs'}; choose of {', '.join(PROGRAMS)}"
         )
     check_writable(workdir)
-    folder = workdir / "tracr"
+    folder = workdir / filenames.TRACR_FOLDER
     compiled = compiled_anew(given.programs, folder) if given.compile else None
     config = launching.read_config()
     settings = ScoreSettings.of(config.audit)
     rows, baselines = benchmark(given.programs, config.prune, settings, folder, compiled)
-    write_json(workdir / "tracr.json", {"rows": rows, "baselines": baselines})
+    write_json(workdir / filenames.TRACR, {"rows": rows, "baselines": baselines})
     print(show_table(rows))
     print()
     print(show_table(baselines))

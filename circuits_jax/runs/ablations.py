@@ -18,14 +18,13 @@ from circuits_jax.config import ABLATIONS, PruneConfig
 from circuits_jax.config.checks import check_choice
 from circuits_jax.runs.pruning import prune_tasks, settings_for, subject_of, task_splits
 from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.filenames import ABLATIONS_FOLDER
 from circuits_jax.storage.tables import Report
 from circuits_jax.tasks import Task
 from circuits_jax.training.device_memory import PRUNING, memory_told
 
 if TYPE_CHECKING:
     from circuits_jax.runs.run import Run
-
-FOLDER = "ablations"  # of a workdir: <ablation>/<task>, the circuits that are not the run's own
 
 
 def compare_ablations(
@@ -57,7 +56,7 @@ def compare_ablations(
     settings = {kind: dataclasses.replace(prune, ablation=kind) for kind in kinds}
     cut = {
         kind: prune_tasks(
-            run, tasks, each, folder=None if kind == prune.ablation else run.folder / FOLDER / kind
+            run, tasks, each, folder=None if kind == prune.ablation else run.folder / ABLATIONS_FOLDER / kind
         )
         for kind, each in settings.items()
     }

@@ -12,6 +12,7 @@ from circuits_jax.circuits.attack.attack import SEED, Attack, DilutionCase, summ
 from circuits_jax.runs.by_hand import read_circuit_of
 from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CircuitError, TaskError
+from circuits_jax.storage.filenames import ATTACK, ATTACK_PICTURE
 from circuits_jax.storage.files import write_aside
 from circuits_jax.storage.tables import Row, save_table
 from circuits_jax.tasks import Pairs, build_pairs, get_task
@@ -78,9 +79,9 @@ def attack(case: DilutionCase, elements: Iterable[int], folder: Path) -> tuple[l
     measured = Attack(case, lengths(elements))
     rows = measured.rows()
     summary = {"target": case.name, "heads": measured.heads(), **summarize(rows)}
-    save_table(rows, folder / "attack.json", summary)
-    draw(rows, folder / "attack.png")
-    return rows, summary, folder / "attack.png"
+    save_table(rows, folder / ATTACK, summary)
+    draw(rows, folder / ATTACK_PICTURE)
+    return rows, summary, folder / ATTACK_PICTURE
 
 
 def lengths(elements: Iterable[int]) -> list[int]:

@@ -20,14 +20,14 @@ from circuits_jax.runs.own_tasks import record
 from circuits_jax.runs.pages import INDEX, evidence_of
 from circuits_jax.runs.pruning import finished, search_digest, settings_for, subject_of, task_splits
 from circuits_jax.storage.errors import TaskError
-from circuits_jax.storage.filenames import CIRCUITS, COMPARISON, EXHAUST
+from circuits_jax.storage.filenames import CIRCUITS, COMPARISON, EXHAUST, EXHAUST_FOLDER
 from circuits_jax.storage.files import check_writable, read_json_if_any, write_json
 from circuits_jax.storage.locks import locked
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks import Pairs, Task
 from circuits_jax.training.device_memory import PRUNING, memory_told
 from circuits_jax.training.multihost.processes import is_primary
-from circuits_jax.viewer.alternatives import FOLDER, counted, digest
+from circuits_jax.viewer.alternatives import counted, digest
 from circuits_jax.viewer.assembly import PageSettings, RunFigures, build_report, write_report
 from circuits_jax.viewer.circuit_page.vocabulary import embed_vocabulary
 
@@ -78,7 +78,7 @@ def exhaust_tasks(run: "Run", tasks: Sequence[Task], prune: PruneConfig, most: i
       ConfigError: for a run without a workdir or a corpus.
     """
     prune = settings_for(run, tasks, prune)
-    check_writable(run.folder / FOLDER)
+    check_writable(run.folder / EXHAUST_FOLDER)
     with locked(run.folder, LOCK), memory_told(PRUNING):
         pruner = Pruner(subject_of(run, prune), prune)
         return [_exhaust(run, pruner, task, most) for task in tasks]
@@ -95,7 +95,7 @@ def exhaust_table(found: Sequence[Exhausted]) -> list[dict[str, Any]]:
 
 
 def _exhaust(run: "Run", pruner: Pruner, task: Task, most: int) -> Exhausted:
-    folder, prune = run.folder / FOLDER / task.name, pruner.config
+    folder, prune = run.folder / EXHAUST_FOLDER / task.name, pruner.config
     try:
         splits = task_splits(run, task, prune)
     except TaskError as error:

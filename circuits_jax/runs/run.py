@@ -164,7 +164,8 @@ class Run:
         Args:
           circuit: Of this run, saved in its workdir.
           controls: What the circuit's size is compared with, most of the time it takes: "none", "quick" (one
-            draw of each kind, minutes) or "full" (enough for a verdict of "faithful").
+            draw of each kind, minutes) or "full" (enough for a verdict of "faithful"). True is "quick", False
+            "none".
 
         Raises:
           CircuitError: for a circuit of another model.

@@ -1,4 +1,8 @@
-"""What the files and folders of a workdir are called: the one place that knows their names."""
+"""What the files and folders of a workdir are called: the one place that knows their names.
+
+Not among them are those that one module alone writes and reads: `readings.json`, locks, and what unfinished
+work leaves.
+"""
 
 # Of every run.
 CONFIG = "config.json"
@@ -13,7 +17,15 @@ CIRCUITS = "circuits"
 PAGE, INDEX, COMPARISON = "page.html", "report.html", "compare.html"
 PRUNE, QUICKSTART = "prune.json", "quickstart.json"
 AUDIT, AUDIT_PAGE = "audit.json", "audit.html"
-ABLATIONS, EXHAUST = "ablations.json", "exhaust.json"
+# Each with a folder of circuits that are not the run's own: by ablation and task, and by task.
+ABLATIONS, ABLATIONS_FOLDER = "ablations.json", "ablations"
+EXHAUST, EXHAUST_FOLDER = "exhaust.json", "exhaust"
+
+# What commands report that look at a model, or try a network or a machine.
+TASKS, INSPECT, INTERVENE = "tasks.json", "inspect.json", "intervene.json"
+ATTACK, ATTACK_PICTURE = "attack.json", "attack.png"
+PLANTED, DEVICE_CHECK = "planted.json", "device_check.json"
+TRACR, TRACR_FOLDER = "tracr.json", "tracr"  # the folder holds finished and compiled programs
 
 # Bridges: BRIDGE holds them, SPARSE is the workdir of a sparse model that was trained with them.
 BRIDGE, SPARSE = "bridge", "sparse"

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from circuits_jax.circuits.circuit import Circuit
-from circuits_jax.storage.filenames import EXHAUST
+from circuits_jax.storage.filenames import EXHAUST, EXHAUST_FOLDER
 from circuits_jax.storage.files import read_json_if_any
 
-FOLDER = "exhaust"  # <workdir>/exhaust/<task>/exhaust.json
 NOT_SEARCHED = (
     "Whether the model has other circuits for this task was not searched: python -m circuits_jax exhaust."
 )
@@ -44,7 +43,7 @@ def alternatives(workdir: Path, name: str, circuit: Circuit) -> str:
       name: Of the circuit's folder.
       circuit: It.
     """
-    record = read_json_if_any(workdir / FOLDER / name / EXHAUST)
+    record = read_json_if_any(workdir / EXHAUST_FOLDER / name / EXHAUST)
     found: Sequence[str] = record.get("circuits", ())
     if digest(circuit) not in found:
         return NOT_SEARCHED
