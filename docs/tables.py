@@ -46,7 +46,7 @@ def outdated() -> list[pathlib.Path]:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return str(round(value, 3)) if abs(value) < 10 else f"{value:.4g}"
+        return str(round(value, 3) + 0.0) if abs(value) < 10 else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
