@@ -1,12 +1,19 @@
 """`python -m circuits_jax COMMAND ...`: every command, for users of a wheel and of a checkout alike."""
 
+# ruff: noqa: E402 - first of all
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Until `watched` begins, an interrupt ends the process as other signals do: without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import importlib
 import inspect  # noqa: F401 - before ours: if Python finds experiments/inspect.py instead, that tells so
 import sys
 
 from circuits_jax.storage.errors import Stopped
 from circuits_jax.storage.output import last_out
-from circuits_jax.storage.stopping import asked, end, stopped, watched
+from circuits_jax.storage.stopping import asked, end, held, stopped, watched
 from circuits_jax.storage.surroundings import settle_shell
 
 COMMANDS = (
@@ -59,8 +66,9 @@ def run(command: str, arguments: list[str]) -> None:
 def _run(command: str, arguments: list[str]) -> None:
     last_out()
     settle_shell()  # before anything imports JAX
-    module = importlib.import_module(f"circuits_jax.commands.{command}")
-    launching = importlib.import_module("circuits_jax.commands.launching")
+    with held():  # what is imported when a signal comes makes another error of it, or prints a traceback
+        module = importlib.import_module(f"circuits_jax.commands.{command}")
+        launching = importlib.import_module("circuits_jax.commands.launching")
     if command == "view":
         arguments = module.name_workdir(arguments)
     sys.argv = [f"python -m circuits_jax {command}", *arguments]
