@@ -26,6 +26,7 @@ from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.storage.errors import CorpusError, UserError
 from circuits_jax.storage.filenames import TOKENIZER
 from circuits_jax.storage.files import read_json_if_any, write_json
+from circuits_jax.storage.lfs import refuse_pointer_file
 
 FORMAT, VERSION, MANIFEST = "circuits_jax.corpus", 1, "corpus.json"
 SPLITS = ("train", "validation")
@@ -112,6 +113,7 @@ def read(folder: Path) -> Corpus:
 
     Raises:
       CorpusError: if it is damaged, or of a version that is not known.
+      UserError: if one of its files is a Git LFS pointer.
     """
     manifest = read_json_if_any(folder / MANIFEST)
     if not manifest:
@@ -121,6 +123,7 @@ def read(folder: Path) -> Corpus:
     try:
         for name, digest in manifest["sha256"].items():
             if _digest(folder / PurePath(name).name) != digest:
+                refuse_pointer_file(folder / PurePath(name).name, CorpusError)
                 raise CorpusError(f"{folder / name} was altered or cut short; {_WAY_OUT}")
         splits = {
             split: Windows(map_tokens(folder / windows_file(split)), manifest["counts"][split])
@@ -136,6 +139,8 @@ def read(folder: Path) -> Corpus:
             hash=manifest["hash"],
             content=manifest["content"],
         )
+    except CorpusError:
+        raise
     except OSError as error:
         where = error.filename or folder
         raise CorpusError(f"{where} cannot be read ({error.strerror or error}); {_WAY_OUT}") from error

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from circuits_jax.storage.buckets import BucketPath
 from circuits_jax.storage.errors import CheckpointError, UserError
-from circuits_jax.storage.lfs import refuse_pointer
+from circuits_jax.storage.lfs import PointerError, refuse_pointer
 from circuits_jax.storage.paths import as_path, is_remote
 
 _TRIAL_BYTES = 1 << 16
@@ -116,8 +116,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_json_if_any(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; an empty one if there is none that can be read."""
+    """The JSON object in `path`; an empty one if there is none that can be read.
+
+    Raises:
+      PointerError: if it is a Git LFS pointer, in whose place nothing may be written.
+    """
     try:
         return read_json(path)
+    except PointerError:
+        raise
     except UserError:
         return {}

@@ -12,7 +12,7 @@ from circuits_jax.data import corpus as corpus_module
 from circuits_jax.data import store
 from circuits_jax.data.corpus import prepare
 from circuits_jax.data.store import MANIFEST, find, link, look_up, read
-from circuits_jax.storage.errors import ConfigError, CorpusError
+from circuits_jax.storage.errors import ConfigError, CorpusError, UserError
 
 VOCAB, N_CTX = 340, 15
 
@@ -69,6 +69,14 @@ def test_damage_is_one_line_that_names_the_file(copy: Path, name: str) -> None:
             read(copy)
         assert str(copy) in str(caught.value) and "\n" not in str(caught.value)
         assert name in str(caught.value) and "copy the folder anew" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["train.npy", "validation.npy", "tokenizer.model", MANIFEST])
+def test_a_git_lfs_pointer_is_told_once(copy: Path, name: str) -> None:
+    (copy / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(UserError, match=rf"^\S*/{name} is a Git LFS pointer.*run git lfs pull") as caught:
+        read(copy)
+    assert str(caught.value).count("Git LFS pointer") == 1
 
 
 def test_what_a_manifest_may_not_say_is_one_line(copy: Path) -> None:
