@@ -9,8 +9,9 @@ from circuits_jax.data.corpus import IMPORTED
 from circuits_jax.data.store import MANIFEST
 from circuits_jax.data.tokenizers.folder import TOKENIZER_FILES
 from circuits_jax.storage.buckets import BucketPath
+from circuits_jax.storage.cache import cache_folder
 from circuits_jax.storage.files import write_aside
-from circuits_jax.storage.paths import as_path, is_remote
+from circuits_jax.storage.paths import is_remote
 
 # Those of a run's tokenizer, and the note of where an imported one came from.
 RUN_TOKENIZER_FILES = (*TOKENIZER_FILES, IMPORTED)
@@ -26,11 +27,14 @@ def local_folder(workdir: Path) -> Path:
 
 
 def stand_in(folder: Path) -> Path:
-    """`folder`, or the folder of the user's cache that stands for one in a bucket."""
+    """`folder`, or the folder of the user's cache that stands for one in a bucket.
+
+    Raises:
+      UserError: for one in a bucket, if no cache can be written.
+    """
     if not is_remote(folder):
         return folder
-    cache = as_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return cache / "circuits_jax" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    return cache_folder() / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
 
 
 def keep_tokenizer(folder: Path, workdir: Path) -> None:
