@@ -213,7 +213,7 @@ def start(main: Callable[[], None], trains: bool = False) -> None:
         except OSError as error:
             if error.errno not in _OF_THE_DISK or not error.filename:
                 raise
-            fail(f"{error.filename} cannot be written: {error.strerror}; what was finished is kept")
+            fail(f"{error.filename} cannot be used: {error.strerror}; what was finished is kept")
         except Exception:
             missing = _missing_device()
             if missing is None:

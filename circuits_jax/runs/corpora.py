@@ -204,13 +204,21 @@ def _make(config: Config, workdir: Path, named: bool = True) -> Corpus:
 
 @contextlib.contextmanager
 def _writable(folder: Path) -> Iterator[None]:
-    """Tells in a line that what a corpus needs cannot be written."""
+    """Tells in a line that what a corpus needs cannot be written to `folder`, or which other file is in the way.
+
+    Raises:
+      UserError: in place of an error of the disk.
+    """
     try:
         yield
     except (OSError, RuntimeError) as error:
         # array_record tells of a full disk by a RuntimeError; any other is a defect.
         if isinstance(error, RuntimeError) and "write() failed" not in str(error):
             raise
+        name = getattr(error, "filename", None)
+        if isinstance(name, str) and not as_path(name).is_relative_to(folder):
+            why = getattr(error, "strerror", None) or error
+            raise UserError(f"{name} cannot be used: {why}; make it readable, or name another") from error
         raise UserError(
             f"the corpus cannot be written to {folder} ({error}); make room, or make the folder "
             "writable, and give the same command again"
