@@ -1,16 +1,14 @@
 """Folders of this machine that stand for those of a bucket: a run's data is mapped, and so must be local."""
 
 import hashlib
-import os
-import shutil
 from pathlib import Path
 
 from circuits_jax.data.corpus import IMPORTED
-from circuits_jax.data.store import MANIFEST
+from circuits_jax.data.store import MANIFEST, appear
 from circuits_jax.data.tokenizers.folder import TOKENIZER_FILES
 from circuits_jax.storage.buckets import BucketPath
 from circuits_jax.storage.cache import cache_folder
-from circuits_jax.storage.files import write_aside
+from circuits_jax.storage.files import aside_of, write_aside
 from circuits_jax.storage.paths import is_remote
 
 # Those of a run's tokenizer, and the note of where an imported one came from.
@@ -56,10 +54,9 @@ def fetch_corpus(place: Path, name: str, here: Path) -> Path | None:
         return folder
     if not isinstance(place, BucketPath) or not (place / name / MANIFEST).exists():
         return None
-    aside = folder.with_name(f".{name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = aside_of(folder)
     (place / name).download(aside)
-    os.replace(aside, folder)
+    appear(aside, folder)
     return folder
 
 

@@ -18,6 +18,14 @@ from circuits_jax.storage.paths import as_path, is_remote
 _TRIAL_BYTES = 1 << 16
 
 
+def aside_of(path: Path) -> Path:
+    """A new name beside `path`, for what becomes `path` when it is whole.
+
+    Processes of two containers may have the same number, so that it is drawn.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+
+
 @contextlib.contextmanager
 def write_aside(path: Path) -> Iterator[BinaryIO]:
     """Opens a binary file that becomes `path` only when the block ends without an error."""
@@ -27,7 +35,7 @@ def write_aside(path: Path) -> Iterator[BinaryIO]:
         path.write_bytes(content.getvalue())
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = aside_of(path)
     try:
         with open(aside, "wb") as file:
             yield file

@@ -1,6 +1,7 @@
 """A corpus is called by what it holds, read back whole or not at all, and found wherever it lies."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -166,3 +167,53 @@ def test_a_corpus_moves_to_another_disk_whole(
     monkeypatch.setattr(store.os, "replace", other_disk)
     made = prepare(config, VOCAB, N_CTX, tmp_path)
     assert {path.name for path in (tmp_path / "data").iterdir()} == {made.hash, "tokenizer.json"}
+
+
+def test_copies_made_at_once_by_processes_of_one_number_are_whole(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in two containers, on disks of their own: the second begins when the first has copied half."""
+    copytree, replace = shutil.copytree, os.replace
+    place, first, second = (tmp_path / name for name in ("place", "first", "second"))
+    place.mkdir()
+    for scratch in (first, second):
+        copytree(copy, scratch)
+
+    def interrupted(source: Path, target: Path) -> None:
+        target.mkdir()
+        shutil.copyfile(source / "train.npy", target / "train.npy")
+        if source == first:
+            store._move(second, place / copy.name)
+            store.link(copy, place)
+        copytree(source, target, dirs_exist_ok=True)
+
+    def other_disk(source: Path, target: Path) -> None:
+        if source.parent != target.parent:
+            raise OSError("another disk")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr(os, "replace", other_disk)
+    monkeypatch.setattr(shutil, "copytree", interrupted)
+    store._move(first, place / copy.name)
+    assert read(place / copy.name).hash == copy.name
+    assert [path.name for path in place.iterdir()] == [copy.name]
+    assert not first.exists() and not second.exists()
+
+
+def test_a_link_that_another_run_was_faster_to_make_is_kept(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, copied = tmp_path / "place", list[Path]()
+
+    def slow(source: Path, target: Path) -> None:
+        copied.append(target)
+        if len(copied) == 1:
+            link(copy, place)
+        raise OSError("no links")
+
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr(os, "link", slow)
+    link(copy, place)
+    assert read(place / copy.name).hash == copy.name
+    assert [path.name for path in place.iterdir()] == [copy.name]
