@@ -31,7 +31,9 @@ def test_without_a_home_the_temporary_files_serve(homeless, tmp_path):
     assert not (tmp_path / "~").exists()
 
 
-@pytest.mark.parametrize("given", ["~no_such_user/cache", "https://example.org", "gs://bucket", "/dev/null/x"])
+@pytest.mark.parametrize(
+    "given", ["~no_such_user/cache", "https://example.org", "gs://bucket", "/dev/null/x"]
+)
 def test_a_cache_that_is_no_folder_is_passed_over(homeless, monkeypatch, given):
     monkeypatch.setenv("XDG_CACHE_HOME", given)
     assert cache_folder() == homeless

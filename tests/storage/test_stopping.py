@@ -97,7 +97,7 @@ def test_a_signal_while_a_command_is_imported_stops_it_afterwards(monkeypatch):
         monkeypatch.setattr(program, name, lambda: None)
     with pytest.raises(Stopped, match="SIGTERM"), stopping.watched(ends_process=True):
         program._run("prune", [])
-    assert imported == ["circuits_jax.commands.prune", "circuits_jax.commands.launching"]
+    assert imported == ["jax", "circuits_jax.commands.prune", "circuits_jax.commands.launching"]
 
 
 @pytest.mark.parametrize(("before", "after"), [("default_int_handler", "SIG_DFL"), ("SIG_IGN", "SIG_IGN")])
