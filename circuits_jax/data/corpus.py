@@ -90,8 +90,8 @@ def prepare(
     if folder is None:
         if not named and config.source == "tfds":
             raise ConfigError(
-                f"the TFDS dataset {config.name!r} brings code that would run, and only config.json names it; "
-                "give the run's own pretrain command again, which names it too and makes the corpus"
+                f"the TFDS dataset {config.name!r} brings code that would run, and only config.json names "
+                "it; give the run's own pretrain command again, which names it too and makes the corpus"
             )
         made_of = _made_of(config, vocab_size, n_ctx, workdir)
         folder = store.look_up(made_of, place)

@@ -322,8 +322,8 @@ def audit(
     Raises:
       ConfigError: for an unknown choice of controls.
       LockError: if another process audits the run's circuits.
-      UserError: if the folder cannot be written, or its `audit.json` is a Git LFS pointer; nothing was audited
-        then.
+      UserError: if the folder cannot be written, or its `audit.json` is a Git LFS pointer; nothing was
+        audited then.
     """
     choice, home = control_choice(controls), out or run.folder
     check_writable(home, "or name a folder of yours: --out=DIR")

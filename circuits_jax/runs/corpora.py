@@ -204,7 +204,7 @@ def _make(config: Config, workdir: Path, named: bool = True) -> Corpus:
 
 @contextlib.contextmanager
 def _writable(folder: Path) -> Iterator[None]:
-    """Tells in a line that what a corpus needs cannot be written to `folder`, or which other file is in the way.
+    """Tells in a line that what a corpus needs cannot be written to `folder`, or which other file is closed.
 
     Raises:
       UserError: in place of an error of the disk.

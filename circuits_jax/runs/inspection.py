@@ -89,9 +89,9 @@ def embedding_rows(token: int, model: Model, channels: int, others: int) -> list
 
 
 def silent_units(run: Run, windows: int) -> dict[str, str]:
-    """Activation-dead units: never nonzero on tokens of the validation corpus, for a run of ours that has one.
+    """Activation-dead units: never nonzero on tokens of the validation corpus, for a run of ours.
 
-    Where none can be read, or made, why is told at the end of the command.
+    Where that has none, and none can be made, why is told at the end of the command.
     """
     if run.config is None:
         return {}

@@ -32,12 +32,17 @@ def test_a_circuit_is_not_fetched_for_a_folder_that_cannot_be_written(tmp_path, 
     monkeypatch.setattr(importing, "fetched_file", lambda *_: pytest.fail("it was fetched"))
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to .*file: File exists"):
-        importing.import_circuit("hf:owner/name/x.pt", TASKS["bracket_counting"], Run(None, tmp_path / "file"))
+        importing.import_circuit(
+            "hf:owner/name/x.pt", TASKS["bracket_counting"], Run(None, tmp_path / "file")
+        )
 
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("run/data/x", "the corpus cannot be written to .*run "), ("tree/a.py", "^\\S*/tree/a.py cannot be used: ")],
+    [
+        ("run/data/x", "the corpus cannot be written to .*run "),
+        ("tree/a.py", "^\\S*/tree/a.py cannot be used: "),
+    ],
 )
 def test_the_file_that_is_in_the_way_is_named(tmp_path, name, told):
     error = OSError(errno.EACCES, "Permission denied", str(tmp_path / name))
