@@ -1,13 +1,22 @@
 """`python -m circuits_jax COMMAND ...`: every command, for users of a wheel and of a checkout alike."""
 
+# ruff: noqa: E402 - first of all
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Until `watched` begins, an interrupt ends the process as other signals do: without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import contextlib
 import importlib
 import inspect  # noqa: F401 - before ours: if Python finds experiments/inspect.py instead, that tells so
 import sys
+from collections.abc import Iterator
 
-from circuits_jax.storage.errors import Stopped
+from circuits_jax.storage.errors import Stopped, UserError
 from circuits_jax.storage.output import last_out
-from circuits_jax.storage.stopping import asked, end, stopped, watched
-from circuits_jax.storage.surroundings import settle_shell
+from circuits_jax.storage.stopping import asked, end, held, stopped, watched
+from circuits_jax.storage.surroundings import settle_shell, wrong_variables
 
 COMMANDS = (
     "pretrain",
@@ -59,14 +68,30 @@ def run(command: str, arguments: list[str]) -> None:
 def _run(command: str, arguments: list[str]) -> None:
     last_out()
     settle_shell()  # before anything imports JAX
-    module = importlib.import_module(f"circuits_jax.commands.{command}")
-    launching = importlib.import_module("circuits_jax.commands.launching")
-    if command == "view":
-        arguments = module.name_workdir(arguments)
+    with held(), _jax_told():  # a signal in an import would become another error, or print a traceback
+        module = importlib.import_module(f"circuits_jax.commands.{command}")
+        launching = importlib.import_module("circuits_jax.commands.launching")
     sys.argv = [f"python -m circuits_jax {command}", *arguments]
     sys.modules["__main__"].__doc__ = module.__doc__  # what --help tells first
-    module.define_flags()
+    try:
+        sys.argv[1:] = module.name_workdir(arguments) if command == "view" else arguments
+        module.define_flags()
+    except UserError as error:
+        launching.fail(str(error))
     launching.start(module.main, trains=command in _TRAINING)
+
+
+@contextlib.contextmanager
+def _jax_told() -> Iterator[None]:
+    """Ends with one line where JAX cannot be imported for the value of a variable."""
+    try:
+        importlib.import_module("jax")
+    except ValueError as error:
+        if not (variables := wrong_variables()):
+            raise
+        print(f"error: JAX does not begin ({error}); unset or correct it: {variables}", file=sys.stderr)
+        sys.exit(1)
+    yield
 
 
 def main() -> None:

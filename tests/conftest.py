@@ -16,6 +16,7 @@ from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("CIRCUITS_JAX_UNOPTIMIZED", "1")  # commands heed it too
 if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (
     0,
     11,

@@ -77,7 +77,7 @@ def define_config(default: str = "quickstart") -> None:
 
 
 def define_processes() -> None:
-    """Defines the flags of runs of several processes."""
+    """Defines the flags of runs of several processes; raises ConfigError for a variable that is no number."""
     address = os.environ.get("JAX_COORDINATOR_ADDRESS")
     flags.DEFINE_string("coordinator", address, "host:port of process 0 of a run of several.")
     count, index = _number("JAX_NUM_PROCESSES"), _number("JAX_PROCESS_ID")
@@ -213,7 +213,7 @@ def start(main: Callable[[], None], trains: bool = False) -> None:
         except OSError as error:
             if error.errno not in _OF_THE_DISK or not error.filename:
                 raise
-            fail(f"{error.filename} cannot be written: {error.strerror}; what was finished is kept")
+            fail(f"{error.filename} cannot be used: {error.strerror}; what was finished is kept")
         except Exception:
             missing = _missing_device()
             if missing is None:
@@ -291,8 +291,11 @@ def _missing_device() -> str | None:
 
 
 def _number(variable: str) -> int | None:
-    """An environment variable's number."""
-    return int(os.environ[variable]) if os.environ.get(variable, "").isdigit() else None
+    """An environment variable's number, None if it is not set; raises ConfigError for anything else."""
+    text = os.environ.get(variable, "").strip()
+    if text and not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise ConfigError(f"the variable {variable} is {text!r}, which is no number; correct it, or unset it")
+    return int(text) if text else None
 
 
 def _processes() -> contextlib.AbstractContextManager[None]:

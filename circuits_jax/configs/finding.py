@@ -7,6 +7,7 @@ from typing import Any
 
 from circuits_jax.config import Config, from_dict
 from circuits_jax.storage.errors import ConfigError, UserError
+from circuits_jax.storage.lfs import refuse_pointer_file
 from circuits_jax.storage.paths import as_path, exists, is_remote
 
 SHIPPED = Path(__file__).parent
@@ -24,7 +25,8 @@ def config_file(name: str) -> str:
     """The file of the configuration `name`, with what stands after a colon kept: "quickstart", "mine.py:3".
 
     Raises:
-      ConfigError: if no shipped configuration and no file is called so, or the file's path holds a colon.
+      ConfigError: if no shipped configuration and no file is called so, the file is a Git LFS pointer, or its
+        path holds a colon.
     """
     path, variant = _find(name)
     if ":" in str(path):  # the flag would take what follows for an argument
@@ -39,6 +41,7 @@ def _find(name: str) -> tuple[Path, str]:
     places = [len(name), *(place for place, sign in enumerate(name) if sign == ":")]
     for place in sorted(places, reverse=True):  # a file's own name may hold a colon
         if exists(path := as_path(name[:place])) and path.is_file():
+            refuse_pointer_file(path, ConfigError)
             return path, name[place + 1 :]
     found, _, variant = name.partition(":")
     earlier = PurePath(found)

@@ -60,6 +60,7 @@ def prepare(
     n_ctx: int,
     workdir: Path,
     generate: Generate | None = None,
+    named: bool = True,
 ) -> Corpus:
     """Reads the sources, trains the tokenizer, packs the windows; a second call finds all of it ready.
 
@@ -71,9 +72,11 @@ def prepare(
         `data/`.
       generate: Makes the programs of which `config.generated_share` of the training windows are; by default
         `generate_programs_like`.
+      named: Whether the user named the sources, and not a file of the workdir, which may be another person's.
 
     Raises:
-      ConfigError: for a corpus, vocabulary or window that cannot be used, or a workdir of another corpus.
+      ConfigError: for a corpus, vocabulary or window that cannot be used, a workdir of another corpus, or
+        sources whose reading runs code and that the user did not name.
       CorpusError: for a corpus that was made before and is damaged.
     """
     workdir = as_path(workdir)
@@ -85,6 +88,11 @@ def prepare(
         else None
     )
     if folder is None:
+        if not named and config.source == "tfds":
+            raise ConfigError(
+                f"the TFDS dataset {config.name!r} brings code that would run, and only config.json names "
+                "it; give the run's own pretrain command again, which names it too and makes the corpus"
+            )
         made_of = _made_of(config, vocab_size, n_ctx, workdir)
         folder = store.look_up(made_of, place)
     if folder is None:

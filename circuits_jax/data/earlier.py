@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from circuits_jax.config import DataConfig
 from circuits_jax.data import store
+from circuits_jax.data.programs.generator import GeneratedConfig, GeneratedSource
 from circuits_jax.data.tokenizers import tinypython
 from circuits_jax.data.tokenizers.bpe import load_tokenizer
 from circuits_jax.data.windows import map_tokens, write_windows
@@ -85,9 +85,11 @@ def _programs(data: Path, config: DataConfig) -> Iterator[list[str]]:
     if not config.generated_share:
         yield []
         return
-    for folder in sorted((data / "generated_source").glob("*/*/")):
+    for folder in sorted((data / GeneratedSource.name).glob("*/")):
         try:
-            source = tfds.builder_from_directory(folder).as_data_source("train")
+            # By a class of ours: TFDS would import whatever module a folder's features.json names.
+            builder = GeneratedSource(data_dir=data, config=GeneratedConfig(name=folder.name))
+            source = builder.as_data_source("train")
             yield [source[index]["sha256"].decode() for index in range(len(source))]
         except Exception:  # TFDS and array_record raise anything over what is damaged or half written
             continue

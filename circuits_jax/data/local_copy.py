@@ -1,16 +1,15 @@
 """Folders of this machine that stand for those of a bucket: a run's data is mapped, and so must be local."""
 
 import hashlib
-import os
-import shutil
 from pathlib import Path
 
 from circuits_jax.data.corpus import IMPORTED
-from circuits_jax.data.store import MANIFEST
+from circuits_jax.data.store import MANIFEST, appear
 from circuits_jax.data.tokenizers.folder import TOKENIZER_FILES
 from circuits_jax.storage.buckets import BucketPath
-from circuits_jax.storage.files import write_aside
-from circuits_jax.storage.paths import as_path, is_remote
+from circuits_jax.storage.cache import cache_folder
+from circuits_jax.storage.files import aside_of, write_aside
+from circuits_jax.storage.paths import is_remote
 
 # Those of a run's tokenizer, and the note of where an imported one came from.
 RUN_TOKENIZER_FILES = (*TOKENIZER_FILES, IMPORTED)
@@ -26,11 +25,14 @@ def local_folder(workdir: Path) -> Path:
 
 
 def stand_in(folder: Path) -> Path:
-    """`folder`, or the folder of the user's cache that stands for one in a bucket."""
+    """`folder`, or the folder of the user's cache that stands for one in a bucket.
+
+    Raises:
+      UserError: for one in a bucket, if no cache can be written.
+    """
     if not is_remote(folder):
         return folder
-    cache = as_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return cache / "circuits_jax" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    return cache_folder() / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
 
 
 def keep_tokenizer(folder: Path, workdir: Path) -> None:
@@ -52,10 +54,9 @@ def fetch_corpus(place: Path, name: str, here: Path) -> Path | None:
         return folder
     if not isinstance(place, BucketPath) or not (place / name / MANIFEST).exists():
         return None
-    aside = folder.with_name(f".{name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = aside_of(folder)
     (place / name).download(aside)
-    os.replace(aside, folder)
+    appear(aside, folder)
     return folder
 
 

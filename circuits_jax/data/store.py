@@ -25,7 +25,8 @@ from circuits_jax.data.windows import Windows, map_tokens
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.storage.errors import CorpusError, UserError
 from circuits_jax.storage.filenames import TOKENIZER
-from circuits_jax.storage.files import read_json_if_any, write_json
+from circuits_jax.storage.files import aside_of, read_json_if_any, write_json
+from circuits_jax.storage.lfs import refuse_pointer_file
 
 FORMAT, VERSION, MANIFEST = "circuits_jax.corpus", 1, "corpus.json"
 SPLITS = ("train", "validation")
@@ -112,6 +113,7 @@ def read(folder: Path) -> Corpus:
 
     Raises:
       CorpusError: if it is damaged, or of a version that is not known.
+      UserError: if one of its files is a Git LFS pointer.
     """
     manifest = read_json_if_any(folder / MANIFEST)
     if not manifest:
@@ -121,6 +123,7 @@ def read(folder: Path) -> Corpus:
     try:
         for name, digest in manifest["sha256"].items():
             if _digest(folder / PurePath(name).name) != digest:
+                refuse_pointer_file(folder / PurePath(name).name, CorpusError)
                 raise CorpusError(f"{folder / name} was altered or cut short; {_WAY_OUT}")
         splits = {
             split: Windows(map_tokens(folder / windows_file(split)), manifest["counts"][split])
@@ -136,6 +139,8 @@ def read(folder: Path) -> Corpus:
             hash=manifest["hash"],
             content=manifest["content"],
         )
+    except CorpusError:
+        raise
     except OSError as error:
         where = error.filename or folder
         raise CorpusError(f"{where} cannot be read ({error.strerror or error}); {_WAY_OUT}") from error
@@ -164,15 +169,28 @@ def link(folder: Path, place: Path) -> None:
     """Puts a corpus' folder into another place too, on the same disk without taking room for it twice."""
     if (place / folder.name / MANIFEST).exists():
         return
-    aside = place / f".{folder.name}.{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = aside_of(place / folder.name)
     aside.mkdir(parents=True)
     for path in folder.iterdir():
         try:
             os.link(path, aside / path.name)
         except OSError:  # another disk, or one that has no links
             shutil.copyfile(path, aside / path.name)
-    os.replace(aside, place / folder.name)
+    appear(aside, place / folder.name)
+
+
+def appear(aside: Path, folder: Path) -> None:
+    """Makes `folder` of a whole corpus beside it; one that another run was faster to put there stays.
+
+    Raises:
+      OSError: if it cannot be renamed and no other is there.
+    """
+    try:
+        os.replace(aside, folder)
+    except OSError:
+        shutil.rmtree(aside)
+        if not (folder / MANIFEST).exists():
+            raise
 
 
 def copy_tokenizer(folder: Path, target: Path) -> None:
@@ -202,13 +220,7 @@ def _move(scratch: Path, folder: Path) -> None:
     with contextlib.suppress(OSError):
         os.replace(scratch, folder)
         return
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = aside_of(folder)
     shutil.copytree(scratch, aside)
-    try:
-        os.replace(aside, folder)
-    except OSError:  # another run was faster
-        shutil.rmtree(aside)
-        if not (folder / MANIFEST).exists():
-            raise
+    appear(aside, folder)
     shutil.rmtree(scratch)

@@ -7,14 +7,14 @@ import importlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from circuits_jax.storage.buckets import BucketPath, explain_refusal
+from circuits_jax.storage.cache import cache_folder
 from circuits_jax.storage.errors import CheckpointError
-from circuits_jax.storage.paths import as_path, may_be_folder
+from circuits_jax.storage.paths import may_be_folder
 from circuits_jax.storage.progress import ProgressBar
 
 BLOCK = 2**23  # bytes of one request
@@ -30,9 +30,12 @@ def download_folder(url: str) -> Iterator[Path]:
     """A folder for what `url` names; it is removed afterwards, unless it holds the beginning of a file.
 
     It lies in the user's cache, or where that cannot be written among the temporary files.
+
+    Raises:
+      UserError: if neither can be written.
     """
     name = hashlib.sha256(url.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    folder = _cache() / name
+    folder = cache_folder() / "downloads" / name
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield folder
@@ -194,15 +197,3 @@ def _kept(part: Path) -> str:
     """What is said of a file that came in part."""
     size = part.stat().st_size if part.exists() else 0
     return f"; the {size:,} bytes that came are kept, and the same command goes on from there" if size else ""
-
-
-def _cache() -> Path:
-    """A folder that can be written, and is there again next time."""
-    places = [os.environ.get("XDG_CACHE_HOME"), "~/.cache", tempfile.gettempdir()]
-    for place in filter(None, places):
-        folder = as_path(place) / "circuits_jax" / "downloads"
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            if os.access(folder, os.W_OK):
-                return folder
-    raise CheckpointError("no folder for downloads can be written; set XDG_CACHE_HOME to one")

@@ -15,8 +15,8 @@ from circuits_jax.released.sparse_format import FORMAT
 from circuits_jax.sparsity.optimizer import make_optimizer
 from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import CheckpointError
-from circuits_jax.storage.files import write_json
-from circuits_jax.storage.paths import as_path
+from circuits_jax.storage.files import check_writable, write_json
+from circuits_jax.storage.paths import as_path, exists, is_remote
 from circuits_jax.training import workdir as workdirs
 from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.state import make_init
@@ -47,10 +47,14 @@ def as_workdir(
     Raises:
       CheckpointError: if the checkpoint or its tokenizer cannot be read, there is no tokenizer, or `workdir`
         holds a run already.
+      UserError: if `workdir` cannot be written; nothing was loaded then.
     """
     workdir = as_path(workdir)
-    if (workdir / filenames.CONFIG).exists() or (workdir / filenames.CHECKPOINTS).exists():
+    if exists(workdir / filenames.CONFIG) or exists(workdir / filenames.CHECKPOINTS):
         raise CheckpointError(f"{workdir} holds a run already; choose another folder")
+    # Before anything is fetched; and where that fails, no new folder is left behind.
+    places = () if is_remote(workdir) else (workdir, *workdir.parents)
+    check_writable(next((place for place in places if exists(place)), workdir))
     found = load_any(source, strict)
     words = _tokenizer(found, source, tokenizer)
     ours = found.raw_config.get("format") == FORMAT

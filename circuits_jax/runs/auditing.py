@@ -53,6 +53,7 @@ from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CircuitError, ConfigError, TaskError
 from circuits_jax.storage.filenames import AUDIT, AUDIT_PAGE, CIRCUITS
 from circuits_jax.storage.files import check_writable, write_aside, write_json
+from circuits_jax.storage.lfs import refuse_pointer_file
 from circuits_jax.storage.locks import locked
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.storage.tables import Report
@@ -321,10 +322,12 @@ def audit(
     Raises:
       ConfigError: for an unknown choice of controls.
       LockError: if another process audits the run's circuits.
-      UserError: if the folder cannot be written; nothing was audited then.
+      UserError: if the folder cannot be written, or its `audit.json` is a Git LFS pointer; nothing was
+        audited then.
     """
     choice, home = control_choice(controls), out or run.folder
     check_writable(home, "or name a folder of yours: --out=DIR")
+    refuse_pointer_file(home / AUDIT)
     with locked(home, LOCK), memory_told(AUDITING):
         return _audit(run, subjects, config, choice, home)
 

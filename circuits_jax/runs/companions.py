@@ -12,7 +12,7 @@ from circuits_jax.config import Config
 from circuits_jax.model.model import Model
 from circuits_jax.runs.opening import load_model
 from circuits_jax.storage import filenames, places
-from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.errors import CheckpointError, UserError
 from circuits_jax.storage.paths import as_path, exists, is_remote
 from circuits_jax.training.multihost.processes import is_primary
 from circuits_jax.training.workdir import load_config
@@ -28,23 +28,34 @@ def open_companion(workdir: Path, setting: str, names: Sequence[str | None]) -> 
       setting: Such as "bridge.dense".
       names: What it may be called by now, the likeliest first; then come the places that the run wrote down.
 
+    Returns:
+      The one whose hash the run wrote down; without that, what the last place holds, whatever it is.
+
     Raises:
       CheckpointError: if it lies in none of them.
+      UserError: if what the last place holds cannot be read, and no other is the model.
     """
     found = [name for name in names if name is not None]
     found += [str(place) for place in places.remembered(workdir, setting)]
-    there = [name for name in dict.fromkeys(found) if _is_url(name) or exists(as_path(name))]
-    if not there and len(found) > 1:
+    there = [name for name in dict.fromkeys(found) if _is_there(name)]
+    if not there and len(found) != 1:
         raise CheckpointError(
             f"the model that the run {workdir} calls {setting} lies in none of "
             f"{', '.join(dict.fromkeys(found))}; name its folder: --config.{setting}=FOLDER"
         )
     wanted = places.about(workdir, setting).get("hash")
-    for name in there[:-1]:
-        model = load_model(name)
-        if wanted in (None, model.hash):
-            return model
-    return load_model((there or found)[-1])
+    last: Model | Exception
+    for name in there or found:
+        try:
+            last = load_model(name)
+        except (UserError, OSError) as error:  # something else may lie at a name that it had
+            last = error
+        else:
+            if wanted in (None, last.hash):
+                return last
+    if isinstance(last, Exception):
+        raise last
+    return last
 
 
 def remember_companion(workdir: Path, setting: str, model: Model) -> None:
@@ -71,6 +82,13 @@ def settle_companion(config: Config, workdir: Path, setting: str, model: Model |
         return config
     changed = dataclasses.replace(getattr(config, section), **{field: there})
     return dataclasses.replace(config, **{section: changed})
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return _is_url(name) or exists(as_path(name))
+    except UserError:  # such as a home folder that this machine has not
+        return False
 
 
 def _is_url(name: str) -> bool:

@@ -94,15 +94,17 @@ def with_corpus(config: Config, corpus: Corpus) -> Config:
 def open_corpus(config: Config, workdir: Path) -> Corpus:
     """The corpus of a run that is there, found by its hash.
 
-    A run that has none, being older than that or imported, gets it now from its sources.
+    A run that has none, being older than that or imported, gets it now from its sources, unless reading these
+    runs code: the user did not name them.
 
     Raises:
-      UserError: for a corpus that is missing or damaged, or sources that are missing or have changed.
+      UserError: for a corpus that is missing or damaged, or sources that are missing, have changed, or would
+        run code.
     """
     if config.data.hash is not None:
         return _own(config, workdir)
     try:
-        corpus = _make(settle(config, workdir), workdir)
+        corpus = _make(settle(config, workdir), workdir, named=False)
     except ConfigError as error:
         raise CorpusError(
             f"the run {workdir} has no corpus of its own (it is imported, or of an earlier release), and its "
@@ -187,14 +189,14 @@ def _places(config: Config, workdir: Path) -> Iterator[tuple[Path, Path]]:
             yield place, stand_in(place)
 
 
-def _make(config: Config, workdir: Path) -> Corpus:
-    """A corpus made of the sources, kept where the run keeps it."""
+def _make(config: Config, workdir: Path, named: bool = True) -> Corpus:
+    """A corpus made of the sources, which the user `named` or a workdir, kept where the run keeps it."""
     folder, data = local_folder(workdir), config.data
     place = workdir / filenames.DATA if data.store is None else as_path(data.store)
     here = folder / filenames.DATA if data.store is None else stand_in(place)
     with _writable(folder):
         local = dataclasses.replace(data, store=str(here))
-        corpus = prepare(local, config.model.vocab_size, config.model.n_ctx, folder)
+        corpus = prepare(local, config.model.vocab_size, config.model.n_ctx, folder, named=named)
         keep_tokenizer(folder, workdir)
         publish_corpus(here / corpus.hash, place)
     return corpus
@@ -202,13 +204,21 @@ def _make(config: Config, workdir: Path) -> Corpus:
 
 @contextlib.contextmanager
 def _writable(folder: Path) -> Iterator[None]:
-    """Tells in a line that what a corpus needs cannot be written."""
+    """Tells in a line that what a corpus needs cannot be written to `folder`, or which other file is closed.
+
+    Raises:
+      UserError: in place of an error of the disk.
+    """
     try:
         yield
     except (OSError, RuntimeError) as error:
         # array_record tells of a full disk by a RuntimeError; any other is a defect.
         if isinstance(error, RuntimeError) and "write() failed" not in str(error):
             raise
+        name = getattr(error, "filename", None)
+        if isinstance(name, str) and not as_path(name).is_relative_to(folder):
+            why = getattr(error, "strerror", None) or error
+            raise UserError(f"{name} cannot be used: {why}; make it readable, or name another") from error
         raise UserError(
             f"the corpus cannot be written to {folder} ({error}); make room, or make the folder "
             "writable, and give the same command again"

@@ -16,6 +16,7 @@ from circuits_jax.runs.pruning import task_splits
 from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CircuitError, TaskError
 from circuits_jax.storage.filenames import CIRCUITS
+from circuits_jax.storage.files import check_writable
 from circuits_jax.tasks import Task
 
 
@@ -24,6 +25,7 @@ def import_model(source: str, workdir: Path, tokenizer: str | None = None, stric
 
     Raises:
       CheckpointError: if the checkpoint or its tokenizer cannot be read, or `workdir` holds a run already.
+      UserError: if `workdir` cannot be written; nothing was loaded then.
     """
     return released.as_workdir(source, workdir, tokenizer, strict)
 
@@ -42,12 +44,13 @@ def import_circuit(
         there, else they are taken over the run's corpus.
 
     Raises:
-      UserError: if the file cannot be read, it is not of the run's model, or the run has a circuit of that
-        task.
+      UserError: if the file cannot be read, it is not of the run's model, the run has a circuit of that task,
+        or its folder cannot be written; nothing was fetched then.
     """
     folder = run.folder / CIRCUITS / task.name
     if folder.exists():
         raise CircuitError(f"{folder} is there already; move it away, or name another workdir")
+    check_writable(run.folder)
     with fetched_file(source, PUBLISHED) as path:
         circuit = released.import_viz(path, task.name, run.model, means, strict).circuit
     if circuit.ablation != "mean":

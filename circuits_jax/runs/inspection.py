@@ -12,7 +12,8 @@ from circuits_jax.model.model import Model
 from circuits_jax.model.parameters import TOKEN_EMBEDDING, get
 from circuits_jax.runs.run import Run
 from circuits_jax.sparsity.report import SparsitySummary, summarize_sparsity
-from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage import notices
+from circuits_jax.storage.errors import ConfigError, UserError
 from circuits_jax.storage.tables import Row
 
 
@@ -88,10 +89,18 @@ def embedding_rows(token: int, model: Model, channels: int, others: int) -> list
 
 
 def silent_units(run: Run, windows: int) -> dict[str, str]:
-    """Activation-dead units: never nonzero on tokens of the validation corpus, for a run of ours."""
+    """Activation-dead units: never nonzero on tokens of the validation corpus, for a run of ours.
+
+    Where that has none, and none can be made, why is told at the end of the command.
+    """
     if run.config is None:
         return {}
-    tokens = run.corpus.validation.rows(slice(windows))[:, :-1]
+    try:
+        corpus = run.corpus
+    except UserError as error:
+        notices.at_the_end(f"note: units that are never nonzero are left out: {error}")
+        return {}
+    tokens = corpus.validation.rows(slice(windows))[:, :-1]
     wanted, network = sites.unit_sites(run.model.config), run.model.network
 
     @jax.jit

@@ -12,10 +12,18 @@ from typing import Any, BinaryIO
 
 from circuits_jax.storage.buckets import BucketPath
 from circuits_jax.storage.errors import CheckpointError, UserError
-from circuits_jax.storage.lfs import refuse_pointer
+from circuits_jax.storage.lfs import PointerError, refuse_pointer
 from circuits_jax.storage.paths import as_path, is_remote
 
 _TRIAL_BYTES = 1 << 16
+
+
+def aside_of(path: Path) -> Path:
+    """A new name beside `path`, for what becomes `path` when it is whole.
+
+    Processes of two containers may have the same number, so that it is drawn.
+    """
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
 
 
 @contextlib.contextmanager
@@ -27,7 +35,7 @@ def write_aside(path: Path) -> Iterator[BinaryIO]:
         path.write_bytes(content.getvalue())
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = aside_of(path)
     try:
         with open(aside, "wb") as file:
             yield file
@@ -116,8 +124,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_json_if_any(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; an empty one if there is none that can be read."""
+    """The JSON object in `path`; an empty one if there is none that can be read.
+
+    Raises:
+      PointerError: if it is a Git LFS pointer, in whose place nothing may be written.
+    """
     try:
         return read_json(path)
+    except PointerError:
+        raise
     except UserError:
         return {}

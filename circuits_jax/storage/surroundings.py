@@ -18,11 +18,22 @@ from typing import Any, ParamSpec, TypeVar
 _HEEDED = (
     "JAX_PLATFORMS", "JAX_PLATFORM_NAME", "JAX_*_VISIBLE_DEVICES",
     "JAX_COORDINATOR_*", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID", "JAX_LOCAL_DEVICE_IDS", "JAX_CROSS_HOST_*",
-    "JAX_*COMPILATION_CACHE*", "JAX_*PERSISTENT_CACHE*", "JAX_DISABLE_MOST_OPTIMIZATIONS",
+    "JAX_*COMPILATION_CACHE*", "JAX_*PERSISTENT_CACHE*",
     "JAX_LOG*", "JAX_DEBUG_LOG_MODULES", "JAX_TRACEBACK_FILTERING", "JAX_DUMP_*",
 )  # fmt: skip
-# Of other libraries; a command opens no windows, and its pictures look the same everywhere.
-_DROPPED = ("MPLBACKEND", "MATPLOTLIBRC", "NPY_PROMOTION_STATE")
+# Heeded too where the other is set: our tests compile quickly, and compare with nothing but each other.
+_UNOPTIMIZED, _UNOPTIMIZED_TESTS = "JAX_DISABLE_MOST_OPTIMIZATIONS", "CIRCUITS_JAX_UNOPTIMIZED"
+# What XLA_FLAGS may say: what is written down of a compilation, how long it takes, and when the parts of a
+# program run on a GPU.
+_XLA_HEEDED = (
+    "--xla_dump_*", "--xla_hlo_profile*", "--xla_cpu_use_fusion_emitters", "--xla_gpu_cuda_data_dir",
+    "--xla_gpu_force_compilation_parallelism", "--xla_gpu_enable_latency_hiding_scheduler",
+    "--xla_gpu_*combine_threshold_bytes", "--xla_gpu_memory_limit_slop_factor",
+)  # fmt: skip
+# Of other libraries: a matrix product's precision; a command opens no windows, its pictures look the same
+# everywhere, and so do its bars, whose library ends at a number that is none.
+_PRECISION = ("NVIDIA_TF32_OVERRIDE",)
+_DROPPED = ("MPLBACKEND", "MATPLOTLIBRC", "NPY_PROMOTION_STATE", "TQDM_*")
 _NARROWEST = 40  # columns
 # JAX's own defaults, each settable for a while by a context manager of the same name.
 _SETTINGS: dict[str, Any] = {
@@ -49,20 +60,43 @@ R = TypeVar("R")
 def settle_shell() -> None:
     """Takes variables that could change a result out of the environment, and tells which; before JAX is
     imported."""
-    variables = [name for name in os.environ if name.startswith("JAX_")]
-    unheeded = [name for name in variables if not any(fnmatch.fnmatchcase(name, each) for each in _HEEDED)]
-    for name in (*unheeded, *_DROPPED):
-        os.environ.pop(name, None)
+    heeded = (*_HEEDED, _UNOPTIMIZED) if os.environ.get(_UNOPTIMIZED_TESTS) else _HEEDED
+    unheeded = [
+        name
+        for name in os.environ
+        if name in _PRECISION or (name.startswith("JAX_") and not _is_of(name, heeded))
+    ]
+    for name in [*unheeded, *(name for name in os.environ if _is_of(name, _DROPPED))]:
+        del os.environ[name]
+    unheeded += _settle_xla_flags()
     if unheeded:
         print(
             f"not heeded: {', '.join(sorted(unheeded))} (results do not depend on the shell)", file=sys.stderr
         )
     columns = os.environ.get("COLUMNS", "")
-    if not columns.isdecimal() or int(columns) < _NARROWEST:  # absl cannot wrap a flag's help to less
+    if not columns.isdecimal() or int(columns[:9]) < _NARROWEST:  # absl cannot wrap a flag's help to less
         os.environ.pop("COLUMNS", None)
     if sys.warnoptions:  # with -W error, what a library says in passing would end the command
         warnings.resetwarnings()
         warnings.simplefilter("ignore")
+
+
+def wrong_variables() -> str:
+    """The variables that JAX still reads, for the message of an import that ends at one; "" without any."""
+    return ", ".join(sorted(name for name in os.environ if name.startswith("JAX_")))
+
+
+def _settle_xla_flags() -> list[str]:
+    """Leaves in XLA_FLAGS what cannot change a result; gives the others.  XLA ends at a flag it knows not."""
+    given = os.environ.pop("XLA_FLAGS", "").split()
+    kept = [flag for flag in given if _is_of(flag.partition("=")[0], _XLA_HEEDED)]
+    if kept:
+        os.environ["XLA_FLAGS"] = " ".join(kept)
+    return [f"XLA_FLAGS {flag}" for flag in given if flag not in kept]
+
+
+def _is_of(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from circuits_jax.data.local_copy import stand_in
 from circuits_jax.storage import filenames
 from circuits_jax.storage.buckets import BucketPath
 from circuits_jax.storage.errors import BucketError, CheckpointError
+from circuits_jax.storage.lfs import PointerError, refuse_pointers_in
 from circuits_jax.storage.paths import as_path
 from circuits_jax.training.multihost.processes import all_agree, fetch, is_primary, primary_first
 from circuits_jax.training.saved_state import OtherModelError, restore_state
@@ -114,7 +115,8 @@ class Checkpoints:
             lacks; None lets it lack nothing.
 
         Raises:
-          CheckpointError: if there is none, all are damaged, or the newest is of another model.
+          CheckpointError: if there is none, all are damaged, or the newest is of another model or holds Git
+            LFS pointers.
         """
         return self._newest_readable(lambda folder, where: restore_state(folder, like, fresh, where))
 
@@ -155,8 +157,12 @@ class Checkpoints:
         """(what `read` gives of checkpoint `step`, None), or (None, how it is damaged)."""
         try:
             with self._place.reading(step) as folder:
-                return read(epath.Path(folder), str(self._folder / str(step))), None
-        except (OtherModelError, BucketError):
+                try:
+                    return read(epath.Path(folder), str(self._folder / str(step))), None
+                except Exception:
+                    refuse_pointers_in(folder, str(self._folder / str(step)))
+                    raise
+        except (OtherModelError, BucketError, PointerError):
             raise
         except FILE_ERRORS as error:
             return None, _first_line(error)

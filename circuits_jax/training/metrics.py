@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import TrainingError, UserError
 from circuits_jax.storage.files import write_aside
+from circuits_jax.storage.lfs import refuse_pointer
 from circuits_jax.storage.mirror import Mirror
 from circuits_jax.storage.paths import is_remote
 from circuits_jax.training.multihost.processes import is_primary
@@ -21,7 +22,12 @@ class MetricsWriter:
     """Appends rows to `metrics.jsonl`, from process 0; to TensorBoard too if asked for (tensorboardX)."""
 
     def __init__(self, workdir: Path, restored_step: int, tensorboard: bool = False):
-        """Cuts the file back to `restored_step`, so that a resumed run goes on where its state is."""
+        """Cuts the file back to `restored_step`, so that a resumed run goes on where its state is.
+
+        Raises:
+          TrainingError: if the file cannot be written.
+          PointerError: if it is a Git LFS pointer, which stays as it is.
+        """
         self._file: TextIO | _BucketFile | None = None
         self._board = None
         if not is_primary():
@@ -80,11 +86,17 @@ class MetricsWriter:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The rows of `metrics.jsonl`, [] if there is none; a damaged line costs that row alone."""
+    """The rows of `metrics.jsonl`, [] if there is none; a damaged line costs that row alone.
+
+    Raises:
+      PointerError: if it is a Git LFS pointer.
+    """
     path = workdir / filenames.METRICS
     if not path.exists():
         return []
-    rows = (_parse(line) for line in path.read_bytes().split(b"\n"))
+    content = path.read_bytes()
+    refuse_pointer(content, path)
+    rows = (_parse(line) for line in content.split(b"\n"))
     return [row for row in rows if row is not None]
 
 

@@ -10,6 +10,7 @@ from circuits_jax.config import Config, from_dict, to_dict
 from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import ConfigError, MemoryLackError, UserError
 from circuits_jax.storage.files import write_json
+from circuits_jax.storage.lfs import refuse_pointer
 from circuits_jax.storage.locks import locked
 from circuits_jax.storage.paths import exists
 from circuits_jax.training.checkpoints import newest
@@ -101,7 +102,9 @@ def load_config(workdir: Path) -> Config:
             f"{workdir} holds no run (no config.json); train one: python -m circuits_jax pretrain"
         )
     try:
-        return from_dict(Config, json.loads(path.read_bytes()), str(path))
+        content = path.read_bytes()
+        refuse_pointer(content, path, ConfigError)
+        return from_dict(Config, json.loads(content), str(path))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:

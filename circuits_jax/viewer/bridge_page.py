@@ -15,6 +15,7 @@ from circuits_jax.bridges.records import COMMAND
 from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import BridgeError
 from circuits_jax.storage.files import write_aside
+from circuits_jax.storage.lfs import refuse_pointer_file
 from circuits_jax.storage.tables import Report
 from circuits_jax.viewer.charts.bars import Bar, bar_chart, show
 from circuits_jax.viewer.charts.lines import Curve, line_chart, matrix
@@ -228,6 +229,7 @@ def _anchor(task: str) -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     """A report, or None where there is none that can be read: the page then leaves it out."""
+    refuse_pointer_file(path)
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):

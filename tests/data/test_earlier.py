@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -68,3 +69,29 @@ def test_a_folder_that_no_run_holds_is_not_searched(place: Path) -> None:
     (place / "plain" / "config.json").unlink()
     with pytest.raises(ConfigError, match="gone/tree"):
         prepare(config.data, config.model.vocab_size, config.model.n_ctx, place / "plain")
+
+
+def test_no_module_that_a_folder_names_is_imported(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TFDS would, of a folder's features.json; a shared workdir may hold any."""
+    monkeypatch.chdir(place)
+    monkeypatch.syspath_prepend(str(place))
+    (place / "mixed" / "evil.py").write_text("class Features:\n    pass\n")
+    for path in (place / "mixed" / "data").glob("*/*/*/features.json"):
+        path.write_text(json.dumps({"pythonClassName": "mixed.evil.Features", "content": "{}"}))
+    workdir = place / "mixed"
+    assert open_corpus(load_config(workdir), workdir).hash
+    assert "mixed.evil" not in sys.modules
+
+
+@pytest.mark.parametrize("settings", [{}, {"roots": ["data"]}, {"name": "x/generated_source"}])
+def test_a_dataset_with_code_is_not_read_for_a_workdir_alone(
+    place: Path, settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tensorflow_datasets.builder", lambda *_, **__: pytest.fail("it was opened"))
+    workdir = place / "plain"
+    shutil.rmtree(workdir / "data" / "windows")
+    values = json.loads((workdir / "config.json").read_text())
+    values["data"] |= {"source": "tfds", "name": "generated_source"} | settings
+    (workdir / "config.json").write_text(json.dumps(values))
+    with pytest.raises(CorpusError, match="code that would run.*pretrain command again"):
+        open_corpus(load_config(workdir), workdir)

@@ -1,6 +1,7 @@
 """A corpus is called by what it holds, read back whole or not at all, and found wherever it lies."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from circuits_jax.data import corpus as corpus_module
 from circuits_jax.data import store
 from circuits_jax.data.corpus import prepare
 from circuits_jax.data.store import MANIFEST, find, link, look_up, read
-from circuits_jax.storage.errors import ConfigError, CorpusError
+from circuits_jax.storage.errors import ConfigError, CorpusError, UserError
 
 VOCAB, N_CTX = 340, 15
 
@@ -69,6 +70,14 @@ def test_damage_is_one_line_that_names_the_file(copy: Path, name: str) -> None:
             read(copy)
         assert str(copy) in str(caught.value) and "\n" not in str(caught.value)
         assert name in str(caught.value) and "copy the folder anew" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["train.npy", "validation.npy", "tokenizer.model", MANIFEST])
+def test_a_git_lfs_pointer_is_told_once(copy: Path, name: str) -> None:
+    (copy / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(UserError, match=rf"^\S*/{name} is a Git LFS pointer.*run git lfs pull") as caught:
+        read(copy)
+    assert str(caught.value).count("Git LFS pointer") == 1
 
 
 def test_what_a_manifest_may_not_say_is_one_line(copy: Path) -> None:
@@ -158,3 +167,53 @@ def test_a_corpus_moves_to_another_disk_whole(
     monkeypatch.setattr(store.os, "replace", other_disk)
     made = prepare(config, VOCAB, N_CTX, tmp_path)
     assert {path.name for path in (tmp_path / "data").iterdir()} == {made.hash, "tokenizer.json"}
+
+
+def test_copies_made_at_once_by_processes_of_one_number_are_whole(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in two containers, on disks of their own: the second begins when the first has copied half."""
+    copytree, replace = shutil.copytree, os.replace
+    place, first, second = (tmp_path / name for name in ("place", "first", "second"))
+    place.mkdir()
+    for scratch in (first, second):
+        copytree(copy, scratch)
+
+    def interrupted(source: Path, target: Path) -> None:
+        target.mkdir()
+        shutil.copyfile(source / "train.npy", target / "train.npy")
+        if source == first:
+            store._move(second, place / copy.name)
+            store.link(copy, place)
+        copytree(source, target, dirs_exist_ok=True)
+
+    def other_disk(source: Path, target: Path) -> None:
+        if source.parent != target.parent:
+            raise OSError("another disk")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr(os, "replace", other_disk)
+    monkeypatch.setattr(shutil, "copytree", interrupted)
+    store._move(first, place / copy.name)
+    assert read(place / copy.name).hash == copy.name
+    assert [path.name for path in place.iterdir()] == [copy.name]
+    assert not first.exists() and not second.exists()
+
+
+def test_a_link_that_another_run_was_faster_to_make_is_kept(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, copied = tmp_path / "place", list[Path]()
+
+    def slow(source: Path, target: Path) -> None:
+        copied.append(target)
+        if len(copied) == 1:
+            link(copy, place)
+        raise OSError("no links")
+
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr(os, "link", slow)
+    link(copy, place)
+    assert read(place / copy.name).hash == copy.name
+    assert [path.name for path in place.iterdir()] == [copy.name]

@@ -128,7 +128,7 @@ def test_a_corpus_that_cannot_be_written_is_one_line(dense, tmp_path, monkeypatc
     assert not (tmp_path / "config.json").exists()
 
     def failing(message):
-        def prepare(*args):
+        def prepare(*args, **named):
             raise RuntimeError(message)
 
         monkeypatch.setattr("circuits_jax.runs.corpora.prepare", prepare)

@@ -11,7 +11,7 @@ from circuits_jax.config import DataConfig, ModelConfig
 from circuits_jax.data.corpus import prepare
 from circuits_jax.data.tokenizers.bpe import train_sentencepiece
 from circuits_jax.data.tokenizers.tinypython import TinyPython
-from circuits_jax.storage.errors import CheckpointError, ConfigError
+from circuits_jax.storage.errors import CheckpointError, ConfigError, UserError
 from circuits_jax.training.run import read_run
 from tests.data.tokenizers.test_tinypython import write_pair
 from tests.released.models import assert_equal, random_params
@@ -40,6 +40,13 @@ def test_a_run_like_ours(layout, words, tmp_path):
     assert_equal(jax.tree.map(np.asarray, dict(model.params)), params)
     assert model.tokenizer.hash == words.hash
     assert json.loads((workdir / "imported.json").read_text())["source"] == str(source)
+
+
+def test_a_workdir_that_cannot_be_written_is_found_out_before_anything_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr("circuits_jax.released.workdir.load_any", lambda *_: pytest.fail("it was loaded"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write to .*file: File exists"):
+        released.as_workdir("hf:owner/name", tmp_path / "file" / "deep" / "run")
 
 
 def test_the_released_tokenizer(tmp_path):

@@ -44,3 +44,15 @@ def test_a_folder_that_takes_nothing_is_found_out_before_any_work(tmp_path, monk
     with pytest.raises(UserError, match="new: Disk quota exceeded; .* --out=DIR"):
         check_writable(tmp_path / "new", "or name --out=DIR")
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_two_containers_whose_processes_have_one_number_write_the_same_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    path = tmp_path / "file"
+    with write_aside(path) as first:
+        with write_aside(path) as second:
+            first.write(b"first, which is longer")
+            second.write(b"second")
+        assert path.read_bytes() == b"second"
+    assert path.read_bytes() == b"first, which is longer"
+    assert list(tmp_path.iterdir()) == [path]

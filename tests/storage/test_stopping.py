@@ -1,6 +1,8 @@
 """Asked to stop by any of the signals: where the program is, or when what it holds is whole."""
 
+import importlib
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import time
 
 import pytest
 
+from circuits_jax import __main__ as program
 from circuits_jax.storage import stopping
 from circuits_jax.storage.errors import Stopped
 
@@ -80,6 +83,31 @@ def test_signals_ignored_before_stay_ignored():
             assert not stopping.asked()
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_while_a_command_is_imported_stops_it_afterwards(monkeypatch):
+    imported = []
+
+    def slow_import(name):
+        os.kill(os.getpid(), signal.SIGTERM)
+        imported.append(name)
+
+    monkeypatch.setattr(importlib, "import_module", slow_import)
+    for name in ("last_out", "settle_shell"):
+        monkeypatch.setattr(program, name, lambda: None)
+    with pytest.raises(Stopped, match="SIGTERM"), stopping.watched(ends_process=True):
+        program._run("prune", [])
+    assert imported == ["jax", "circuits_jax.commands.prune", "circuits_jax.commands.launching"]
+
+
+@pytest.mark.parametrize(("before", "after"), [("default_int_handler", "SIG_DFL"), ("SIG_IGN", "SIG_IGN")])
+def test_an_interrupt_before_a_command_begins_prints_no_traceback(monkeypatch, before, after):
+    """And one that is ignored, as a shell has it for what runs beside it, stays so."""
+    monkeypatch.setattr(sys, "argv", ["circuits_jax", "--help"])
+    monkeypatch.setattr("circuits_jax.storage.output.last_out", lambda: None)
+    signal.signal(signal.SIGINT, getattr(signal, before))
+    runpy.run_path(program.__file__, run_name="__main__")
+    assert signal.getsignal(signal.SIGINT) == getattr(signal, after)
 
 
 def command(body):

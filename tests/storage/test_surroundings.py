@@ -1,5 +1,6 @@
 """The same result in every shell, and a process whose settings are left as they were."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -9,7 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from circuits_jax.storage.surroundings import settings_of_ours, settled, settled_steps
+from circuits_jax import __main__ as program
+from circuits_jax.commands import launching
+from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.surroundings import settings_of_ours, settle_shell, settled, settled_steps
 from tests.experiments.command import ROOT
 from tests.jax_settings import jax_settings
 
@@ -100,6 +104,81 @@ def test_variables_that_could_change_a_result_are_dropped_and_told():
         "not heeded: JAX_DEBUG_NANS, JAX_ENABLE_X64, JAX_NEW_AND_UNKNOWN, JAX_NUMPY_RANK_PROMOTION "
         "(results do not depend on the shell)\n"
     )
+
+
+@pytest.fixture
+def shell(monkeypatch, capsys):
+    """(what `settle_shell` leaves of an environment, what it tells)."""
+
+    def settled_shell(variables):
+        environment = dict(variables)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "warnoptions", [])
+            patch.setattr(os, "environ", environment)
+            settle_shell()
+        return environment, capsys.readouterr().err
+
+    return settled_shell
+
+
+def test_how_to_compile_is_not_heeded_but_for_our_tests(shell):
+    quick = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    assert shell(quick) == (
+        {},
+        "not heeded: JAX_DISABLE_MOST_OPTIMIZATIONS (results do not depend on the shell)\n",
+    )
+    ours = quick | {"CIRCUITS_JAX_UNOPTIMIZED": "1"}
+    assert shell(ours) == (ours, "")
+
+
+@pytest.mark.parametrize(
+    ("flags", "kept"),
+    [
+        ("--xla_cpu_use_fusion_emitters=false", True),
+        ("--xla_dump_to=/tmp/x", True),
+        ("--xla_gpu_all_reduce_combine_threshold_bytes=1", True),
+        ("--xla_cpu_enable_fast_math=true", False),
+        ("--xla_force_host_platform_device_count=8", False),
+        ("--no_such_flag", False),
+        ("/a/file/of/flags", False),
+    ],
+)
+def test_xla_flags_that_could_change_a_result_are_dropped_and_told(shell, flags, kept):
+    told = "" if kept else f"not heeded: XLA_FLAGS {flags} (results do not depend on the shell)\n"
+    assert shell({"XLA_FLAGS": flags}) == ({"XLA_FLAGS": flags} if kept else {}, told)
+    left, _ = shell({"XLA_FLAGS": f"--xla_dump_as_text  {flags} --xla_backend_optimization_level=0"})
+    assert left == {"XLA_FLAGS": f"--xla_dump_as_text {flags}" if kept else "--xla_dump_as_text"}
+
+
+def test_variables_of_bars_are_dropped_and_those_of_precision_told(shell):
+    wide = {"COLUMNS": "9" * 5000}
+    assert shell(wide | {"TQDM_MININTERVAL": "abc", "TQDM_NCOLS": "x"}) == (wide, "")
+    assert shell({"NVIDIA_TF32_OVERRIDE": "0"})[1].startswith("not heeded: NVIDIA_TF32_OVERRIDE ")
+
+
+@pytest.mark.parametrize("name", ["JAX_LOGGING_LEVEL", "JAX_TRACEBACK_FILTERING"])
+def test_a_variable_that_jax_ends_at_is_one_line(name, monkeypatch, capsys):
+    def imported(module):
+        raise ValueError(f'Invalid value "zzz" for JAX flag {name.lower()}')
+
+    monkeypatch.setenv(name, "zzz")
+    monkeypatch.setattr(importlib, "import_module", imported)
+    with pytest.raises(SystemExit), program._jax_told():
+        pytest.fail("JAX was imported")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f'error: JAX does not begin (Invalid value "zzz" for JAX flag {name.lower()});')
+    assert name in line
+
+
+@pytest.mark.parametrize("text", ["²", "٣", "abc", "-1", "1.5", "9" * 5000])
+@pytest.mark.parametrize("name", ["JAX_NUM_PROCESSES", "JAX_PROCESS_ID"])
+def test_a_number_of_processes_that_is_none_is_one_line(name, text, monkeypatch):
+    monkeypatch.setenv(name, text)
+    with pytest.raises(ConfigError, match=f"^the variable {name} is .* no number; correct it, or unset it$"):
+        launching._number(name)
+    for text, number in (("", None), (" 4 ", 4), ("0", 0)):
+        monkeypatch.setenv(name, text)
+        assert launching._number(name) == number
 
 
 def test_other_shells_are_told_nothing():

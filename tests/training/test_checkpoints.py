@@ -187,6 +187,19 @@ def test_a_run_puts_a_damaged_checkpoint_aside_and_saves_that_step_again(copy, s
     assert names(copy) == ["4", "8"]
 
 
+@pytest.mark.parametrize("pattern", ["*", "_METADATA", "d/*", "manifest.ocdbt"])
+@pytest.mark.parametrize("keep", [None, 2])
+def test_a_checkpoint_of_git_lfs_pointers_is_refused_and_none_is_taken_instead(copy, states, pattern, keep):
+    for path in folder(copy, 8).rglob(pattern):
+        if path.is_file():
+            path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    checkpoints = Checkpoints(copy, keep)
+    with pytest.raises(CheckpointError, match=r"checkpoints/8/\S+ is a Git LFS pointer.*run git lfs pull"):
+        checkpoints.restore(states[12])
+    checkpoints.close()
+    assert names(copy) == ["4", "8"]
+
+
 def test_a_run_whose_every_checkpoint_is_damaged_is_refused_and_nothing_is_lost(copy, states):
     for step in (4, 8):
         damage(copy, step)
