@@ -269,7 +269,7 @@ def load_circuit(folder: Path) -> Circuit:
             ablation=manifest["ablation"],
             embedding=_rows(Entry, arrays, "embedding"),
             unembedding=_rows(Entry, arrays, "unembedding"),
-            calibration=Calibration(**manifest["calibration"]),
+            calibration=Calibration(**_with_nan(manifest["calibration"])),
             metrics=_named_today(manifest["metrics"]),
             model_config=manifest["model"]["config"],
             model_hash=manifest["model"]["hash"],
@@ -279,7 +279,7 @@ def load_circuit(folder: Path) -> Circuit:
             taus=_by_site(arrays, "tau") or None,
         )
         _check_places(circuit)
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise CircuitError(
             f"{folder / MANIFEST} lacks something or does not fit its arrays ({error}); prune again"
         ) from error
@@ -328,6 +328,11 @@ def _read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
         raise CircuitError(f"{path} is not a safetensors file ({error}); prune again") from error
 
 
+def _with_nan(values: Mapping[str, float | None]) -> dict[str, float]:
+    """Figures with NaN again for null, which they are written as where they are no numbers."""
+    return {name: float("nan") if value is None else value for name, value in values.items()}
+
+
 def _named_today(metrics: Any) -> Any:
     """Figures by their names of today: test pairs were called held-out when there were two splits."""
     if not isinstance(metrics, dict):
@@ -336,7 +341,7 @@ def _named_today(metrics: Any) -> Any:
         name.replace("heldout/", "test/", 1)
         if name.startswith(("heldout/", "full/heldout/"))
         else name: value
-        for name, value in metrics.items()
+        for name, value in _with_nan(metrics).items()
     }
 
 
@@ -356,7 +361,7 @@ def _importance(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
     stored: dict[str, Any] = {name: arrays[f"importance/{name}"] for name in _DELTAS}
     stored.update({name: _by_site(arrays, name) for name in _ESTIMATES})
     about = manifest["importance"]
-    return Importance(correlation=about["correlation"], pairs=about["pairs"], **stored)
+    return Importance(correlation=_with_nan(about["correlation"]), pairs=about["pairs"], **stored)
 
 
 def _check_places(circuit: Circuit) -> None:

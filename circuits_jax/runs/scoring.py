@@ -30,9 +30,7 @@ PAIRS = 128  # of a score, where nothing else is said
 _AT_ONCE = 512  # pairs in one forward pass
 
 
-def score(
-    run: "Run", task: Task, split: str, circuit: Circuit | None, count: int | None
-) -> dict[str, float]:
+def score(run: "Run", task: Task, split: str, circuit: Circuit | None, count: int | None) -> dict[str, float]:
     """See `Run.score`."""
     check_choice("the split", split, SPLITS)
     model, known = run.model, {} if circuit is None else circuit.provenance.get("prune", {})

@@ -40,7 +40,7 @@ def means_of(path: Path, config: ModelConfig, final: bool, given: Means | str | 
     try:
         return read_means(found, config, final)
     except (CheckpointError, CircuitError) as error:
-        warnings.warn(f"{error}; removed nodes are held at 0 in its place, or give means", stacklevel=3)
+        warnings.warn(f"{error}; it is left aside: give means to hold removed nodes at", stacklevel=3)
         return None
 
 

@@ -32,7 +32,11 @@ def controls_of(edges, moved="missed"):
     ]
     loss = {"missed": 0.7, "met": 0.1}[moved]
     choice = "full" if len(edges) >= 3 else "quick"
-    return {"choice": choice, "target": 0.15, "rows": [*rows, {"kind": "moved", "draw": 0, "outcome": moved, "loss": loss}]}
+    return {
+        "choice": choice,
+        "target": 0.15,
+        "rows": [*rows, {"kind": "moved", "draw": 0, "outcome": moved, "loss": loss}],
+    }
 
 
 CONTROLS = controls_of([1000] * 3)

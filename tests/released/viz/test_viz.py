@@ -1,6 +1,7 @@
 """Circuits of others: `viz_data.pt` files written here word for word in the published schema."""
 
 import dataclasses
+import json
 import os
 import pickle
 import zipfile
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from circuits_jax import released
-from circuits_jax.circuits.circuit import Edge, Node, load_circuit
+from circuits_jax.circuits.circuit import Calibration, Edge, Node, load_circuit
 from circuits_jax.config import ModelConfig
 from circuits_jax.model.model import Model
 from circuits_jax.released.config import config_to_released
@@ -419,6 +420,27 @@ def test_a_loss_that_is_no_number(loss, tmp_path):
         with pytest.raises(CircuitError, match="schema") as error:
             released.import_viz(write(tmp_path / "x.pt", value), "quotes")
         assert "\n" not in str(error.value)
+
+
+def test_what_is_not_known_is_null_in_json_and_nan_in_a_file(path, tmp_path):
+    """A circuit of ours has no losses of layers; what was never measured may be any figure."""
+    circuit = released.import_viz(path, "quotes").circuit
+    figures = {name: x for name, x in circuit.metrics.items() if name in ("nodes", "edges")}
+    unknown = {"layer_deltas": {"0.mlp": None}, "all_loss": [[0, None]]}
+    for metrics in (circuit.metrics, figures):
+        changed = dataclasses.replace(circuit, metrics=metrics, provenance=circuit.provenance | unknown)
+        read = released.import_viz(released.export_viz(changed, tmp_path / "x.pt"), "quotes").circuit
+        assert read.metrics == metrics and read.provenance["all_loss"] == [[0, None]]
+        read.save(tmp_path / "saved")
+        text = (tmp_path / "saved" / "circuit.json").read_text()
+        assert json.loads(text, parse_constant=pytest.fail)["provenance"]["layer_deltas"]["0.mlp"] is None
+        assert load_circuit(tmp_path / "saved").provenance == read.provenance
+    nan = dataclasses.replace(
+        circuit, metrics={"test/loss": float("nan")}, calibration=Calibration(np.nan, 1.0)
+    )
+    nan.save(tmp_path / "nan")
+    read = load_circuit(tmp_path / "nan")
+    assert np.isnan(read.metrics["test/loss"]) and np.isnan(read.calibration.scale)
 
 
 def test_other_contents_and_code(tmp_path):
