@@ -30,6 +30,7 @@ from circuits_jax.circuits.audit.records import (
     earlier_refusals,
     earlier_reports,
     kept_reports,
+    put_aside,
 )
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.pruning.jobs import Splits
@@ -321,7 +322,8 @@ def audit(
     Raises:
       ConfigError: for an unknown choice of controls.
       LockError: if another process audits the run's circuits.
-      UserError: if the folder cannot be written; nothing was audited then.
+      UserError: if the folder cannot be written, or holds an `audit.json` that can neither be read nor
+        renamed; nothing was audited then.
     """
     choice, home = control_choice(controls), out or run.folder
     check_writable(home, "or name a folder of yours: --out=DIR")
@@ -333,6 +335,7 @@ def _audit(
     run: "Run", subjects: Sequence[AuditSubject], config: AuditConfig, choice: str, home: Path
 ) -> tuple[dict[str, Report], dict[str, str]]:
     path, circuits = home / AUDIT, run.folder / CIRCUITS
+    put_aside(path)
     kept, refused = kept_reports(path, circuits), earlier_refusals(path, circuits)
     earlier = earlier_reports(path, circuits, config)
     earlier = {
