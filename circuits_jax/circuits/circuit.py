@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from circuits_jax.circuits.provenance import check_provenance, check_texts
 from circuits_jax.model.sites import may_have_nodes
 from circuits_jax.storage.errors import CircuitError
 from circuits_jax.storage.files import write_aside, write_json
@@ -260,6 +261,8 @@ def load_circuit(folder: Path) -> Circuit:
     manifest = _read_manifest(folder / MANIFEST)
     arrays = _read_tensors(folder / str(manifest["tensors"]["file"]), manifest["tensors"]["sha256"])
     try:
+        check_texts(manifest)
+        check_provenance(manifest["provenance"])
         circuit = Circuit(
             task=manifest["task"],
             nodes=tuple(Node(site, index) for site, index in manifest["nodes"]),
@@ -295,7 +298,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise
     except OSError as error:
         raise CircuitError(f"cannot read the circuit {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CircuitError(f"{path} is cut short or not JSON ({error}); prune again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise CircuitError(f"{path} is not a circuit of circuits_jax (no format {FORMAT!r})")
@@ -366,7 +369,7 @@ def _importance(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
 
 def _check_places(circuit: Circuit) -> None:
     """Raises what `load_circuit` reports unless nodes, edges and what is said of them belong together."""
-    for name in ("metrics", "model_config", "provenance"):
+    for name in ("metrics", "model_config"):
         if not isinstance(getattr(circuit, name), dict):
             raise ValueError(f"its {name} is no object")
     count = len(circuit.nodes)

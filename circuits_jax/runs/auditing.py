@@ -51,7 +51,7 @@ from circuits_jax.runs.judging import judging_pairs
 from circuits_jax.runs.own_tasks import kept_pairs, read_named
 from circuits_jax.runs.pruning import cut_command
 from circuits_jax.storage import notices
-from circuits_jax.storage.errors import CircuitError, ConfigError, TaskError
+from circuits_jax.storage.errors import CircuitError, ConfigError, TaskError, UserError
 from circuits_jax.storage.filenames import AUDIT, AUDIT_PAGE, CIRCUITS
 from circuits_jax.storage.files import check_writable, write_aside, write_json
 from circuits_jax.storage.locks import locked
@@ -278,7 +278,7 @@ def find_subjects(
     for name in there if "all" in names else [name for name in there if name in named]:
         try:
             subjects.append(_find_subject(run, name, config, own.values()))
-        except (CircuitError, TaskError) as error:
+        except UserError as error:
             if name in named:
                 raise
             left_out.append(str(error))

@@ -79,7 +79,7 @@ def claimed(workdir: Path, config: Config) -> Iterator[None]:
     Raises:
       UserError, ConfigError: as `check` does.
     """
-    before = (workdir / filenames.CONFIG).exists()
+    before = exists(workdir / filenames.CONFIG)
     claim(workdir, config)
     try:
         yield
@@ -101,13 +101,14 @@ def load_config(workdir: Path) -> Config:
             f"{workdir} holds no run (no config.json); train one: python -m circuits_jax pretrain"
         )
     try:
-        return from_dict(Config, json.loads(path.read_bytes()), str(path))
+        values = json.loads(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not valid JSON ({error}); move it away, and the run's own command writes it anew"
         ) from error
+    return from_dict(Config, values, str(path))
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
