@@ -32,7 +32,7 @@ class JoinedNodes(NamedTuple):
     """A matrix between two node sites: `matrix[i, j]` is said of `sources[i]` and `targets[j]`."""
 
     matrix: np.ndarray
-    sources: tuple[int | str, ...]
+    sources: tuple[Any, ...]  # indices, and BIAS
     targets: tuple[int, ...]
     ends: tuple[str, str]
 
@@ -76,7 +76,7 @@ def prompts(value: Any) -> tuple[np.ndarray, Activations]:
     text but an ordinary character.
     """
     both = (value,) if isinstance(value, np.ndarray) else tuple(value or ())
-    tokens, activations = (*both, None, None)[:2]
+    tokens, activations = both[0] if both else None, both[1] if len(both) > 1 else None
     tokens = np.zeros((0, 0), np.int64) if tokens is None else np.asarray(tokens, np.int64)
     said = np.flatnonzero((tokens != 0).any(axis=0)) if tokens.size else ()
     length = int(said[-1]) + 1 if len(said) else 0
