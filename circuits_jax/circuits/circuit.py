@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from circuits_jax.circuits.provenance import check_provenance, check_texts
 from circuits_jax.model.sites import may_have_nodes
 from circuits_jax.storage.errors import CircuitError
 from circuits_jax.storage.files import write_aside, write_json
@@ -260,6 +261,8 @@ def load_circuit(folder: Path) -> Circuit:
     manifest = _read_manifest(folder / MANIFEST)
     arrays = _read_tensors(folder / str(manifest["tensors"]["file"]), manifest["tensors"]["sha256"])
     try:
+        check_texts(manifest)
+        check_provenance(manifest["provenance"])
         circuit = Circuit(
             task=manifest["task"],
             nodes=tuple(Node(site, index) for site, index in manifest["nodes"]),
@@ -269,7 +272,7 @@ def load_circuit(folder: Path) -> Circuit:
             ablation=manifest["ablation"],
             embedding=_rows(Entry, arrays, "embedding"),
             unembedding=_rows(Entry, arrays, "unembedding"),
-            calibration=Calibration(**manifest["calibration"]),
+            calibration=Calibration(**_with_nan(manifest["calibration"])),
             metrics=_named_today(manifest["metrics"]),
             model_config=manifest["model"]["config"],
             model_hash=manifest["model"]["hash"],
@@ -279,7 +282,7 @@ def load_circuit(folder: Path) -> Circuit:
             taus=_by_site(arrays, "tau") or None,
         )
         _check_places(circuit)
-    except (IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise CircuitError(
             f"{folder / MANIFEST} lacks something or does not fit its arrays ({error}); prune again"
         ) from error
@@ -295,7 +298,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise
     except OSError as error:
         raise CircuitError(f"cannot read the circuit {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CircuitError(f"{path} is cut short or not JSON ({error}); prune again") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise CircuitError(f"{path} is not a circuit of circuits_jax (no format {FORMAT!r})")
@@ -328,6 +331,11 @@ def _read_tensors(path: Path, sha256: str) -> dict[str, np.ndarray]:
         raise CircuitError(f"{path} is not a safetensors file ({error}); prune again") from error
 
 
+def _with_nan(values: Mapping[str, float | None]) -> dict[str, float]:
+    """Figures with NaN again for null, which they are written as where they are no numbers."""
+    return {name: float("nan") if value is None else value for name, value in values.items()}
+
+
 def _named_today(metrics: Any) -> Any:
     """Figures by their names of today: test pairs were called held-out when there were two splits."""
     if not isinstance(metrics, dict):
@@ -336,7 +344,7 @@ def _named_today(metrics: Any) -> Any:
         name.replace("heldout/", "test/", 1)
         if name.startswith(("heldout/", "full/heldout/"))
         else name: value
-        for name, value in metrics.items()
+        for name, value in _with_nan(metrics).items()
     }
 
 
@@ -356,12 +364,12 @@ def _importance(manifest: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -
     stored: dict[str, Any] = {name: arrays[f"importance/{name}"] for name in _DELTAS}
     stored.update({name: _by_site(arrays, name) for name in _ESTIMATES})
     about = manifest["importance"]
-    return Importance(correlation=about["correlation"], pairs=about["pairs"], **stored)
+    return Importance(correlation=_with_nan(about["correlation"]), pairs=about["pairs"], **stored)
 
 
 def _check_places(circuit: Circuit) -> None:
     """Raises what `load_circuit` reports unless nodes, edges and what is said of them belong together."""
-    for name in ("metrics", "model_config", "provenance"):
+    for name in ("metrics", "model_config"):
         if not isinstance(getattr(circuit, name), dict):
             raise ValueError(f"its {name} is no object")
     count = len(circuit.nodes)

@@ -28,7 +28,10 @@ from circuits_jax.storage.tables import save_table, show_table
 from circuits_jax.training.device_memory import ANYTHING, memory_told
 from circuits_jax.training.multihost.processes import together
 
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
+_OF_THE_DISK = (
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO,
+    errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR,
+)  # fmt: skip
 # glibc's M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD and M_ARENA_MAX: one heap that only grows.
 _MALLOC_OPTIONS = {-4: 0, -1: 2**31 - 1, -2: 2**28, -8: 1}
 

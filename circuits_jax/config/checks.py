@@ -1,5 +1,6 @@
 """Checks of single values: each raises a ConfigError that names the field, the value and what is allowed."""
 
+import sys
 from collections.abc import Iterable
 
 from circuits_jax.storage.errors import ConfigError
@@ -12,9 +13,10 @@ def check_choice(field: str, value: str, choices: Iterable[str]) -> None:
 
 
 def check_positive(field: str, value: float) -> None:
-    """Raises ConfigError unless `value` > 0."""
+    """Raises ConfigError unless `value` > 0 and a float can hold it."""
     if not value > 0:
         raise ConfigError(f"{field} is {value}; it must be greater than 0")
+    _check_finite(field, value)
 
 
 def check_fraction(field: str, value: float) -> None:
@@ -30,9 +32,21 @@ def check_confidence(field: str, value: float) -> None:
 
 
 def check_not_negative(field: str, value: float) -> None:
-    """Raises ConfigError unless `value` >= 0."""
+    """Raises ConfigError unless `value` >= 0 and a float can hold it."""
     if not value >= 0:
         raise ConfigError(f"{field} is {value}; it must be 0 or more")
+    _check_finite(field, value)
+
+
+def _check_finite(field: str, value: float) -> None:
+    if value > sys.float_info.max:
+        raise ConfigError(f"{field} is infinite, or too large for a number with a point; give a smaller one")
+
+
+def check_text(field: str, value: str) -> None:
+    """Raises ConfigError if `value` holds half a character, which no UTF-8 file can."""
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ConfigError(f"{field} is {value!r}, which holds half a character; give whole ones")
 
 
 def check_decay(field: str, value: float) -> None:

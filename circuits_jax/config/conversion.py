@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -42,6 +43,15 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") ->
     return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()})
 
 
+def _finite(value: float, where: str) -> float:
+    try:
+        if math.isfinite(value):
+            return float(value)
+    except OverflowError:  # an integer of more than 308 digits
+        pass
+    raise ConfigError(f"{where} is not a finite number that a float can hold; give one")
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
     """`value` as type `hint`, or ConfigError naming `where`."""
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
@@ -54,8 +64,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     options = typing.get_args(hint) or (hint,)
     if value is None and type(None) in options:
         return None
-    if float in options and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if float in options and type(value) in (int, float):
+        return _finite(value, where)
     if type(value) not in options:
         names = " or ".join(option.__name__ for option in options)
         raise ConfigError(f"{where} is {value!r}, of type {type(value).__name__}; it must be {names}")

@@ -6,6 +6,7 @@ from circuits_jax.config.checks import (
     check_choice,
     check_positive,
     check_seed,
+    check_text,
 )
 from circuits_jax.storage.errors import ConfigError
 
@@ -58,6 +59,8 @@ class DataConfig:
         check_seed("data.seed", self.seed)
         check_choice("data.source", self.source, SOURCES)
         check_positive("data.tokenizer_characters", self.tokenizer_characters)
+        for symbol in self.symbols:
+            check_text("data.symbols", symbol)
         if not 0 < self.validation_fraction < 1:
             raise ConfigError(
                 f"data.validation_fraction is {self.validation_fraction}; it must lie between 0 and 1"

@@ -5,7 +5,8 @@ from circuits_jax.released.any_layout import load_any
 from circuits_jax.released.export import export
 from circuits_jax.released.load import load
 from circuits_jax.released.sparse_format import load_sparse, save_sparse
-from circuits_jax.released.viz.read import Sample, VizData, import_viz
+from circuits_jax.released.viz.parts import Sample
+from circuits_jax.released.viz.read import VizData, import_viz
 from circuits_jax.released.viz.write import export_viz
 from circuits_jax.released.workdir import as_workdir
 

@@ -30,6 +30,7 @@ from circuits_jax.circuits.audit.records import (
     earlier_refusals,
     earlier_reports,
     kept_reports,
+    put_aside,
 )
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.pruning.jobs import Splits
@@ -50,7 +51,7 @@ from circuits_jax.runs.judging import judging_pairs
 from circuits_jax.runs.own_tasks import kept_pairs, read_named
 from circuits_jax.runs.pruning import cut_command
 from circuits_jax.storage import notices
-from circuits_jax.storage.errors import CircuitError, ConfigError, TaskError
+from circuits_jax.storage.errors import CircuitError, ConfigError, TaskError, UserError
 from circuits_jax.storage.filenames import AUDIT, AUDIT_PAGE, CIRCUITS
 from circuits_jax.storage.files import check_writable, write_aside, write_json
 from circuits_jax.storage.lfs import refuse_pointer_file
@@ -278,7 +279,7 @@ def find_subjects(
     for name in there if "all" in names else [name for name in there if name in named]:
         try:
             subjects.append(_find_subject(run, name, config, own.values()))
-        except (CircuitError, TaskError) as error:
+        except UserError as error:
             if name in named:
                 raise
             left_out.append(str(error))
@@ -322,8 +323,8 @@ def audit(
     Raises:
       ConfigError: for an unknown choice of controls.
       LockError: if another process audits the run's circuits.
-      UserError: if the folder cannot be written, or its `audit.json` is a Git LFS pointer; nothing was
-        audited then.
+      UserError: if the folder cannot be written, or its `audit.json` is a Git LFS pointer or can neither be
+        read nor renamed; nothing was audited then.
     """
     choice, home = control_choice(controls), out or run.folder
     check_writable(home, "or name a folder of yours: --out=DIR")
@@ -336,6 +337,7 @@ def _audit(
     run: "Run", subjects: Sequence[AuditSubject], config: AuditConfig, choice: str, home: Path
 ) -> tuple[dict[str, Report], dict[str, str]]:
     path, circuits = home / AUDIT, run.folder / CIRCUITS
+    put_aside(path)
     kept, refused = kept_reports(path, circuits), earlier_refusals(path, circuits)
     earlier = earlier_reports(path, circuits, config)
     earlier = {

@@ -41,7 +41,7 @@ from circuits_jax.runs.pages import Page
 from circuits_jax.runs.starts import bring_tokenizer, check_fits, tell
 from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import BridgeError
-from circuits_jax.storage.paths import as_path, may_be_folder
+from circuits_jax.storage.paths import as_path, exists, may_be_folder
 from circuits_jax.storage.tables import Row, save_table
 from circuits_jax.training.checkpoints import newest
 from circuits_jax.training.device_memory import TRAINING, memory_told
@@ -82,7 +82,7 @@ def train_bridges(config: Config, workdir: str | Path, tensorboard: bool = False
     processes.agree(to_dict(config))
     make_layout(bridging(config, dense, sparse), config)  # refuses what does not fit, before anything is made
     config = settle(config, workdir)
-    if sparse is None and not (workdir / filenames.CONFIG).exists():
+    if sparse is None and not exists(workdir / filenames.CONFIG):
         refuse_silenced(config.model)
     check(workdir, config)
     with owned(workdir):

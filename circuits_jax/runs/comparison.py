@@ -13,7 +13,7 @@ from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CircuitError
 from circuits_jax.storage.filenames import AUDIT, CIRCUITS, COMPARISON, INDEX
 from circuits_jax.storage.files import check_writable
-from circuits_jax.storage.paths import as_path
+from circuits_jax.storage.paths import as_path, exists
 from circuits_jax.tasks import remember
 from circuits_jax.viewer.assembly import PageSettings, build_report, write_report
 from circuits_jax.viewer.circuit_page.evidence import Evidence
@@ -88,7 +88,7 @@ def _write(chosen: Sequence[tuple[Run, Path]], home: Path, notes: Notes | None, 
         audits.append(read_audits(run.folder / AUDIT, [folder]).get(folder.name))
     keys = [key if keys.index(key) == place else f"{key} {place + 1}" for place, key in enumerate(keys)]
     known = {key: audit for key, audit in zip(keys, audits, strict=True) if audit is not None}
-    index = INDEX if ((out or home) / INDEX).exists() else None
+    index = INDEX if exists((out or home) / INDEX) else None
     settings = PageSettings(keys, vocabularies, known, annotations=notes, home=index, comparison=True)
     place = (out or home) / COMPARISON
     write_report(place, build_report(" and ".join(keys), shown, settings=settings))
@@ -97,8 +97,8 @@ def _write(chosen: Sequence[tuple[Run, Path]], home: Path, notes: Notes | None, 
 
 def _circuit_folder(name: str, home: Path) -> Path:
     folder = home / CIRCUITS / name
-    folder = folder if (folder / MANIFEST).exists() else as_path(name)
-    if not (folder / MANIFEST).exists():
+    folder = folder if exists(folder / MANIFEST) else as_path(name)
+    if not exists(folder / MANIFEST):
         raise CircuitError(f"{name} is no circuit of {home}, nor the folder of another run's circuit")
     return folder
 

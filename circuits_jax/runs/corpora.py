@@ -22,7 +22,7 @@ from circuits_jax.data.sources import content_of
 from circuits_jax.storage import filenames, places
 from circuits_jax.storage.errors import ConfigError, CorpusError, UserError
 from circuits_jax.storage.files import write_json
-from circuits_jax.storage.paths import as_path
+from circuits_jax.storage.paths import as_path, exists
 from circuits_jax.training.multihost import processes
 from circuits_jax.training.workdir import SOURCE, load_config
 
@@ -40,7 +40,7 @@ def settle(config: Config, workdir: Path) -> Config:
       ConfigError: if the run there cannot be read, or the sources that `config` names elsewhere cannot be.
     """
     data = config.data
-    if not (workdir / filenames.CONFIG).exists():
+    if not exists(workdir / filenames.CONFIG):
         if data.generated_share is None:
             share = STANDARD_SHARE if data.is_standard_library else 0.0
             data = dataclasses.replace(data, generated_share=share)

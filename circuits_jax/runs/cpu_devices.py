@@ -4,6 +4,7 @@ The number changes how sums are rounded, and so which circuit is found: a run ke
 """
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +18,14 @@ from circuits_jax.runs.device_check import step_seconds
 from circuits_jax.storage import filenames
 from circuits_jax.storage.cores import usable_cores
 from circuits_jax.storage.errors import ConfigError, UserError
+from circuits_jax.storage.paths import exists
 from circuits_jax.training.devices import has_checkpoints, record_devices, recorded_devices
 from circuits_jax.training.mesh.meshes import axis_sizes
 from circuits_jax.training.workdir import load_config
 
 AUTO = "auto"
 _MOST = 8  # devices that are tried
+_MOST_ASKED = 1024  # each is a thread of its own
 _GAIN = 0.97  # what a step must take, at most, of its time on fewer devices
 _TIMED_STEPS = 5
 
@@ -94,8 +97,8 @@ def fastest(counts: list[int], seconds_of: Callable[[int], float]) -> tuple[int,
 def _asked_for(
     asked: str, training: Config | None, before: int | None, workdir: Path | None, processes: int
 ) -> Choice:
-    if not asked.isascii() or not asked.isdigit() or int(asked) < 1:
-        raise ConfigError(f"--cpu_devices is {asked!r}; give a number from 1 on, or {AUTO}")
+    if re.fullmatch(r"[1-9][0-9]{0,3}", asked) is None or int(asked) > _MOST_ASKED:
+        raise ConfigError(f"--cpu_devices is {asked!r}; give a number from 1 to {_MOST_ASKED}, or {AUTO}")
     devices = int(asked)
     if training is not None and not fits(devices, training, processes):
         axis_sizes(training.mesh, devices * processes, training.train.batch_size, processes)
@@ -113,7 +116,7 @@ def _measured(training: Config | None, workdir: Path | None, processes: int) -> 
     """What a measurement says; it is noted in the workdir."""
     if processes > 1:
         raise ConfigError("--cpu_devices=auto measures a single process; give each of several a number")
-    if training is None and workdir is not None and (workdir / filenames.CONFIG).exists():
+    if training is None and workdir is not None and exists(workdir / filenames.CONFIG):
         training = load_config(workdir)
     if training is None or workdir is None:
         return Choice(1, "1; there is no run here to measure")

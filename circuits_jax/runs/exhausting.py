@@ -23,6 +23,7 @@ from circuits_jax.storage.errors import TaskError
 from circuits_jax.storage.filenames import CIRCUITS, COMPARISON, EXHAUST, EXHAUST_FOLDER
 from circuits_jax.storage.files import check_writable, read_json_if_any, write_json
 from circuits_jax.storage.locks import locked
+from circuits_jax.storage.paths import exists
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks import Pairs, Task
 from circuits_jax.training.device_memory import PRUNING, memory_told
@@ -199,7 +200,7 @@ def _report(
 def _write_page(run: "Run", found: Exhausted, place: Path, pairs: Pairs) -> None:
     count = len(found.circuits)
     keys = [f"{found.task} {i + 1}" for i in range(count)]
-    home = f"../../{INDEX}" if (run.folder / INDEX).exists() else None
+    home = f"../../{INDEX}" if exists(run.folder / INDEX) else None
     settings = PageSettings(
         keys,
         {run.tokenizer.hash: embed_vocabulary(run.tokenizer)},

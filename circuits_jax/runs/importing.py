@@ -17,6 +17,8 @@ from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CircuitError, TaskError
 from circuits_jax.storage.filenames import CIRCUITS
 from circuits_jax.storage.files import check_writable
+from circuits_jax.storage.locks import locked
+from circuits_jax.storage.paths import as_path
 from circuits_jax.tasks import Task
 
 
@@ -25,9 +27,12 @@ def import_model(source: str, workdir: Path, tokenizer: str | None = None, stric
 
     Raises:
       CheckpointError: if the checkpoint or its tokenizer cannot be read, or `workdir` holds a run already.
+      LockError: if another process trains or imports there.
       UserError: if `workdir` cannot be written; nothing was loaded then.
     """
-    return released.as_workdir(source, workdir, tokenizer, strict)
+    workdir = as_path(workdir)
+    with locked(workdir):
+        return released.as_workdir(source, workdir, tokenizer, strict)
 
 
 def import_circuit(

@@ -18,7 +18,7 @@ from circuits_jax.config.conversion import former_names
 from circuits_jax.runs.own_tasks import kept_pairs
 from circuits_jax.runs.pruning import Outcome, check_unchanged, cut_command
 from circuits_jax.storage import notices
-from circuits_jax.storage.errors import CircuitError, TaskError
+from circuits_jax.storage.errors import CircuitError, UserError
 from circuits_jax.storage.filenames import (
     AUDIT,
     AUDIT_PAGE,
@@ -31,6 +31,7 @@ from circuits_jax.storage.filenames import (
     SPARSE,
 )
 from circuits_jax.storage.files import check_writable
+from circuits_jax.storage.paths import exists
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks import Pairs, build_pairs, find_task
 from circuits_jax.training.metrics import read_metrics
@@ -126,7 +127,7 @@ def write_pages(
         for outcome in cut
         if outcome.circuit is not None
     }
-    audit_page = AUDIT_PAGE if audits and (home / AUDIT_PAGE).exists() else None
+    audit_page = AUDIT_PAGE if audits and exists(home / AUDIT_PAGE) else None
     above = (f"../../{INDEX}", audit_page and f"../../{audit_page}")
     vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
     keys, shown = [each.task for each in cut], list[tuple[Circuit, Evidence]]()
@@ -169,7 +170,7 @@ def read_outcomes(run: "Run") -> list[Outcome]:
         try:
             circuit, pairs = read_circuit(run, folder)
             outcomes.append(Outcome(folder.name, circuit, None, pairs))
-        except (CircuitError, TaskError) as error:
+        except UserError as error:
             outcomes.append(Outcome(folder.name, None, str(error), None))
             notices.at_the_end(f"left out {folder.name}: {error}")
     if all(outcome.circuit is None for outcome in outcomes):
@@ -241,7 +242,7 @@ def _write_circuit(run: "Run", circuit: Circuit) -> Page:
     others = {name: alternatives(run.folder, name, circuit)}
     alone = PageSettings([name], vocabularies, audits, others, readings=readings)
     title = f"{name}, a circuit of {run.name}"
-    home = f"../../{INDEX}" if (run.folder / INDEX).exists() else None
+    home = f"../../{INDEX}" if exists(run.folder / INDEX) else None
     audit_page = f"../../{AUDIT_PAGE}" if audits else None
     linked = dataclasses.replace(alone, home=home, audit_page=audit_page)
     write_report(folder / PAGE, build_report(title, shown, settings=linked))

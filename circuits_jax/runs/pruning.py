@@ -4,6 +4,7 @@ A circuit that is there already, of the same model and settings, is kept, and so
 search: a call that was killed goes on when it is made again.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -24,7 +25,7 @@ from circuits_jax.runs.corpora import reference_windows
 from circuits_jax.runs.own_tasks import keep_pairs, record
 from circuits_jax.storage.errors import CircuitError, TaskError
 from circuits_jax.storage.filenames import CIRCUITS
-from circuits_jax.storage.files import check_writable
+from circuits_jax.storage.locks import locked
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks import TASKS, Pairs, Task, build_pairs, get_task
 from circuits_jax.training.device_memory import PRUNING, memory_told
@@ -33,6 +34,7 @@ from circuits_jax.training.multihost.processes import is_primary
 if TYPE_CHECKING:
     from circuits_jax.runs.run import Run
 
+LOCK = ".prune.lock"  # of a folder of circuits
 # Settings that do not change which circuit is found.
 _OF_NO_CONSEQUENCE = ("tasks", "batching")
 # Settings that were not there from the beginning.
@@ -55,7 +57,7 @@ def prune_task(run: "Run", task: Task, prune: PruneConfig, allow_unlearned: bool
     Raises:
       TaskError: if the model knows nothing of the task (unless `allow_unlearned`), or the task cannot be
         built under its tokenizer.
-      ConfigError: for a run without a workdir or a corpus.
+      ConfigError, LockError, UserError: as `prune_tasks` does.
     """
     (outcome,) = prune_tasks(run, [task], prune, allow_unlearned)
     if outcome.circuit is None:
@@ -82,6 +84,8 @@ def prune_tasks(
     Raises:
       TaskError: if two tasks have one name.
       ConfigError: for a run without a workdir or a corpus.
+      LockError: if circuits are missing and another process searches for some there.
+      UserError: if some are missing and the folder cannot be written; nothing was searched for then.
     """
     _check_names(tasks)
     prune = settings_for(run, tasks, prune)
@@ -99,9 +103,8 @@ def prune_tasks(
         if circuit is None:
             missing[task.name] = splits
     if missing:
-        check_writable(folder)
         files = {task.name: record(task) for task in tasks}
-        with memory_told(PRUNING):
+        with locked(folder, LOCK) if is_primary() else contextlib.nullcontext(), memory_told(PRUNING):
             for outcome in _search(run, prune, missing, files, allow_unlearned, folder):
                 outcomes[outcome.task] = outcome
                 _keep_pairs(tasks, outcomes, folder)

@@ -18,7 +18,7 @@ from circuits_jax.runs.run import Run
 from circuits_jax.runs.starts import bring_tokenizer, check_fits, tell
 from circuits_jax.storage import filenames, notices
 from circuits_jax.storage.errors import ConfigError
-from circuits_jax.storage.paths import as_path
+from circuits_jax.storage.paths import as_path, exists
 from circuits_jax.storage.surroundings import settled
 from circuits_jax.training.checkpoints import newest
 from circuits_jax.training.device_memory import TRAINING, memory_told
@@ -63,7 +63,7 @@ def pretrain(config: Config, workdir: Path, tensorboard: bool = False) -> tuple[
     processes.agree(to_dict(config))
     make_layout(pretraining(config), config)  # refuses what does not fit the devices, before anything is made
     config = settle_companion(settle(config, workdir), workdir, START)
-    if not (workdir / filenames.CONFIG).exists():
+    if not exists(workdir / filenames.CONFIG):
         refuse_silenced(config.model)
     check(workdir, config)
     with owned(workdir):

@@ -3,10 +3,11 @@
 import contextlib
 import io
 import json
+import math
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -84,9 +85,19 @@ def at_hand(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Writes `values` as indented JSON, whole or not at all."""
+    """Writes `values` as indented JSON, whole or not at all; numbers that are not finite as null."""
+    text = json.dumps(_finite(values), indent=1, allow_nan=False)
     with write_aside(path) as file:
-        file.write(json.dumps(values, indent=1).encode() + b"\n")
+        file.write(text.encode() + b"\n")
+
+
+def _finite(value: Any) -> Any:
+    """`value` without the numbers that JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_bytes(path: Path) -> bytes:
@@ -112,8 +123,9 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
       CheckpointError: if the file cannot be read or holds no JSON object.
     """
+    content = read_bytes(path)
     try:
-        values = json.loads(read_bytes(path).decode("utf-8-sig"))
+        values = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         if isinstance(error, CheckpointError):
             raise

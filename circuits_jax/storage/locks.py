@@ -12,6 +12,7 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import socket
 import threading
 import time
@@ -25,8 +26,6 @@ from circuits_jax.storage.paths import is_remote
 from circuits_jax.storage.stopping import end, farewell
 
 RENEW_SECONDS, DEAD_SECONDS = 15.0, 60.0
-# After so long even clocks that differ agree that a lease was not renewed.
-_SURELY_DEAD_SECONDS = 3600.0
 _LOOK_SECONDS = 1.0
 _NO_LOCKS_HERE = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -121,7 +120,7 @@ class Lease:
         if not self._given_back.is_set():
             self._given_back.set()
             with contextlib.suppress(OSError, UserError):  # it ends by itself, a minute later
-                self._path(self._number).write_bytes(self._content())
+                _replace(self._path(self._number), self._content())
 
     def _wait_for_its_end(self, number: int) -> None:
         """Returns when the lease `number` is given back or dead.
@@ -133,9 +132,9 @@ class Lease:
         began, told = time.monotonic(), False
         while True:
             now = self._read(number)
-            if now.get("given_back") or time.time() - now.get("renewed", 0) > _SURELY_DEAD_SECONDS:
+            if now.get("given_back") is True:
                 return
-            if now.get("beat") != first.get("beat"):
+            if now.get("beat") != first.get("beat"):  # no clock is asked, for that of the holder may be wrong
                 raise _refusal(self._folder, now)
             if time.monotonic() - began > DEAD_SECONDS:
                 return
@@ -160,7 +159,7 @@ class Lease:
                     )
                     return
                 self._beat += 1
-                self._path(self._number).write_bytes(self._content())
+                _replace(self._path(self._number), self._content())
 
     def _numbers(self) -> list[int]:
         start, stop = f"{self._name}-", ".json"
@@ -178,17 +177,44 @@ class Lease:
             return {"beat": "gone"}
 
     def _content(self) -> bytes:
+        # Releases before this one take a lease over at once unless it says that it was renewed just now.
         state = {"beat": self._beat, "renewed": time.time(), "given_back": self._given_back.is_set()}
         return json.dumps(self._note | state).encode()
 
 
 def _create(path: Path, content: bytes) -> None:
-    """Makes a file or an object; FileExistsError if there is one."""
+    """Makes a file or an object, whole from the start; FileExistsError if there is one."""
     if is_remote(path):
         path.create(content)  # type: ignore[attr-defined]  # a bucket's path has it
         return
-    with path.open("xb") as file:
-        file.write(content)
+    with _beside(path, content) as whole:
+        try:
+            os.link(whole, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a disk without links: for a moment the file is empty
+            with path.open("xb") as file:
+                file.write(content)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Writes a file or an object that is whole whenever it is read."""
+    if is_remote(path):
+        path.write_bytes(content)
+        return
+    with _beside(path, content) as whole:
+        os.replace(whole, path)
+
+
+@contextlib.contextmanager
+def _beside(path: Path, content: bytes) -> Iterator[Path]:
+    """A file with that content in the same folder, which must be there; it is gone after the block."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        aside.write_bytes(content)
+        yield aside
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _myself() -> Holder:
@@ -200,7 +226,7 @@ def _parse(content: bytes) -> Holder:
     """A holder's note; {} if it is cut short or not there yet."""
     try:
         found = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

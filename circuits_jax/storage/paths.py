@@ -47,6 +47,12 @@ def may_be_folder(name: str) -> bool:
     return "://" not in name or scheme_of(name) is not None
 
 
+def names_a_folder(name: str) -> bool:
+    """Whether a folder can be called `name` on every disk: no path, not hidden, on one line, in UTF-8."""
+    halves = any("\ud800" <= character <= "\udfff" for character in name)
+    return bool(name) and not name.startswith(".") and not set(name) & set("/\\,\n\0") and not halves
+
+
 def exists(path: Path) -> bool:
     """Whether `path` is there and may be looked at: a name can also be too long, or a folder closed to us."""
     try:

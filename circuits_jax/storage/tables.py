@@ -1,6 +1,5 @@
 """Results as a table for people and, with the same figures, as JSON."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ def save_table(
     details: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes `summary`, `rows` and `details` to `path`, whole or not at all; numbers not finite as null."""
-    write_json(path, _finite({"summary": dict(summary or {}), "rows": list(rows), **(details or {})}))
+    write_json(path, {"summary": dict(summary or {}), "rows": list(rows), **(details or {})})
 
 
 def show_table(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any] | None = None) -> str:
@@ -32,15 +31,6 @@ def show_table(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, Any] | N
     for line in cells:
         lines.append("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     return "\n".join(lines)
-
-
-def _finite(value: Any) -> Any:
-    """`value` without the numbers that JSON has no word for."""
-    if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _show(value: Any) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from circuits_jax.data.programs.words import SPLITS
+from circuits_jax.storage.errors import Stopped
 from circuits_jax.storage.lfs import refuse_pointer
 from circuits_jax.storage.paths import as_path
 from circuits_jax.tasks.builtin.table import TASKS
@@ -172,9 +173,9 @@ def _from_python(path: pathlib.Path, content: bytes) -> Task:
     sys.modules[module.__name__] = module  # dataclasses look their module up there
     try:
         exec(compile(content, str(path), "exec", dont_inherit=True), vars(module))
-    except TaskError:
+    except (TaskError, Stopped):
         raise
-    except (Exception, SystemExit) as error:  # the user's own code may raise whatever it likes
+    except BaseException as error:  # the user's own code may raise whatever it likes
         raise TaskError(f"task file {path} fails when imported: {type(error).__name__}: {error}") from error
     tasks = {id(value): value for value in vars(module).values() if isinstance(value, Task)}
     if len(tasks) != 1:
@@ -234,7 +235,7 @@ def _read_line(line: str, where: str) -> _Line:
     """One pair, its split and its group."""
     try:
         row: Any = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # the former also for a number of too many digits
         raise TaskError(f"{where} is not JSON: {error}") from error
     if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in _KEYS):
         raise TaskError(f"{where} must be an object with the strings {', '.join(_KEYS)}")

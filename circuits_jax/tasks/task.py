@@ -13,6 +13,7 @@ import numpy as np
 
 from circuits_jax.data.programs.words import SPLITS, WORDS
 from circuits_jax.model.tokenizer import Tokenizer
+from circuits_jax.storage.paths import names_a_folder
 from circuits_jax.tasks.encoding import DroppedError, Encoded, encode_pair
 from circuits_jax.tasks.splits import BEFORE, group_numbers, three_splits, three_word_lists
 from circuits_jax.tasks.template import (
@@ -57,10 +58,10 @@ class Task:
     seen: frozenset[frozenset[str]] = dataclasses.field(default=frozenset(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.name or self.name.startswith(".") or set(self.name) & set("/\\,\n\0"):
-            raise TaskError(f"a task cannot be called {self.name!r}: its circuit's folder has its name")
         if not is_text(self.name):
             raise TaskError(f"a task cannot be called {self.name!r}, which is not UTF-8; rename its file")
+        if not names_a_folder(self.name):
+            raise TaskError(f"a task cannot be called {self.name!r}: its circuit's folder has its name")
         object.__setattr__(self, "templates", three_splits(self.name, self.templates))
         object.__setattr__(self, "words", three_word_lists(self.name, self.words))
 

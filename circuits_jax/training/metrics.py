@@ -108,7 +108,15 @@ def _parse(line: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(row, dict) or type(row.get("step")) is not int:
         return None
-    return row if all(type(value) in (int, float) for value in row.values()) else None
+    return row if all(map(_is_figure, row.values())) else None
+
+
+def _is_figure(value: Any) -> bool:
+    """Whether this is a finite number, as a row is written with; 1e400 is none."""
+    try:
+        return type(value) in (int, float) and math.isfinite(value)
+    except OverflowError:  # an integer too large for a float
+        return False
 
 
 def _tell_damage(path: Path) -> None:

@@ -96,7 +96,7 @@ class InBucket:
         values = {}
         for step in steps:
             try:
-                values[step] = json.loads((self._folder / str(step) / METRICS).read_bytes())[metric]
-            except (FileNotFoundError, KeyError, ValueError):
-                continue  # saved between evaluations
+                values[step] = float(json.loads((self._folder / str(step) / METRICS).read_bytes())[metric])
+            except (FileNotFoundError, KeyError, TypeError, ValueError):
+                continue  # saved between evaluations, or its loss was no number
         return sorted(values, key=lambda step: values[step])

@@ -80,7 +80,7 @@ def claimed(workdir: Path, config: Config) -> Iterator[None]:
     Raises:
       UserError, ConfigError: as `check` does.
     """
-    before = (workdir / filenames.CONFIG).exists()
+    before = exists(workdir / filenames.CONFIG)
     claim(workdir, config)
     try:
         yield
@@ -103,14 +103,16 @@ def load_config(workdir: Path) -> Config:
         )
     try:
         content = path.read_bytes()
-        refuse_pointer(content, path, ConfigError)
-        return from_dict(Config, json.loads(content), str(path))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    refuse_pointer(content, path, ConfigError)
+    try:
+        values = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not valid JSON ({error}); move it away, and the run's own command writes it anew"
         ) from error
+    return from_dict(Config, values, str(path))
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any]) -> list[str]:

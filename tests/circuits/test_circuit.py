@@ -316,6 +316,19 @@ def test_a_manifest_that_lacks_something(saved, key):
         {"model": {"config": [], "hash": "a" * 64}},
         {"bias_only": [True]},
         {"calibration": {"scale": 1}},
+        {"calibration": []},
+        *({"task": name} for name in ("../../../escaped", "a/b", "", ".hidden", "a\nb", "\ud800", 5)),
+        {"tokenizer_hash": 5},
+        {"ablation": ["mean"]},
+        {"model": {"config": {}, "hash": None}},
+        {"provenance": []},
+        {"provenance": {"pairs": 5}},
+        {"provenance": {"pairs": [5]}},
+        *(
+            {"provenance": {"prune": prune}}
+            for prune in (5, {"tasks": 5}, {"tasks": [5]}, {"tasks": "all"}, {"test_pairs": "a"})
+            + ({"seed": None}, {"seed": -1}, {"train_pairs": 1.5}, {"select_pairs": True})
+        ),
         {"model": "x"},
         {"importance": {}},
         {"importance": 5},

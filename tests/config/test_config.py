@@ -56,6 +56,9 @@ REFUSED = [
     (SparsityConfig, {"anneal_start": -0.1}, ["anneal_start", "-0.1"]),
     (SparsityConfig, {"floor": -1}, ["sparsity.floor", "-1"]),
     *((OptimizerConfig, {f: 0}, [f"optimizer.{f}", "0"]) for f in ("learning_rate", "eps", "gradient_rms")),
+    *((OptimizerConfig, {"learning_rate": x}, ["learning_rate", "infinite"]) for x in (math.inf, 10**400)),
+    (OptimizerConfig, {"weight_decay": math.inf}, ["optimizer.weight_decay", "infinite"]),
+    (DataConfig, {"symbols": ("a", "\ud800")}, ["data.symbols", "half a character"]),
     (OptimizerConfig, {"gradient_mode": "norm"}, ["gradient_mode", "norm", "rescale", "clip"]),
     *((OptimizerConfig, {"warmup": f}, ["optimizer.warmup", str(f)]) for f in (-0.1, 1)),
     *(
@@ -84,7 +87,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(
-    ("cls", "values", "words"), REFUSED, ids=[f"{cls.__name__}-{values}" for cls, values, _ in REFUSED]
+    ("cls", "values", "words"),
+    REFUSED,
+    ids=[ascii(f"{cls.__name__}-{values}")[:80] for cls, values, _ in REFUSED],
 )
 def test_a_value_that_cannot_be_used_is_named_with_the_choices(cls, values, words):
     with pytest.raises(ConfigError) as caught:
@@ -174,6 +179,10 @@ WRONG_TYPES = [
     ({"model": {"bias": 1}}, ["config.model.bias", "1", "bool"]),
     ({"sparsity": {"target": "low"}}, ["config.sparsity.target", "low", "float"]),
     ({"sparsity": {"target": True}}, ["config.sparsity.target", "True", "float"]),
+    *(
+        ({"optimizer": {"learning_rate": x}}, ["config.optimizer.learning_rate", "finite"])
+        for x in (10**400, -(10**400), math.inf, math.nan)
+    ),
     ({"model": 3}, ["config.model", "3"]),
     ({"model": None}, ["config.model", "None"]),
     ({"model": ["n_layer"]}, ["config.model", "n_layer"]),
@@ -184,7 +193,9 @@ WRONG_TYPES = [
 ]
 
 
-@pytest.mark.parametrize(("values", "words"), WRONG_TYPES, ids=[str(values) for values, _ in WRONG_TYPES])
+@pytest.mark.parametrize(
+    ("values", "words"), WRONG_TYPES, ids=[str(values)[:60] for values, _ in WRONG_TYPES]
+)
 def test_a_wrong_type_is_named_with_the_right_one(values, words):
     with pytest.raises(ConfigError) as caught:
         from_dict(Config, values)

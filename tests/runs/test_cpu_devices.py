@@ -50,9 +50,11 @@ def test_every_process_takes_part_in_a_mesh_that_leaves_devices_out():
         axis_sizes(MeshConfig(), 3, 8, processes=3)
 
 
-@pytest.mark.parametrize("asked", ["0", "-1", "2.5", "two", "", "\u0662", "auto "])
+@pytest.mark.parametrize(
+    "asked", ["0", "-1", "2.5", "two", "", "\u0662", "auto ", "100000000000", "9" * 5000, "1025"]
+)
 def test_what_is_no_number_is_refused(asked):
-    with pytest.raises(ConfigError, match="a number from 1 on, or auto"):
+    with pytest.raises(ConfigError, match="a number from 1 to 1024, or auto"):
         choose(asked, None, None)
 
 

@@ -2,6 +2,7 @@ import errno
 import json
 import os
 
+import numpy as np
 import pytest
 
 from circuits_jax.storage.errors import UserError
@@ -15,6 +16,16 @@ def test_json_is_written_whole_or_not_at_all(tmp_path):
         write_json(path, {"a": object()})
     assert json.loads(path.read_text()) == {"a": 1}
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_json_has_null_for_what_is_no_finite_number(tmp_path):
+    nan, inf = float("nan"), float("inf")
+    write_json(tmp_path / "x.json", {"a": [nan, (inf, 1.5)], "b": {"c": -inf, "d": np.float64("nan")}})
+    text = (tmp_path / "x.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "a": [None, [None, 1.5]],
+        "b": {"c": None, "d": None},
+    }
 
 
 def test_an_error_in_the_block_leaves_the_file_as_it_was(tmp_path):

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -112,6 +113,64 @@ def test_a_dead_holders_lease_is_taken_by_one_of_those_who_wait(tmp_path, quick)
     for thread in threads:
         thread.join()
     assert (len(taken), len(refused)) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        b"",
+        b'{"host": "a", "proc',
+        b"[" * 100_000,
+        b"[]",
+        b"\xff",
+        b'{"renewed": 1' + b"0" * 5000 + b"}",
+        *(json.dumps({"beat": 3, "renewed": x, "host": 5}).encode() for x in ("x", None, [], -1, 10**400)),
+        b'{"beat": 3, "renewed": 1e400, "given_back": "x"}',
+        b'{"beat": 3}',
+    ],
+    ids=lambda note: repr(note[:40]),
+)
+def test_a_note_that_says_nothing_is_watched_as_a_fresh_one_is(note, tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(locks, "DEAD_SECONDS", 0.1)
+    (tmp_path / ".lock-00000001.json").write_bytes(note)
+    waited, sleep = [], time.sleep
+    monkeypatch.setattr(locks.time, "sleep", lambda seconds: (waited.append(seconds), sleep(seconds)))
+    mine = lease(tmp_path)
+    mine.take()
+    assert len(waited) >= 2
+    mine.give_back()
+
+
+def test_the_lock_of_a_holder_whose_clock_is_wrong_is_kept(tmp_path, quick, monkeypatch):
+    held, now = lease(tmp_path), time.time
+    for wrong in (-7200, 7200):
+        monkeypatch.setattr(Lease, "_content", lambda self, w=wrong: json.dumps(
+            self._note | {"beat": self._beat, "renewed": now() + w, "given_back": self._given_back.is_set()}
+        ).encode())  # fmt: skip
+        held = lease(tmp_path)
+        held.take()
+        with pytest.raises(LockError, match=f"process {os.getpid()}"):
+            lease(tmp_path).take()
+        held.give_back()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_note_is_whole_whenever_it_is_read_and_nothing_lies_beside_it(tmp_path, quick, monkeypatch, links):
+    def refuse(source, target):
+        raise PermissionError("no links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(locks, "RENEW_SECONDS", 0.001)
+    held, path = lease(tmp_path), tmp_path / ".lock-00000001.json"
+    held.take()
+    with pytest.raises(FileExistsError):
+        locks._create(path, b"another")
+    notes = [json.loads(path.read_bytes()) for _ in range(200)]
+    held.give_back()
+    assert all(note["process"] == os.getpid() for note in notes)
+    time.sleep(0.05)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_holder_that_was_thought_dead_learns_of_it_and_ends(tmp_path, quick, monkeypatch):

@@ -61,6 +61,10 @@ def test_a_last_line_cut_short_is_dropped_and_the_next_row_stands_alone(tmp_path
         b'{"loss": 1.0}',
         b'{"step": "20"}',
         b"[",
+        b'{"step": 20, "loss": NaN}',
+        b'{"step": 20, "loss": -Infinity}',
+        b'{"step": 20, "loss": 1e400}',
+        b'{"step": 20, "loss": 1' + b"0" * 400 + b"}",
     ]
     + [b"[" * 100_000, b'{"step": 20, "loss": "x"}', b'{"step": 20}{"step": 20}', "é\u2028".encode()],
 )

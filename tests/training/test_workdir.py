@@ -3,9 +3,12 @@ import json
 import pytest
 
 from circuits_jax.config import Config, PruneConfig
-from circuits_jax.storage.errors import ConfigError, UserError
+from circuits_jax.runs.comparison import compare_circuits
+from circuits_jax.runs.corpora import settle
+from circuits_jax.runs.cpu_devices import choose
+from circuits_jax.storage.errors import CircuitError, ConfigError, UserError
 from circuits_jax.storage.files import write_json
-from circuits_jax.training.workdir import claim, load_config
+from circuits_jax.training.workdir import claim, claimed, load_config
 from tests.training.tiny import CONFIG, replace
 
 
@@ -51,13 +54,36 @@ def test_another_training_is_refused_and_its_folder_left_as_it_is(tmp_path, sect
     assert (tmp_path / "config.json").read_bytes() == before
 
 
+def test_a_folder_that_can_have_no_name_like_that_is_named(tmp_path):
+    place = tmp_path / ("x" * 300)
+    assert settle(CONFIG, place).data.generated_share == CONFIG.data.generated_share
+    with pytest.raises(UserError, match="File name too long"), claimed(place, CONFIG):
+        pass
+    with pytest.raises(ConfigError, match="holds no run"):
+        load_config(place)
+    with pytest.raises(CircuitError, match="is no circuit of"):
+        compare_circuits(["x" * 300, "y"], tmp_path)
+    assert choose(None, CONFIG, place).devices == 1
+
+
 def test_a_folder_without_a_run_is_named(tmp_path):
     with pytest.raises(ConfigError, match=rf"{tmp_path}.*no config\.json.*python -m circuits_jax pretrain"):
         load_config(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "damage", [b"", b'{"model": {"n_la', b"\xff\xfe\x00", b"[]", b"3", b'{"model": 3}'], ids=repr
+    "damage",
+    [
+        b"",
+        b'{"model": {"n_la',
+        b"\xff\xfe\x00",
+        b"[]",
+        b"3",
+        b'{"model": 3}',
+        b"[" * 100_000,
+        b'{"model": {"n_layer": 1' + b"0" * 5000 + b"}}",
+    ],
+    ids=lambda damage: repr(damage[:20]),
 )
 def test_a_damaged_configuration_is_named_with_the_way_out(tmp_path, damage):
     claim(tmp_path, CONFIG)

@@ -114,6 +114,14 @@ def test_circuits_go_by_their_folders_and_newer_files_are_left_out(live: Live, r
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 99}))
     whole, left_out = read_outcomes(run)
     assert whole.circuit is not None and left_out.circuit is None and "version 99" in str(left_out.refusal)
+    prune = {"heldout_pairs": 4, "seed": 0}
+    for odd in (["https://x/a.jsonl"], 5, [5]):
+        found = {"prune": prune | {"tasks": odd}}
+        path.write_text(
+            json.dumps(json.loads(path.read_text()) | {"version": 2, "provenance": found, "task": "x"})
+        )
+        assert [outcome.circuit is None for outcome in read_outcomes(run)] == [False, True]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 99}))
     shutil.rmtree(tmp_path / "circuits" / "seed 0")
     with pytest.raises(CircuitError, match="version 99"):
         read_outcomes(run)

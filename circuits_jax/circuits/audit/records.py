@@ -12,6 +12,10 @@ from circuits_jax.circuits.audit.controls.kinds import SEARCHED, rows_of
 from circuits_jax.circuits.circuit import MANIFEST
 from circuits_jax.config import CONTROLS, AuditConfig, to_dict
 from circuits_jax.config.identity import identity
+from circuits_jax.storage import notices
+from circuits_jax.storage.errors import CheckpointError, UserError
+from circuits_jax.storage.lfs import refuse_pointer
+from circuits_jax.storage.paths import exists, is_remote
 
 # Version 1 judged by pairs that pruning may have chosen by, version 2 had controls that could not win.
 FORMAT, VERSION = "circuits_jax.audit", 3
@@ -121,9 +125,56 @@ def read_any_version(path: Path) -> dict[str, Any]:
     """What `audit.json` holds, whatever its version; nothing if it is not there or is something else."""
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) and found.get("format") == FORMAT else {}
+
+
+def put_aside(path: Path) -> None:
+    """Renames an `audit.json` of which this release can keep nothing, and tells it; another is left.
+
+    Raises:
+      CheckpointError: if the file is a Git LFS pointer.
+      UserError: if it cannot be renamed.
+    """
+    why = _unread(path)
+    if why is None:
+        return
+    aside = path.with_name(f"{path.name}.damaged")
+    while exists(aside):
+        aside = aside.with_name(f"{aside.name}+")
+    try:
+        if is_remote(path):  # an object cannot be renamed
+            aside.write_bytes(path.read_bytes())
+            path.unlink()
+        else:
+            path.rename(aside)
+    except OSError as error:
+        raise UserError(
+            f"{path} {why}, and cannot be renamed to {aside.name}: {error.strerror or error}; move it away"
+        ) from error
+    notices.at_the_end(f"{path} {why}: its audits are not taken over; it is kept as {aside.name}")
+
+
+def _unread(path: Path) -> str | None:
+    """Why nothing of an `audit.json` can be kept; None if it can be, or there is none."""
+    try:
+        content = path.read_bytes()
+        refuse_pointer(content, path)
+        found = json.loads(content)
+    except FileNotFoundError:
+        return None
+    except CheckpointError:
+        raise
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+    except (ValueError, RecursionError) as error:
+        return f"is not valid JSON ({error})"
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        return "holds no audits"
+    if found.get("version") != VERSION:
+        return f"is of version {found.get('version')!r}, and this release reads version {VERSION}"
+    return None if isinstance(found.get("tasks"), dict) else "holds no table of audits by task"
 
 
 def kept_reports(path: Path, circuits: Path) -> dict[str, dict[str, Any]]:

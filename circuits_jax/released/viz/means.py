@@ -1,5 +1,6 @@
 """What published circuits hold removed nodes at: `mean_baseline_pretrain.pt`, beside their folders."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from circuits_jax.model.sites import may_have_nodes
 from circuits_jax.released.listing import listed
 from circuits_jax.released.remote import LEVELS
 from circuits_jax.released.torch_files.read import read_torch_file
-from circuits_jax.storage.errors import CircuitError
+from circuits_jax.storage.errors import CheckpointError, CircuitError
 from circuits_jax.storage.paths import as_path, exists
 
 PUBLISHED = "mean_baseline_pretrain.pt"
@@ -22,17 +23,25 @@ PUBLISHED = "mean_baseline_pretrain.pt"
 def means_of(path: Path, config: ModelConfig, final: bool, given: Means | str | Path | None) -> Means | None:
     """The means for the circuit in `path`: those given, else those published with it, else None.
 
+    A published file that does not fit is left, which is told.
+
     Raises:
-      CircuitError: if a file of means does not fit the model.
-      CheckpointError: if it cannot be read.
+      CircuitError: if the means given do not fit the model.
+      CheckpointError: if the file given cannot be read.
     """
     if isinstance(given, str | Path):
         return read_means(given, config, final)
     if given is not None:
-        return given
+        return _fitted(given, config, final, "means")
     folders = [path.parent, *as_path(path).parent.parents][:LEVELS]
     found = next((folder / PUBLISHED for folder in folders if exists(folder / PUBLISHED)), None)
-    return None if found is None else read_means(found, config, final)
+    if found is None:
+        return None
+    try:
+        return read_means(found, config, final)
+    except (CheckpointError, CircuitError) as error:
+        warnings.warn(f"{error}; it is left aside: give means to hold removed nodes at", stacklevel=3)
+        return None
 
 
 def read_means(path: str | Path, config: ModelConfig, final: bool = True) -> dict[str, np.ndarray]:
@@ -48,12 +57,20 @@ def read_means(path: str | Path, config: ModelConfig, final: bool = True) -> dic
       carry it, and published circuits have none.
 
     Raises:
-      CircuitError: if a node site is missing or of another width; sites that are not asked for are left.
+      CircuitError: if a node site is missing, of another width or holds what is no finite number; sites that
+        are not asked for are left.
       CheckpointError: if the file cannot be read.
     """
     raw = read_torch_file(as_path(path))
     if not isinstance(raw, Mapping):
         raise CircuitError(f"{path} holds no means: no table from sites to tensors")
+    return _fitted(raw, config, final, path)
+
+
+def _fitted(
+    raw: Mapping[Any, Any], config: ModelConfig, final: bool, path: str | Path
+) -> dict[str, np.ndarray]:
+    """The means of the sites of a model, each as one vector."""
     widths = reference_sites(config, final)
     missing = [site for site in widths if site not in raw and may_have_nodes(site)]
     if missing:
@@ -67,4 +84,7 @@ def _vector(value: Any, site: str, width: int, path: str | Path) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype == object or array.size != width or array.shape[-1:] != (width,):
         raise CircuitError(f"{path}: the mean of {site} is of shape {list(array.shape)}, not [{width}]")
-    return array.reshape(width).astype(np.float32)
+    mean = array.reshape(width).astype(np.float32)
+    if not np.isfinite(mean).all():
+        raise CircuitError(f"{path}: the mean of {site} holds NaN or infinity; it is damaged")
+    return mean

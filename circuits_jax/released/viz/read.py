@@ -6,10 +6,11 @@ and `all_loss`.
 """
 
 import dataclasses
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -25,36 +26,34 @@ from circuits_jax.released.config import config_from_released
 from circuits_jax.released.listing import as_json, listed, plain, sketch
 from circuits_jax.released.torch_files.read import read_torch_file
 from circuits_jax.released.viz.means import means_of
+from circuits_jax.released.viz.parts import (
+    BIAS,
+    DOUBLED,
+    Activations,
+    Samples,
+    ids,
+    matrices,
+    number,
+    pairs,
+    prompts,
+    samples,
+    trials,
+)
 from circuits_jax.storage.errors import CheckpointError, CircuitError
 from circuits_jax.storage.paths import as_path
 
-DOUBLED = 2.0
-BIAS = "bias"  # in place of a source node: the weight is the target's bias
 PRUNE_CONFIG, BUG_FIXED = "prune_config", "is_kiter_bug_fixed"
+WEIGHTS = "pair_data_connections"
 # Losses without a part that is no node and no edge, and what is said of them in the provenance.
 PARTS = {"layer_interv_losses": "layer_deltas", "loc_interv_losses": "loc_deltas"}
 _KNOWN = {"circuit_data", PRUNE_CONFIG, "num_total_nodes", "all_loss", "samples", "importances", BUG_FIXED}
+_KNOWN_OF_CIRCUIT = {PRUNE_CONFIG, BUG_FIXED}  # beside its node sites
 _KNOWN_OF_IMPORTANCES = {
-    "loss", "interv_loss", *PARTS, "ch_interv_losses", "pair_data", "pair_data_connections", "task_samples",
+    "loss", "interv_loss", *PARTS, "ch_interv_losses", "pair_data", WEIGHTS, "task_samples",
     "task_samples_circuit", "beeg_model_config",
 }  # fmt: skip
 _SIZES = ("n_layer", "d_model", "heads", "d_head", "neurons", "d_pos", "vocab_size")
 _MISSHAPED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError, RecursionError)
-
-
-class Sample(NamedTuple):
-    """A text on which a node is active: tokens int [T], its activations float32 [T], and where they peak."""
-
-    tokens: np.ndarray
-    activations: np.ndarray
-    peak: int
-
-
-# {index: {quantile: (lowest, highest)}} of one site's nodes, and {site: that}
-OfSite = Mapping[int, Mapping[float, tuple[tuple[Sample, ...], tuple[Sample, ...]]]]
-Samples = Mapping[str, OfSite]
-# {site: {index: float32 [D, T]}}
-Activations = Mapping[str, Mapping[int, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,15 +74,6 @@ class VizData:
     task_tokens: np.ndarray
     task_activations: Activations
     circuit_activations: Activations = dataclasses.field(default_factory=dict)
-
-
-class JoinedNodes(NamedTuple):
-    """A matrix between two node sites: `matrix[i, j]` is said of `sources[i]` and `targets[j]`."""
-
-    matrix: np.ndarray
-    sources: tuple[int | str, ...]
-    targets: tuple[int, ...]
-    ends: tuple[str, str]
 
 
 def import_viz(
@@ -132,24 +122,29 @@ class _VizFile:
         self._raw, self._importances = raw, raw["importances"]
         values = dict(self._importances["beeg_model_config"])
         self.config = config_from_released(values, logits_bias=False, strict=strict)
-        self.base = float(self._importances["interv_loss"]) / DOUBLED
-        self.full = float(self._importances["loss"]) / DOUBLED
+        self.base = number(self._importances["interv_loss"]) / DOUBLED
+        self.full = number(self._importances["loss"]) / DOUBLED
         self.final = self._masks_the_end()
         self.order = _order(self.config, raw["circuit_data"], self.final)
         self.nodes = tuple(Node(site, i) for site, kept in self.order.items() for i in sorted(kept))
         self._place = {node: place for place, node in enumerate(self.nodes)}
 
+    def _total(self, default: int) -> int:
+        """How many nodes the model has, as far as the file says."""
+        total = self._raw.get("num_total_nodes")
+        return default if total is None else int(number(total))
+
     def _masks_the_end(self) -> bool:
         """Whether the final residual stream has nodes; of a circuit of ours without, none is kept there."""
         kept = self._raw["circuit_data"].get(sites.FINAL)
         every = sum(sites.node_sites(self.config, final=True).values())
-        return kept is not None and (len(kept) > 0 or self._raw.get("num_total_nodes") == every)
+        return kept is not None and (len(kept) > 0 or self._total(0) == every)
 
     def read(
         self, task: str, name: str, model: Model | None, means: Mapping[str, np.ndarray] | None
     ) -> VizData:
-        deltas = _pairs(self._joined("pair_data"))
-        weights = _pairs(self._joined("pair_data_connections"))
+        deltas = pairs(matrices(self._importances.get("pair_data"), "pair_data"))
+        weights = pairs(matrices(self._importances.get(WEIGHTS), WEIGHTS))
         kept = [pair for pair, value in (weights or deltas).items() if value and pair[0].index != BIAS]
         joined = {(wire.source, wire.target) for wire in wires(self.config.n_layer)}
         ends = sorted((pair for pair in kept if (pair[0].site, pair[1].site) in joined), key=self._rank)
@@ -163,8 +158,8 @@ class _VizFile:
             for (source, target), value in deltas.items()
             if source.index == BIAS and value
         ]
-        tokens, activations = _trimmed(*self._importances["task_samples"])
-        within = self._importances.get("task_samples_circuit")
+        tokens, activations = prompts(self._importances.get("task_samples"))
+        _, within = prompts(self._importances.get("task_samples_circuit"))
         circuit = Circuit(
             task=task,
             nodes=self.nodes,
@@ -184,28 +179,11 @@ class _VizFile:
         )
         return VizData(
             circuit if model is None else _placed_in(circuit, model),
-            {site: _samples(each) for site, each in self._raw["samples"].items() if each},
+            samples(self._raw.get("samples")),
             tokens,
             activations,
-            {} if within is None else _trimmed(*within)[1],
+            within,
         )
-
-    def _joined(self, key: str) -> list[JoinedNodes]:
-        """The matrices under `key`; one version of the file nests their list once more."""
-        entries = self._importances.get(key) or []
-        if not all(map(_is_matrix, entries)):
-            entries = [entry for part in entries for entry in part]
-        joined = []
-        for matrix, sources, targets, ends in entries:
-            entry = JoinedNodes(np.asarray(matrix), _ids(sources), _ids(targets), tuple(ends))
-            # A matrix without entries has lost its shape.
-            if entry.matrix.size and entry.matrix.shape != (len(entry.sources), len(entry.targets)):
-                raise CircuitError(
-                    f"{key}: the matrix from {ends[0]} to {ends[1]} is {list(entry.matrix.shape)}, but joins "
-                    f"{len(entry.sources)} nodes to {len(entry.targets)}"
-                )
-            joined.append(entry)
-        return joined
 
     def _node(self, node: Node) -> int:
         if node not in self._place:
@@ -219,26 +197,26 @@ class _VizFile:
         return (list(self.order).index(target.site), *place)
 
     def _metrics(self, edges: int) -> dict[str, float]:
-        return {
-            "nodes": float(len(self.nodes)),
-            "edges": float(edges),
-            "full/test/loss": self.full,
-            "full/test/calibrated_loss": self.full,
-            "test/loss": self.base,
-            "test/calibrated_loss": self.base,
+        losses = {
+            f"{whose}test/{name}": loss
+            for whose, loss in (("full/", self.full), ("", self.base))
+            for name in ("loss", "calibrated_loss")
+            if np.isfinite(loss)
         }
+        return {"nodes": float(len(self.nodes)), "edges": float(edges)} | losses
 
     def _importance(
         self, deltas: Mapping[tuple[Node, Node], float], ends: Sequence[tuple[Node, Node]], pairs: int
     ) -> Importance | None:
         """The rise of the loss by node and edge; None if the file says it of none."""
         losses: dict[Node, float] = {}
-        for site, values in self._importances["ch_interv_losses"].items():
-            if len(values) != len(self.order.get(site, ())):
+        for site, values in (self._importances.get("ch_interv_losses") or {}).items():
+            kept = self.order.get(site, ())
+            if len(values) != len(kept):
                 raise CircuitError(
                     f"ch_interv_losses has {len(values)} values at {site}, not one a kept node"
                 )
-            losses |= {Node(site, i): float(x) for i, x in zip(self.order[site], values, strict=True)}
+            losses |= {Node(site, i): number(x) for i, x in zip(kept, values, strict=True)}
         nan = float("nan")
         nodes = np.array([losses.get(n, nan) / DOUBLED - self.base for n in self.nodes], np.float32)
         edges = np.array([deltas.get(pair, nan) / DOUBLED for pair in ends], np.float32)
@@ -249,12 +227,12 @@ class _VizFile:
     def _provenance(self, name: str, prune: PruneConfig, bias: list[list[Any]]) -> dict[str, Any]:
         raw = self._raw
         found = {
-            there: {part: float(loss) / DOUBLED - self.base for part, loss in losses.items()}
+            there: {part: plain(number(loss) / DOUBLED - self.base) for part, loss in losses.items()}
             for key, there in PARTS.items()
             if (losses := self._importances.get(key)) is not None
         }
-        if BUG_FIXED in raw:
-            found[BUG_FIXED] = as_json(raw[BUG_FIXED])
+        if (fixed := self._setting(BUG_FIXED)) is not None:
+            found[BUG_FIXED] = as_json(fixed)
         if unknown := self._unknown():
             found["unknown"] = unknown
         every = sum(sites.node_sites(self.config, self.final).values())
@@ -262,21 +240,26 @@ class _VizFile:
             "imported": name,
             "prune": to_dict(prune),
             "met_target": self.base <= prune.target,
-            PRUNE_CONFIG: as_json(raw["circuit_data"].get(PRUNE_CONFIG, raw.get(PRUNE_CONFIG)) or {}),
-            "num_total_nodes": int(raw.get("num_total_nodes", every)),
-            "all_loss": [[as_json(n), float(loss) / DOUBLED] for n, loss in raw.get("all_loss") or []],
+            PRUNE_CONFIG: as_json(self._setting(PRUNE_CONFIG) or {}),
+            "num_total_nodes": self._total(every),
+            "all_loss": trials(raw.get("all_loss")),
             "bias_deltas": bias,
             **found,
         }
 
+    def _setting(self, key: str) -> Any:
+        """What `circuit_data`, or else the file itself, holds under a key that is no node site."""
+        return self._raw["circuit_data"].get(key, self._raw.get(key))
+
     def _unknown(self) -> dict[str, Any]:
         """{key: value} of what this library does not know, as JSON has it; tells of it."""
         unknown = {str(key): value for key, value in self._raw.items() if key not in _KNOWN}
-        unknown |= {
-            f"importances.{key}": value
-            for key, value in self._importances.items()
-            if key not in _KNOWN_OF_IMPORTANCES
-        }
+        for part, known in (("circuit_data", _KNOWN_OF_CIRCUIT), ("importances", _KNOWN_OF_IMPORTANCES)):
+            unknown |= {
+                f"{part}.{key}": value
+                for key, value in self._raw[part].items()
+                if key not in known and not _names_a_site(key)
+            }
         if unknown:
             warnings.warn(
                 f"unknown keys of a viz_data.pt, kept in the circuit's provenance: {listed(unknown)}",
@@ -297,66 +280,24 @@ def _told(others: Sequence[tuple[Node, Node]], deltas: Mapping[tuple[Node, Node]
     return {"other_deltas": [[name, value] for name, value in zip(names, values, strict=True)]}
 
 
-def _is_matrix(entry: Sequence[Any]) -> bool:
-    """Whether this is a matrix with its sources, targets and ends, and not a list of such."""
-    return len(entry) == 4 and len(entry[3]) == 2 and all(isinstance(end, str) for end in entry[3])
+def _names_a_site(key: Any) -> bool:
+    """Whether this is the name of a place in a network, of this one or not."""
+    return isinstance(key, str) and (key == sites.FINAL or re.match(r"\d+\.", key) is not None)
 
 
 def _order(config: ModelConfig, circuit_data: Mapping[str, Any], final: bool) -> dict[str, tuple[int, ...]]:
     """{node site: kept indices in the file's order}, sites in forward order."""
     widths = sites.node_sites(config, final)
-    unknown = [site for site in circuit_data if site not in (*widths, PRUNE_CONFIG, sites.FINAL)]
+    unknown = [site for site in circuit_data if _names_a_site(site) and site not in (*widths, sites.FINAL)]
     if unknown:
         raise CircuitError(f"circuit_data names {listed(unknown)}, which this model has not")
-    order = {site: _ids(circuit_data[site]) for site in widths if site in circuit_data}
+    order = {site: ids(circuit_data[site]) for site in widths if site in circuit_data}
     for site, kept in order.items():
         if len(set(kept)) < len(kept) or any(type(i) is not int or not 0 <= i < widths[site] for i in kept):
             raise CircuitError(
                 f"circuit_data keeps at {site} what are no different indices below {widths[site]}"
             )
     return order
-
-
-def _pairs(entries: Sequence[JoinedNodes]) -> dict[tuple[Node, Node], float]:
-    """{(source, target): entry}; the source's index may be BIAS."""
-    return {
-        (Node(entry.ends[0], source), Node(entry.ends[1], target)): float(entry.matrix[i, j])
-        for entry in entries
-        for i, source in enumerate(entry.sources)
-        for j, target in enumerate(entry.targets)
-        if entry.matrix.size
-    }
-
-
-def _ids(values: Any) -> tuple[Any, ...]:
-    return tuple(value if value == BIAS else int(value) for value in values)
-
-
-def _samples(of_site: Mapping[int, Any]) -> OfSite:
-    def read(items: Sequence[Any]) -> tuple[Sample, ...]:
-        return tuple(
-            Sample(np.asarray(item[0], np.int64), np.asarray(item[1], np.float32), int(item[2]))
-            for item in items
-        )
-
-    return {
-        int(index): {float(q): (read(lowest), read(highest)) for q, (lowest, highest) in of_node.items()}
-        for index, of_node in of_site.items()
-    }
-
-
-def _trimmed(tokens: Any, activations: Mapping[str, Mapping[Any, Any]]) -> tuple[np.ndarray, Activations]:
-    """Prompts and activations on them, without what follows the longest prompt.
-
-    Prompts are filled up with token 0 there, which is no end of text but an ordinary character.
-    """
-    tokens = np.asarray(tokens, np.int64)
-    said = np.flatnonzero((tokens != 0).any(axis=0)) if tokens.size else ()
-    length = int(said[-1]) + 1 if len(said) else 0
-    return tokens[:, :length], {
-        site: {int(i): np.asarray(x, np.float32)[:, :length] for i, x in each.items()}
-        for site, each in activations.items()
-    }
 
 
 def _zeros(config: ModelConfig, final: bool) -> dict[str, np.ndarray]:

@@ -12,9 +12,11 @@ from circuits_jax.model import sites
 from circuits_jax.model.wiring import wires
 from circuits_jax.released.config import config_to_released
 from circuits_jax.released.torch_files.write import write_torch_file
-from circuits_jax.released.viz.read import BUG_FIXED, DOUBLED, PARTS, PRUNE_CONFIG, Samples, VizData
+from circuits_jax.released.viz.parts import DOUBLED, Samples
+from circuits_jax.released.viz.read import BUG_FIXED, PARTS, PRUNE_CONFIG, VizData
 from circuits_jax.storage.paths import as_path
 
+_UNKNOWN = float("nan")
 _NO_PROMPTS = np.zeros((0, 0), np.int64)
 
 
@@ -60,10 +62,10 @@ def export_viz(data: Circuit | VizData, path: str | Path) -> Path:
 
 def _importances(data: VizData, config: ModelConfig, kept: Mapping[str, list[int]]) -> dict[str, Any]:
     circuit = data.circuit
-    base = circuit.metrics["test/calibrated_loss"]
-    layers = {f"{layer}.{half}": float("nan") for layer in range(config.n_layer) for half in ("mlp", "attn")}
+    base = circuit.metrics.get("test/calibrated_loss", _UNKNOWN)
+    layers = {f"{layer}.{half}": _UNKNOWN for layer in range(config.n_layer) for half in ("mlp", "attn")}
     parts = {
-        key: {name: DOUBLED * (base + delta) for name, delta in circuit.provenance[there].items()}
+        key: {name: DOUBLED * (base + _known(delta)) for name, delta in circuit.provenance[there].items()}
         for key, there in PARTS.items()
         if there in circuit.provenance
     }
@@ -86,14 +88,19 @@ def _importances(data: VizData, config: ModelConfig, kept: Mapping[str, list[int
 
 def _all_loss(circuit: Circuit) -> list[tuple[int, float]]:
     """(trial, loss) of the search, or else the circuit's own loss, since the visualizer plots the list."""
-    trials = circuit.provenance.get("all_loss") or [[0, circuit.metrics["test/calibrated_loss"]]]
-    return [(trial, DOUBLED * loss) for trial, loss in trials]
+    trials = circuit.provenance.get("all_loss") or [[0, circuit.metrics.get("test/calibrated_loss")]]
+    return [(trial, DOUBLED * _known(loss)) for trial, loss in trials]
+
+
+def _known(value: float | None) -> float:
+    """NaN for what is not known, which JSON has as null."""
+    return _UNKNOWN if value is None else value
 
 
 def _full_loss(circuit: Circuit) -> float:
     """The whole model's loss, as the circuit's own is measured where that is known."""
     metrics = circuit.metrics
-    return metrics.get("full/test/calibrated_loss", metrics.get("full/test/loss", float("nan")))
+    return metrics.get("full/test/calibrated_loss", metrics.get("full/test/loss", _UNKNOWN))
 
 
 def _node_losses(circuit: Circuit, kept: Mapping[str, list[int]], base: float) -> dict[str, list[float]]:

@@ -129,11 +129,15 @@ def test_the_authors_means_are_taken(path, tmp_path):
     for change, words in (
         ({"0.mlp.post_act": None}, r"no means of 0\.mlp\.post_act"),
         ({"0.mlp.post_act": np.zeros((4096, 2), np.float32)}, r"shape \[4096, 2\], not \[4096\]"),
+        ({"0.mlp.post_act": np.full(4096, np.nan, np.float32)}, r"mean of 0\.mlp\.post_act holds NaN"),
     ):
         changed = {site: mean for site, mean in (means | change).items() if mean is not None}
         write_torch_file(there / "mean_baseline_pretrain.pt", changed)
-        with pytest.raises(CircuitError, match=words):
-            released.import_viz(circuit, "quotes")
+        for given in (there / "mean_baseline_pretrain.pt", changed):
+            with pytest.raises(CircuitError, match=words):
+                released.import_viz(circuit, "quotes", means=given)
+        with pytest.warns(UserWarning, match=words):  # nobody named the file that lies there
+            assert released.import_viz(circuit, "quotes").circuit.ablation == "zero"
 
 
 def test_unknown_keys_are_told_and_kept(tmp_path):

@@ -1,6 +1,7 @@
 """Circuits of others: `viz_data.pt` files written here word for word in the published schema."""
 
 import dataclasses
+import json
 import os
 import pickle
 import zipfile
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from circuits_jax import released
-from circuits_jax.circuits.circuit import Edge, Node, load_circuit
+from circuits_jax.circuits.circuit import Calibration, Edge, Node, load_circuit
 from circuits_jax.config import ModelConfig
 from circuits_jax.model.model import Model
 from circuits_jax.released.config import config_to_released
@@ -337,6 +338,109 @@ def test_files_that_do_not_fit_together(apply, words, tmp_path):
     with pytest.raises(CircuitError, match=words) as error:
         released.import_viz(path, "quotes")
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_settings_beside_the_node_sites(tmp_path):
+    """Names that are no places in a network are kept, and told unless they are known."""
+    value = published()
+    value["circuit_data"] |= {"k": 64, "is_kiter_bug_fixed": True}
+    with pytest.warns(UserWarning, match=r"unknown keys.*: circuit_data\.k$"):
+        circuit = released.import_viz(write(tmp_path / "x.pt", value), "quotes").circuit
+    assert circuit.provenance["unknown"] == {"circuit_data.k": 64}
+    assert circuit.provenance["is_kiter_bug_fixed"] is True
+
+
+@pytest.mark.parametrize("key", ["task_samples", "task_samples_circuit"])
+@pytest.mark.parametrize("prompts", [TOKENS, (TOKENS,), [TOKENS], (TOKENS, None), (TOKENS, {}), None, ()])
+def test_prompts_with_and_without_activations(key, prompts, tmp_path):
+    value = published()
+    value["importances"][key] = prompts
+    data = released.import_viz(write(tmp_path / "x.pt", value), "quotes")
+    there = key == "task_samples_circuit" or prompts is not None and len(prompts) > 0
+    np.testing.assert_array_equal(data.task_tokens, TOKENS if there else np.zeros((0, 0)))
+    assert not data.circuit_activations and data.circuit.importance.pairs == 2 * there
+    again = released.import_viz(released.export_viz(data, tmp_path / "again.pt"), "quotes")
+    np.testing.assert_array_equal(again.task_tokens, data.task_tokens)
+
+
+def tensors(value):
+    """The same losses as tensors of one value each."""
+    one = lambda x: f32(x) if isinstance(x, (int, float)) else x  # noqa: E731
+    importances = value["importances"]
+    importances |= {key: one(importances[key]) for key in ("loss", "interv_loss")}
+    importances["layer_interv_losses"] = {k: one(x) for k, x in importances["layer_interv_losses"].items()}
+    importances["ch_interv_losses"] = {
+        site: [one(float(x)) for x in losses] for site, losses in importances["ch_interv_losses"].items()
+    }
+    value |= {"num_total_nodes": np.array([68]), "all_loss": [(n, one(x)) for n, x in value["all_loss"]]}
+
+
+def nothing_known(value):
+    value |= {"num_total_nodes": None, "samples": None, "all_loss": None}
+    del value["importances"]["task_samples"], value["importances"]["layer_interv_losses"]
+
+
+def nothing_there(value):
+    for key in ("num_total_nodes", "samples", "all_loss"):
+        del value[key]
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [
+        tensors,
+        nothing_known,
+        nothing_there,
+        change("ch_interv_losses", lambda x: x | {"final_resid": []}),
+        lambda v: v["circuit_data"].update(final_resid=np.zeros(0, np.int64)),
+        lambda v: v.update(all_loss=[1.0, 0.8]),
+        lambda v: v.update(all_loss={0: 1.0, 1: 0.8}),
+        lambda v: v.update(all_loss=f32(1.0, 0.8)),
+    ],
+)
+def test_the_forms_that_files_have(path, apply, tmp_path):
+    value, plain = published(), released.import_viz(path, "quotes").circuit
+    apply(value)
+    circuit = released.import_viz(write(tmp_path / "x.pt", value), "quotes").circuit
+    assert (circuit.nodes, circuit.edges) == (plain.nodes, plain.edges)
+    assert circuit.metrics == pytest.approx(plain.metrics)
+    np.testing.assert_allclose(circuit.importance.node_deltas, plain.importance.node_deltas, atol=1e-7)
+    assert circuit.provenance["num_total_nodes"] == 68
+    trials = circuit.provenance["all_loss"]
+    assert trials in ([], [[0, 0.5], [1, pytest.approx(0.4)]])
+    again = released.import_viz(released.export_viz(circuit, tmp_path / "again.pt"), "quotes").circuit
+    assert again.edges == circuit.edges
+
+
+@pytest.mark.parametrize("loss", [f32(1, 2), None, "much", []])
+def test_a_loss_that_is_no_number(loss, tmp_path):
+    for key in ("loss", "interv_loss"):
+        value = published()
+        value["importances"][key] = loss
+        with pytest.raises(CircuitError, match="schema") as error:
+            released.import_viz(write(tmp_path / "x.pt", value), "quotes")
+        assert "\n" not in str(error.value)
+
+
+def test_what_is_not_known_is_null_in_json_and_nan_in_a_file(path, tmp_path):
+    """A circuit of ours has no losses of layers; what was never measured may be any figure."""
+    circuit = released.import_viz(path, "quotes").circuit
+    figures = {name: x for name, x in circuit.metrics.items() if name in ("nodes", "edges")}
+    unknown = {"layer_deltas": {"0.mlp": None}, "all_loss": [[0, None]]}
+    for metrics in (circuit.metrics, figures):
+        changed = dataclasses.replace(circuit, metrics=metrics, provenance=circuit.provenance | unknown)
+        read = released.import_viz(released.export_viz(changed, tmp_path / "x.pt"), "quotes").circuit
+        assert read.metrics == metrics and read.provenance["all_loss"] == [[0, None]]
+        read.save(tmp_path / "saved")
+        text = (tmp_path / "saved" / "circuit.json").read_text()
+        assert json.loads(text, parse_constant=pytest.fail)["provenance"]["layer_deltas"]["0.mlp"] is None
+        assert load_circuit(tmp_path / "saved").provenance == read.provenance
+    nan = dataclasses.replace(
+        circuit, metrics={"test/loss": float("nan")}, calibration=Calibration(np.nan, 1.0)
+    )
+    nan.save(tmp_path / "nan")
+    read = load_circuit(tmp_path / "nan")
+    assert np.isnan(read.metrics["test/loss"]) and np.isnan(read.calibration.scale)
 
 
 def test_other_contents_and_code(tmp_path):

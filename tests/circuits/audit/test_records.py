@@ -1,0 +1,59 @@
+"""An `audit.json` that this release cannot read is kept beside the new one."""
+
+import json
+
+import pytest
+
+from circuits_jax.circuits.audit.records import FORMAT, VERSION, put_aside, read_any_version
+from circuits_jax.storage import notices
+from circuits_jax.storage.errors import CheckpointError
+
+TABLE = {"format": FORMAT, "version": VERSION, "tasks": {}}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'{"format": "circ', "is not valid JSON"),
+        (b"", "is not valid JSON"),
+        (b"[" * 100_000, "is not valid JSON"),
+        (b"\xff\xfe", "is not valid JSON"),
+        (b"[]", "holds no audits"),
+        (b'{"format": "other"}', "holds no audits"),
+        (json.dumps(TABLE | {"version": VERSION + 1}).encode(), f"is of version {VERSION + 1}"),
+        (json.dumps(TABLE | {"version": "x"}).encode(), "is of version 'x'"),
+        (json.dumps(TABLE | {"version": 1}).encode(), "is of version 1"),
+        (json.dumps(TABLE | {"tasks": []}).encode(), "no table of audits"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_renamed_and_told(tmp_path, content, why, monkeypatch):
+    told = []
+    monkeypatch.setattr(notices, "at_the_end", told.append)
+    path = tmp_path / "audit.json"
+    for name in ("audit.json.damaged", "audit.json.damaged+"):
+        path.write_bytes(content)
+        assert isinstance(read_any_version(path), dict)
+        put_aside(path)
+        assert not path.exists() and (tmp_path / name).read_bytes() == content
+        assert why in told[-1] and told[-1].endswith(f"kept as {name}")
+    assert len(told) == 2 and "\n" not in "".join(told)
+
+
+def test_a_folder_in_its_place_is_renamed_too(tmp_path):
+    (tmp_path / "audit.json").mkdir()
+    put_aside(tmp_path / "audit.json")
+    assert (tmp_path / "audit.json.damaged").is_dir()
+
+
+def test_one_that_can_be_read_stays_and_so_does_none(tmp_path):
+    put_aside(tmp_path / "audit.json")
+    (tmp_path / "audit.json").write_text(json.dumps(TABLE))
+    put_aside(tmp_path / "audit.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["audit.json"]
+
+
+def test_a_pointer_is_refused(tmp_path):
+    (tmp_path / "audit.json").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(CheckpointError, match="git lfs pull"):
+        put_aside(tmp_path / "audit.json")
+    assert (tmp_path / "audit.json").exists()

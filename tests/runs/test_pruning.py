@@ -1,0 +1,67 @@
+"""One search at a time in a folder of circuits; what is finished is read all the same."""
+
+import types
+
+import pytest
+
+from circuits_jax import released
+from circuits_jax.config import PruneConfig
+from circuits_jax.runs import importing, pruning
+from circuits_jax.runs.pruning import LOCK, Outcome, prune_tasks
+from circuits_jax.storage.errors import LockError, UserError
+from circuits_jax.storage.locks import locked
+from circuits_jax.tasks import get_task
+
+TASK = get_task("with_as")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run whose search finds one circuit, of no content; `there` says which are finished."""
+    monkeypatch.setattr(pruning, "settings_for", lambda run, tasks, prune: prune)
+    monkeypatch.setattr(pruning, "task_splits", lambda *rest: types.SimpleNamespace(test=None))
+    there = {}
+    monkeypatch.setattr(pruning, "finished", lambda folder, *rest: there.get(folder.name))
+    monkeypatch.setattr(pruning, "keep_pairs", lambda *rest: None)
+    searched = []
+
+    def search(run, prune, missing, files, allow, folder):
+        searched.append(list(missing))
+        with pytest.raises(LockError, match="is in use by process"):
+            prune_tasks(run, [TASK], prune)
+        yield Outcome(TASK.name, "circuit", None, None)
+
+    monkeypatch.setattr(pruning, "_search", search)
+    model = types.SimpleNamespace(hash="0" * 64)
+    return types.SimpleNamespace(folder=tmp_path / "run", model=model, there=there, searched=searched)
+
+
+def test_a_second_search_in_the_same_folder_is_refused(run):
+    (found,) = prune_tasks(run, [TASK], PruneConfig())
+    assert found.circuit == "circuit" and run.searched == [[TASK.name]]
+    with locked(run.folder):  # as the run that trains and prunes has it
+        assert prune_tasks(run, [TASK], PruneConfig())
+    with locked(run.folder / "circuits", LOCK):
+        assert prune_tasks(run, [TASK], PruneConfig(), folder=run.folder / "ablations")
+
+
+def test_what_is_finished_is_read_while_another_searches_and_where_nothing_can_be_written(run, monkeypatch):
+    run.there[TASK.name] = "finished"
+    with locked(run.folder / "circuits", LOCK):
+        assert prune_tasks(run, [TASK], PruneConfig())[0].circuit == "finished"
+    (run.folder / "file").write_text("")
+    assert prune_tasks(run, [TASK], PruneConfig(), folder=run.folder / "file")[0].circuit == "finished"
+    run.there.clear()
+    with pytest.raises(UserError, match="cannot write to .*file: "):
+        prune_tasks(run, [TASK], PruneConfig(), folder=run.folder / "file")
+    assert run.searched == []
+
+
+def test_a_model_is_imported_by_one_process_at_a_time(tmp_path, monkeypatch):
+    def load(*rest):
+        with pytest.raises(LockError, match="is in use by process"):
+            importing.import_model("x", tmp_path)
+        return tmp_path
+
+    monkeypatch.setattr(released, "as_workdir", load)
+    assert importing.import_model("x", tmp_path) == tmp_path
