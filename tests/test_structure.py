@@ -21,7 +21,7 @@ FLOORS = (
 )  # fmt: skip
 # Within circuits/, too.
 CIRCUIT_FLOORS = (
-    "circuit", "masks", "graph", "export", "ablation", "pruning", "baselines", "audit", "readings", "planted",
+    "provenance", "circuit", "masks", "graph", "export", "ablation", "pruning", "baselines", "audit", "readings", "planted",
     "compiled", "attack",
 )  # fmt: skip
 # Doors and shims, which name what lies behind them.

@@ -28,7 +28,8 @@ def write_aside(path: Path) -> Iterator[BinaryIO]:
         path.write_bytes(content.getvalue())
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    # Short, for the name may be as long as a disk allows; drawn, for containers share process numbers.
+    aside = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}")
     try:
         with open(aside, "wb") as file:
             yield file

@@ -29,8 +29,8 @@ DEAR = ("acdc",)  # methods that a quick audit leaves out
 def masks_order(circuit: Circuit, edges: ModelEdges, attribution: np.ndarray) -> np.ndarray:
     """All edges of the model in the order of a circuit's masks, int [E].
 
-    By tau, that of an edge being the smaller one of its two nodes, and by attribution where they are equal.  A
-    circuit without taus has nodes kept and not kept.
+    By tau, that of an edge being the smaller one of its two nodes, and by attribution where they are equal.
+    A circuit without taus has nodes kept and not kept.
 
     Args:
       circuit: As saved.

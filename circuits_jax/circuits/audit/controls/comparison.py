@@ -28,8 +28,8 @@ def compare(controls: Mapping[str, Any] | None, edges: int, config: AuditConfig)
     """A criterion for the circuits moved here, and one for each kind that was searched.
 
     Args:
-      controls: {"choice": of CONTROLS, "rows": of `running.ControlRuns`, "target": the loss asked for}; None if
-        none were run.
+      controls: {"choice": of CONTROLS, "rows": of `running.ControlRuns`, "target": the loss asked for}; None
+        if none were run.
       edges: Of the circuit.
       config: The thresholds.
     """
