@@ -75,8 +75,8 @@ def prompts(value: Any) -> tuple[np.ndarray, Activations]:
     What follows the longest prompt is cut off: prompts are filled up with token 0 there, which is no end of
     text but an ordinary character.
     """
-    both: tuple[Any, ...] = (value,) if isinstance(value, np.ndarray) else tuple(value or ())
-    tokens, activations = both[0] if both else None, both[1] if len(both) > 1 else None
+    both = [value] if isinstance(value, np.ndarray) else list(value or ())
+    tokens, activations = [*both, None, None][:2]
     tokens = np.zeros((0, 0), np.int64) if tokens is None else np.asarray(tokens, np.int64)
     said = np.flatnonzero((tokens != 0).any(axis=0)) if tokens.size else ()
     length = int(said[-1]) + 1 if len(said) else 0
