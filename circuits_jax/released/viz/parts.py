@@ -75,11 +75,10 @@ def prompts(value: Any) -> tuple[np.ndarray, Activations]:
     What follows the longest prompt is cut off: prompts are filled up with token 0 there, which is no end of
     text but an ordinary character.
     """
-    both = [value] if isinstance(value, np.ndarray) else list(value or ())
-    tokens, activations = [*both, None, None][:2]
-    tokens = np.zeros((0, 0), np.int64) if tokens is None else np.asarray(tokens, np.int64)
-    said = np.flatnonzero((tokens != 0).any(axis=0)) if tokens.size else ()
-    length = int(said[-1]) + 1 if len(said) else 0
+    both: list[Any] = [value] if isinstance(value, np.ndarray) else list(value or ())
+    first, activations = (both + [None, None])[:2]
+    tokens = np.zeros((0, 0), np.int64) if first is None else np.asarray(first, np.int64)
+    length = max((int(place) + 1 for place in np.flatnonzero((tokens != 0).any(axis=0))), default=0)
     return tokens[:, :length], {
         site: {int(i): np.asarray(x, np.float32)[:, :length] for i, x in each.items()}
         for site, each in (activations or {}).items()
