@@ -128,12 +128,13 @@ def to_json(circuit: Circuit) -> str:
 def to_graphml(circuit: Circuit) -> str:
     """GraphML, for Gephi, Cytoscape, yEd or `networkx.read_graphml`.
 
-    What XML cannot hold of the task's name, such as control characters, is written as Python escapes it.
+    What XML cannot hold of names, such as control characters, is written as Python escapes it.
     """
     import networkx
 
     graph = to_networkx(circuit)
-    graph.graph["task"] = _NOT_XML.sub(lambda found: ascii(found[0])[1:-1], circuit.task)
+    for name, text in graph.graph.items():
+        graph.graph[name] = _NOT_XML.sub(lambda found: ascii(found[0])[1:-1], text)
     return "\n".join(networkx.generate_graphml(graph)) + "\n"
 
 

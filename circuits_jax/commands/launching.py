@@ -275,10 +275,15 @@ def fail(message: str) -> NoReturn:
     It leaves without the interpreter's farewell: reads that a library still had under way, such as those of a
     damaged checkpoint, would report their own failures below the line that says it all.
     """
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {one_line(message)}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
+
+
+def one_line(message: str) -> str:
+    """`message` without line ends and what indents lines; spaces within a line are a path's own, say."""
+    return " ".join(line.strip() for line in message.splitlines() if line.strip())
 
 
 def _missing_device() -> str | None:

@@ -22,9 +22,10 @@ _TRIAL_BYTES = 1 << 16
 def aside_of(path: Path) -> Path:
     """A new name beside `path`, for what becomes `path` when it is whole.
 
-    Processes of two containers may have the same number, so that it is drawn.
+    Drawn, since processes of two containers may have the same number; short, since a name may be as long as a
+    disk allows.
     """
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    return path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}")
 
 
 @contextlib.contextmanager

@@ -85,6 +85,9 @@ def test_a_graphml_file_is_xml_whatever_the_task_is_called(name):
     text = to_graphml(dataclasses.replace(circuit(), task=name))
     ElementTree.fromstring(text.encode())
     assert networkx.parse_graphml(text).graph["task"].isprintable()
+    odd = dataclasses.replace(circuit(), ablation=f"mean{name}", model_hash=name)
+    found = networkx.parse_graphml(to_graphml(odd)).graph
+    assert found["ablation"].isprintable() and found["model_hash"].isprintable()
 
 
 def test_json_holds_numbers_only():

@@ -114,7 +114,7 @@ def test_a_circuit_of_a_model_at_chance_is_not_shown_and_its_quick_controls_are_
     controls, masks = report["controls"], circuit.masks()
     assert (controls["choice"], controls["target"]) == ("quick", PRUNE.target)
     kinds = {each["kind"] for each in controls["rows"]}
-    assert kinds == {*SEARCHED, "moved", "other seed"}
+    assert kinds == {*SEARCHED, "moved"}
     everything = sum(len(mask) for mask in masks.values())
     for control in controls["rows"]:
         assert control.keys() >= FIELDS

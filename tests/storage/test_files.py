@@ -28,6 +28,13 @@ def test_json_has_null_for_what_is_no_finite_number(tmp_path):
     }
 
 
+@pytest.mark.parametrize("name", ["x" * 249 + ".jsonl", "\N{GRINNING FACE}" * 62, "x" * 255])
+def test_a_name_may_be_as_long_as_a_disk_allows(tmp_path, name):
+    with write_aside(tmp_path / name) as file:
+        file.write(b"content")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b"content")]
+
+
 def test_an_error_in_the_block_leaves_the_file_as_it_was(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"before")

@@ -6,7 +6,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from circuits_jax.config import DataConfig
 from circuits_jax.data.sources import documents
@@ -19,11 +19,19 @@ from circuits_jax.storage.paths import matching
 _PARQUET_ROWS = 1024
 
 
+class Missing(NamedTuple):
+    """In place of a row's value: why it has none."""
+
+    why: str
+
+
 def read_jsonl(path: str, column: str) -> Iterator[Any]:
     """What each line of a file of JSON objects, gzipped if its name ends in .gz, holds under `column`.
 
+    Lines without that key give `Missing`.
+
     Raises:
-      ConfigError: if the file cannot be read, or for a line that is no JSON object, or has no such key.
+      ConfigError: if the file cannot be read, or for a line that is no JSON object.
     """
     opened: Callable[..., Any] = gzip.open if path.endswith(".gz") else open
     with _readable(path, "file of JSON lines in UTF-8"), opened(path, "rt", encoding="utf-8-sig") as file:
@@ -34,12 +42,15 @@ def read_jsonl(path: str, column: str) -> Iterator[Any]:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise ConfigError(f"{path}, line {number}: this is not JSON ({error})") from error
-            if not isinstance(row, dict) or column not in row:
-                has = ", ".join(row) if isinstance(row, dict) else f"a {type(row).__name__}"
-                raise ConfigError(
-                    f"{path}, line {number}: no {column!r}, which data.text names; it has {has}"
+            if not isinstance(row, dict):
+                raise ConfigError(f"{path}, line {number}: a {type(row).__name__}, not a JSON object")
+            yield (
+                row[column]
+                if column in row
+                else Missing(
+                    f"{path}, line {number}: no {column!r}, which data.text names; it has {', '.join(row)}"
                 )
-            yield row[column]
+            )
 
 
 def read_parquet(path: str, column: str) -> Iterator[Any]:
@@ -84,9 +95,16 @@ def rows_config(config: DataConfig, read: Callable[[str, str], Iterator[Any]]) -
     stats = [os.stat(path) for path in paths]
 
     def rows() -> Iterator[tuple[str, bytes | LeftOut]]:
+        first, some = None, False
         for number, path in enumerate(paths):
             for row, value in enumerate(read(path, config.text)):
+                if isinstance(value, Missing):
+                    first, value = first or value, None
+                else:
+                    some = True
                 yield f"{number}/{os.path.basename(path)}/{row}", as_utf8(value)
+        if first is not None and not some:  # a key by another name
+            raise ConfigError(first.why)
 
     identity = [config.source, config.text, config.validation_fraction, config.deduplicate]
     identity += [[path, stat.st_size, stat.st_mtime_ns] for path, stat in zip(paths, stats, strict=True)]

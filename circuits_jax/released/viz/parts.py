@@ -76,10 +76,9 @@ def prompts(value: Any) -> tuple[np.ndarray, Activations]:
     text but an ordinary character.
     """
     both: list[Any] = [value] if isinstance(value, np.ndarray) else list(value or ())
-    tokens, activations = both[0] if both else None, both[1] if len(both) > 1 else None
-    tokens = np.zeros((0, 0), np.int64) if tokens is None else np.asarray(tokens, np.int64)
-    said = np.flatnonzero((tokens != 0).any(axis=0)) if tokens.size else ()
-    length = int(said[-1]) + 1 if len(said) else 0
+    first, activations = (both + [None, None])[:2]
+    tokens = np.zeros((0, 0), np.int64) if first is None else np.asarray(first, np.int64)
+    length = max((int(place) + 1 for place in np.flatnonzero((tokens != 0).any(axis=0))), default=0)
     return tokens[:, :length], {
         site: {int(i): np.asarray(x, np.float32)[:, :length] for i, x in each.items()}
         for site, each in (activations or {}).items()

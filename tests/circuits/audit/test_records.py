@@ -11,6 +11,14 @@ from circuits_jax.storage.errors import CheckpointError
 TABLE = {"format": FORMAT, "version": VERSION, "tasks": {}}
 
 
+@pytest.fixture(autouse=True)
+def told(monkeypatch):
+    """What would be told at the end of a command."""
+    lines = []
+    monkeypatch.setattr(notices, "at_the_end", lines.append)
+    return lines
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [
@@ -26,9 +34,7 @@ TABLE = {"format": FORMAT, "version": VERSION, "tasks": {}}
         (json.dumps(TABLE | {"tasks": []}).encode(), "no table of audits"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_renamed_and_told(tmp_path, content, why, monkeypatch):
-    told = []
-    monkeypatch.setattr(notices, "at_the_end", told.append)
+def test_a_file_that_cannot_be_read_is_renamed_and_told(tmp_path, content, why, told):
     path = tmp_path / "audit.json"
     for name in ("audit.json.damaged", "audit.json.damaged+"):
         path.write_bytes(content)

@@ -122,6 +122,16 @@ def test_values_that_are_no_text_are_skipped_and_counted(tmp_path: Path) -> None
         assert builder.info.metadata["skipped"] == skipped
 
 
+def test_rows_without_the_key_are_skipped_and_counted_unless_all_are(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "b.jsonl", TEXTS)
+    (tmp_path / "a.jsonl").write_text('{"other": 1}\n{}\n{"text": null}\n')
+    (tmp_path / "c.jsonl").write_text('{"code": "x"}\n')
+    builder = sources.build(config("jsonl", tmp_path / "*.jsonl"), tmp_path / "data")
+    assert sorted(texts(builder)) == sorted(TEXTS) and builder.info.metadata["skipped"] == 4
+    with pytest.raises(ConfigError, match="c.jsonl, line 1: no 'text', which data.text names; it has code"):
+        sources.build(config("jsonl", tmp_path / "c.jsonl"), tmp_path / "data")
+
+
 def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
     settings = config("jsonl", tmp_path / "a.jsonl")
     write_jsonl(tmp_path / "a.jsonl", TEXTS)
