@@ -31,6 +31,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # workers find that of the pr
 import jax
 import pytest
 
+from circuits_jax.storage import notices
 from circuits_jax.tasks import files
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -55,6 +56,7 @@ def _compile_in_full(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _forget_named_tasks() -> None:
-    """Tasks of files that other modules named in this process are none that this one's circuits are for."""
+def _forget_other_modules() -> None:
+    """What other modules left in this process: tasks of files that they named, and lines still to be told."""
     files._named.clear()
+    notices._LINES.clear()

@@ -57,6 +57,7 @@ def test_the_planted_type_neuron_flips_the_answer_at_strength_1(report):
     assert report["untouched"]["dense"]["value"] > 0.9
 
 
+@pytest.mark.slow
 def test_the_sparse_model_shows_what_its_twin_shows(report):
     """The dense model is the sparse one: turning the node inside it is the same edit."""
     assert at(report, SPARSE, 1.0) == pytest.approx(at(report, OURS, 1.0), abs=0.02)
@@ -64,6 +65,7 @@ def test_the_sparse_model_shows_what_its_twin_shows(report):
     assert at(report, WHOLE, 1.0) > 0.9
 
 
+@pytest.mark.slow
 def test_controls_of_equal_norm_do_not_flip_it(report):
     flip = report["shown_strength"]
     for name in CONTROLS:
@@ -74,6 +76,7 @@ def test_controls_of_equal_norm_do_not_flip_it(report):
         assert all(point["low"] <= point["value"] <= point["high"] for point in series["other_answer"])
 
 
+@pytest.mark.slow
 def test_specificity_is_told_of_every_edit(report):
     assert set(report["specificity"]) == {OURS, *CONTROLS}
     assert all(0 <= each["low"] <= each["value"] <= each["high"] for each in report["specificity"].values())

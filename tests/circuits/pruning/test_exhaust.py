@@ -102,6 +102,7 @@ def test_where_the_model_is_as_good_as_nothing_there_is_no_share():
     assert abs(rows[0]["rise"]) < 1e-3
 
 
+@pytest.mark.slow
 def test_a_banned_node_is_never_kept_and_the_rest_is_called_full():
     planted, subject = case("quotes", 1)
     banned = nodes_taken(subject, [wired(planted, subject, planted.nodes)])

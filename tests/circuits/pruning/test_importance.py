@@ -153,6 +153,7 @@ def test_exact_deltas_of_the_full_model_are_of_a_sample_half_of_which_is_the_cir
     assert found.pairs == PAIRS
 
 
+@pytest.mark.slow
 def test_a_sample_of_none_has_no_correlation():
     _, ablator, variant, _, pairs, _ = case()
     found = measure_importance(ablator, (variant, CALIBRATION), FULL, pairs, sample=0, seed=0)
