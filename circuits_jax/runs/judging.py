@@ -32,11 +32,11 @@ def judging_pairs(
     def drawn(of: Task, split: str, number: int, draw: int) -> Pairs:
         return build_pairs(of, run.tokenizer, split, number, draw, run.model.config.n_ctx)
 
-    # One of two splits was chosen by its test pairs.
-    choosing = ("test", prune.test_pairs) if circuit.of_two_splits else ("select", prune.select_pairs)
-    train, chosen = (
-        drawn(task, split, number, prune.seed) for split, number in (("train", prune.train_pairs), choosing)
-    )
-    for split, pairs in (("train", train), (choosing[0], chosen)):
+    counts = {"train": prune.train_pairs, "select": prune.select_pairs, "test": prune.test_pairs}
+    if circuit.of_two_splits:  # it was chosen by test pairs
+        del counts["select"]
+    own = {split: drawn(task, split, number, prune.seed) for split, number in counts.items()}
+    for split, pairs in own.items():
         check_unchanged(circuit, split, pairs)
+    train, chosen = own["train"], own.get("select", own["test"])
     return Splits(train, chosen, drawn(task.unlike(train, chosen), "test", count, seed))
