@@ -34,10 +34,10 @@ FLAGS = (
 def write_task(path):
     """A task of lists and tuples of digits, which any tokenizer takes."""
     lines = []
-    for number in range(64):
+    for number in range(96):
         body = ", ".join(f"{number:02}{number * 7 % 100:02}5")
         pair = {"a": f"x = [{body}", "b": f"x = ({body}", "answer_a": "]", "answer_b": ")"}
-        lines.append(json.dumps(pair | {"split": "train" if number % 2 else "test"}))
+        lines.append(json.dumps(pair | {"split": ("train", "select", "test")[number % 3]}))
     path.write_text("\n".join(lines))
 
 
