@@ -99,6 +99,13 @@ def _is_of(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def _manager(name: str) -> Any:
+    """JAX's context manager for a setting; `enable_x64` was experimental before jax 0.8."""
+    import jax.experimental  # later than `settle_shell`
+
+    return getattr(jax if hasattr(jax, name) else jax.experimental, name)
+
+
 @contextlib.contextmanager
 def settings_of_ours() -> Iterator[None]:
     """Within the block, in this thread, JAX computes with its own default settings, not the process'."""
@@ -108,7 +115,7 @@ def settings_of_ours() -> Iterator[None]:
         for name, value in _SETTINGS.items():
             there = getattr(jax.config, f"jax_{name}", value)
             if getattr(there, "value", there) != value and not (name == "transfer_guard" and there is None):
-                stack.enter_context(getattr(jax, name)(value))
+                stack.enter_context(_manager(name)(value))
         offset = getattr(jax.config, "jax_random_seed_offset", 0)
         if offset:  # has no context manager
             jax.config.update("jax_random_seed_offset", 0)
