@@ -27,7 +27,7 @@ class AuditConfig:
       natural: Most positions of the validation corpus looked at.
       natural_context: Tokens that such a position has before it, at least.
       confidence: Of the intervals, below 1.
-      seeds: Other seeds pruned for, to compare nodes.
+      seeds: Other seeds that a full audit prunes for, to compare nodes.
       control_draws: Draws of each kind of control in a full audit, at least 3: fewer decide nothing.
       relabelled_draws: Draws of the relabelled task in a full audit.
       sufficient: Loss, in nats, that a circuit alone has at most; a full model above it is mediocre.

@@ -54,7 +54,6 @@ from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CircuitError, ConfigError, TaskError, UserError
 from circuits_jax.storage.filenames import AUDIT, AUDIT_PAGE, CIRCUITS
 from circuits_jax.storage.files import check_writable, write_aside, write_json
-from circuits_jax.storage.lfs import refuse_pointer_file
 from circuits_jax.storage.locks import locked
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.storage.tables import Report
@@ -328,7 +327,6 @@ def audit(
     """
     choice, home = control_choice(controls), out or run.folder
     check_writable(home, "or name a folder of yours: --out=DIR")
-    refuse_pointer_file(home / AUDIT)
     with locked(home, LOCK), memory_told(AUDITING):
         return _audit(run, subjects, config, choice, home)
 

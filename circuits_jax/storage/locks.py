@@ -12,7 +12,6 @@ import errno
 import fcntl
 import json
 import os
-import secrets
 import socket
 import threading
 import time
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from circuits_jax.storage.errors import LockError, UserError
-from circuits_jax.storage.files import check_writable
+from circuits_jax.storage.files import aside_of, check_writable
 from circuits_jax.storage.paths import is_remote
 from circuits_jax.storage.stopping import end, farewell
 
@@ -209,7 +208,7 @@ def _replace(path: Path, content: bytes) -> None:
 @contextlib.contextmanager
 def _beside(path: Path, content: bytes) -> Iterator[Path]:
     """A file with that content in the same folder, which must be there; it is gone after the block."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    aside = aside_of(path)
     try:
         aside.write_bytes(content)
         yield aside

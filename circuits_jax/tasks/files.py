@@ -173,7 +173,7 @@ def _from_python(path: pathlib.Path, content: bytes) -> Task:
     sys.modules[module.__name__] = module  # dataclasses look their module up there
     try:
         exec(compile(content, str(path), "exec", dont_inherit=True), vars(module))
-    except (TaskError, Stopped):
+    except (TaskError, Stopped, KeyboardInterrupt):  # the last of a person who waits
         raise
     except BaseException as error:  # the user's own code may raise whatever it likes
         raise TaskError(f"task file {path} fails when imported: {type(error).__name__}: {error}") from error

@@ -100,7 +100,6 @@ def test_names():
         ("a.py", "1 / 0", "fails when imported: ZeroDivisionError"),
         ("a.py", "open('/no/such/file')", "fails when imported: FileNotFoundError"),
         ("a.py", "raise SystemExit(3)", "fails when imported: SystemExit"),
-        ("a.py", "raise KeyboardInterrupt", "fails when imported: KeyboardInterrupt"),
         ("a.py", "raise GeneratorExit", "fails when imported: GeneratorExit"),
         ("a.jsonl", '{"a": 1' + "0" * 5000 + "}", "line 1 is not JSON"),
         ("a.py", PYTHON.replace('"mine"', '"../mine"'), "cannot be called '../mine'"),

@@ -258,7 +258,7 @@ class _VizFile:
             unknown |= {
                 f"{part}.{key}": value
                 for key, value in self._raw[part].items()
-                if key not in known and not _names_a_site(key)
+                if key not in known and not (part == "circuit_data" and _names_a_site(key))
             }
         if unknown:
             warnings.warn(
