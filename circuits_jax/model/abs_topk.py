@@ -1,21 +1,31 @@
 """AbsTopK: keep the k entries of largest magnitude in the last axis (docs/method.md, "AbsTopK").
 
-The threshold is found by bisection on the bits of the magnitude, because the order of non-negative
-floats is the order of their bits: one count per pass, no sort and no scatter.
+The threshold is found by counting: the order of non-negative floats is the order of their bits, so that it
+is an integer that a search narrows down, one count per pass, with no sort and no scatter.  Two searches find
+the same mask.  Bisection takes 31 passes over the whole array and may run on a mesh.  A search that guesses
+takes a dozen; on a CPU it goes over some rows at a time, which stay in the cache.
 """
 
 import functools
+import math
+from statistics import NormalDist
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from circuits_jax.model.blocks import map_rows, one_cpu
+
+INFINITY, MOST = 0x7F800000, 0x7FFFFFFF  # as bits; those of NaN lie between
+GUESSES = 12  # passes after which the search only halves, so that it ends whatever the distribution
 
 
 def abs_top_k(x: jax.Array, k: int | None) -> jax.Array:
     """Zeroes all but the `k` entries of largest magnitude in the last axis.
 
     Signs are kept; the gradient passes through kept entries only.  Exactly k are kept: among equal
-    nonzero magnitudes the lowest index wins.  (Zeros at the threshold count as kept or not alike.)
+    nonzero magnitudes the lowest index wins.  (Zeros at the threshold all count as kept.)
 
     Args:
       x: [..., width], float32 or bfloat16.
@@ -32,9 +42,18 @@ def abs_top_k(x: jax.Array, k: int | None) -> jax.Array:
     return jnp.where(mask, x, 0)
 
 
-@functools.partial(jax.jit, static_argnums=1, inline=True)  # one program where nothing around it is compiled
-def top_k_mask(x: jax.Array, k: int) -> jax.Array:
-    """The bool mask [..., width] of the entries that AbsTopK keeps, 0 < k < width."""
+@functools.partial(jax.jit, static_argnums=(1, 2), inline=True)  # a program of its own outside of others
+def top_k_mask(x: jax.Array, k: int, cached: bool | None = None) -> jax.Array:
+    """The bool mask [..., width] of the entries that AbsTopK keeps, 0 < k < width.
+
+    Args:
+      x: [..., width], float32 or bfloat16.
+      k: How many are kept.
+      cached: Whether some rows are taken at a time, for an array that lies on one device; None for where the
+        only device is a CPU.  The mask is the same.
+    """
+    if one_cpu() if cached is None else cached:
+        return map_rows(lambda rows: _guessed_mask(rows, k), x)
     bits, low_bit = _magnitude_bits(x), 16 if x.dtype == jnp.bfloat16 else 0
     threshold, mask = _threshold(bits, k, low_bit)
     # A tie at the threshold keeps too many; it is rare, so the exact rule hides behind a cond.
@@ -82,6 +101,95 @@ def _threshold(bits: jax.Array, k: int, low_bit: int) -> tuple[jax.Array, jax.Ar
     return threshold, lax.fori_loop(0, 2, compare, jnp.zeros_like(bits, bool))
 
 
+class _Bracket(NamedTuple):
+    """Where the threshold of each row lies, [rows, 1] each: low <= threshold < high.
+
+    Attributes:
+      passes: int32 scalar.
+      low, high: int32 bits; k entries or more are at least `low`, fewer are at least `high`.
+      over, under: float32, how many more than k, and how many fewer; halved while their end stands still.
+      last: int32 bits, where the last pass counted.
+      excess: float32, what it counted, minus k.
+    """
+
+    passes: jax.Array | int
+    low: jax.Array
+    high: jax.Array
+    over: jax.Array
+    under: jax.Array
+    last: jax.Array
+    excess: jax.Array
+
+
+def _guessed_mask(x: jax.Array, k: int) -> jax.Array:
+    """`top_k_mask` of rows [rows, width], the search ended as soon as each row has exactly k.
+
+    The first guess takes magnitudes for those of a normal distribution, the second steps past the threshold
+    by their density there, the others follow the Illinois rule (as `sparsity.threshold`).  Rounding decides
+    only where to count next.
+    """
+    bits = _magnitude_bits(x)
+    width = x.shape[-1]
+    cut = NormalDist().inv_cdf(1 - k / width / 2)  # of |z|
+    nonzero = _count(bits > 0)
+    deviation = jnp.sum(_float(bits), axis=-1, keepdims=True) / width * math.sqrt(math.pi / 2)
+    an_entry = deviation / (2 * NormalDist().pdf(cut) * width)  # between neighbours at the threshold
+    beyond = 0.15 * math.sqrt(
+        width
+    )  # entries by which the second guess steps too far, to be on the other side
+
+    def narrow(found: _Bracket) -> _Bracket:
+        low, high = _float(found.low), _float(found.high)
+        line = low + (high - low) * (found.over / (found.over + found.under))
+        line = jnp.where(found.high == MOST, 2 * low, line)
+        step = _float(found.last) + (found.excess + jnp.sign(found.excess) * beyond) * an_entry
+        guess = jnp.where(found.passes == 0, cut * deviation, jnp.where(found.passes == 1, step, line))
+        at = lax.bitcast_convert_type(guess, jnp.int32)
+        usable = (found.passes < GUESSES) & (at > found.low) & (at < found.high) & (at <= INFINITY)
+        at = jnp.where(usable, at, found.low + ((found.high - found.low) >> 1))
+        excess = _folded_count(bits >= at) - k
+        open_, enough = found.high - found.low > 1, excess >= 0
+        stale = jnp.where(enough == (found.excess >= 0), 0.5, 1.0)
+        return _Bracket(
+            passes=found.passes + 1,
+            low=jnp.where(open_ & enough, at, found.low),
+            high=jnp.where(open_ & (excess <= 0), jnp.where(enough, at + 1, at), found.high),
+            over=jnp.where(enough, excess, found.over * stale),
+            under=jnp.where(enough, found.under * stale, -excess),
+            last=at,
+            excess=excess,
+        )
+
+    # Fewer nonzeros than k: all are kept, zeros too.  Exactly k: the threshold is the least positive number.
+    low = jnp.where(nonzero >= k, 1, 0)
+    start = _Bracket(
+        passes=0,
+        low=low,
+        high=jnp.where(nonzero > k, MOST, low + 1),
+        over=nonzero - k,
+        under=jnp.full_like(nonzero, k),
+        last=low,
+        excess=nonzero - k,
+    )
+    threshold = lax.while_loop(lambda found: jnp.any(found.high - found.low > 1), narrow, start).low
+    mask = bits >= threshold
+    tied = jnp.any((_count(mask) > k) & (threshold > 0))
+    return lax.cond(tied, lambda: _first_of_tied(bits, threshold, k), lambda: mask)
+
+
+def _float(bits: jax.Array) -> jax.Array:
+    return lax.bitcast_convert_type(bits, jnp.float32)
+
+
+def _folded_count(mask: jax.Array) -> jax.Array:
+    """`_count`, the row folded in halves first: as XLA compiles sums on a CPU, twice as fast."""
+    values, folds = mask.astype(jnp.float32), 0
+    while values.shape[-1] % 2 == 0 and values.shape[-1] > 16 and folds < 6:
+        half = values.shape[-1] // 2
+        values, folds = values[..., :half] + values[..., half:], folds + 1
+    return jnp.sum(values, axis=-1, keepdims=True)
+
+
 def _count(mask: jax.Array) -> jax.Array:
     # A float32 sum of 0s and 1s is exact at these widths and vectorises better than an integer one.
     return jnp.sum(mask.astype(jnp.float32), axis=-1, keepdims=True)
@@ -90,7 +198,11 @@ def _count(mask: jax.Array) -> jax.Array:
 def _break_ties(bits: jax.Array, k: int, low_bit: int) -> jax.Array:
     """Keeps what is above the threshold and, of what equals it, the first entries up to k in all."""
     threshold, _ = _threshold(bits, k, low_bit)  # of this branch's own copy of `bits`
+    return _first_of_tied(bits, threshold, k)
+
+
+def _first_of_tied(bits: jax.Array, threshold: jax.Array, k: int) -> jax.Array:
     above = bits > threshold
     equal = bits == threshold
     rank = jnp.cumsum(equal, axis=-1, dtype=jnp.int32)
-    return above | (equal & (rank <= k - _count(above)))
+    return above | (equal & ((rank <= k - _count(above)) | (threshold == 0)))

@@ -4,8 +4,68 @@ import jax
 import jax.numpy as jnp
 
 from circuits_jax.config import ModelConfig
+from circuits_jax.model.blocks import one_cpu
 
+# On a CPU: from this length on, so many sequences of one head at once, their queries in so many parts.
+LONG, TOGETHER, PARTS = 64, 8, 4
 MOST_BYTES = 2**30  # of the attention weights of one layer, where rows are taken in parts
+
+
+def attend(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    sink: jax.Array | None = None,
+    start: jax.Array | int = 0,
+    causal: bool = True,
+) -> jax.Array:
+    """What each query takes from the values, [B, H, T query, d_head].
+
+    On one CPU long sequences are taken a few heads at a time, causal ones in parts of their queries, each
+    without the keys behind it.  Sums are then rounded differently.
+
+    Args:
+      q, k, sink, start, causal: As `attention_weights` has them.
+      v: [B, H, T key, d_head].
+    """
+    from_the_start = isinstance(start, int) and start == 0 and q.shape == k.shape
+    if from_the_start and k.shape[2] >= LONG and one_cpu():
+        return _attend_in_blocks(q, k, v, sink, causal)
+    return _attend_at_once(q, k, v, sink, start, causal)
+
+
+def _attend_at_once(
+    q: jax.Array, k: jax.Array, v: jax.Array, sink: jax.Array | None, start: jax.Array | int, causal: bool
+) -> jax.Array:
+    weights, _ = attention_weights(q, k, sink, start, causal)
+    return jnp.einsum("bhts,bhsd->bhtd", weights.astype(v.dtype), v)
+
+
+def _attend_in_blocks(
+    q: jax.Array, k: jax.Array, v: jax.Array, sink: jax.Array | None, causal: bool
+) -> jax.Array:
+    """The same, TOGETHER heads at a time, so that weights stay in the cache; the gradient computes them anew."""
+    batch, heads, length, _ = q.shape
+    together = max(n for n in range(1, TOGETHER + 1) if batch * heads % n == 0)
+    ends = [length * part // PARTS for part in range(1, PARTS + 1)] if causal else [length]
+
+    @jax.checkpoint
+    def of_block(block: tuple[jax.Array, ...]) -> jax.Array:
+        q, k, v, *sink = (x[None] for x in block)
+        parts, start = [], 0
+        for end in ends:
+            seen = end if causal else length
+            own = sink[0][0] if sink else None
+            here = q[:, :, start:end], k[:, :, :seen], v[:, :, :seen]
+            parts.append(_attend_at_once(*here, own, start, causal))
+            start = end
+        return jnp.concatenate(parts, axis=2)[0]
+
+    def blocks(x: jax.Array) -> jax.Array:
+        return x.reshape(-1, together, *x.shape[2:])
+
+    sinks = () if sink is None else (blocks(jnp.broadcast_to(sink, (batch, heads))),)
+    return jax.lax.map(of_block, (blocks(q), blocks(k), blocks(v), *sinks)).reshape(q.shape)
 
 
 def attention_weights(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from circuits_jax.config import ModelConfig
 from circuits_jax.model import sites
 from circuits_jax.model.abs_topk import abs_top_k
-from circuits_jax.model.attention import attention_weights, split_heads
+from circuits_jax.model.attention import attend, split_heads
 from circuits_jax.model.cache import Cache, Past
 from circuits_jax.model.linear import Linear
 from circuits_jax.model.taps import Tap
@@ -65,8 +65,7 @@ class Attention(nn.Module):
         if past is not None:
             past = past.extend(k, v)
             k, v = past.k, past.v
-        weights, _ = attention_weights(q, k, sink, start, c.attention == "causal")
-        y = jnp.einsum("bhts,bhsd->bhtd", weights.astype(v.dtype), v)
+        y = attend(q, k, v, sink, start, c.attention == "causal")
         y = seam("attn.y", y.swapaxes(1, 2).reshape(*x.shape[:-1], c.d_attn))
         return _linear(c, c.d_model, "c_proj", residual=True)(y), past
 

@@ -13,6 +13,7 @@ from circuits_jax.model.sites import node_sites
 from circuits_jax.model.transformer import Transformer, init_params
 
 run = jax.jit(abs_top_k, static_argnums=1)
+mask_of = jax.jit(top_k_mask, static_argnums=(1, 2))
 
 
 def oracle(x, k):
@@ -49,6 +50,30 @@ def test_it_keeps_what_a_stable_sort_keeps(kind, k, dtype):
     kept = np.asarray(run(x, k))
     assert kept.dtype == dtype
     np.testing.assert_array_equal(kept, oracle(x, min(k, 33)))
+    if 0 < k < 33:  # the search of a CPU's cache, whichever the devices here
+        mask = np.asarray(mask_of(x, k, True))
+        np.testing.assert_array_equal(np.where(mask, x, 0), kept)
+        np.testing.assert_array_equal(mask, mask_of(x, k, False))
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (300, 100), (7, 24, 512), (2, 20_000)])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 3.0])
+def test_rows_taken_a_few_at_a_time_keep_what_bisection_keeps(shape, scale):
+    rng = np.random.default_rng(0)
+    x = np.float32(rng.normal(size=shape) * np.exp(scale * rng.normal(size=shape)))  # with heavier tails, too
+    x[..., ::7] = 0
+    k = shape[-1] // 4
+    mask = mask_of(x, k, True)
+    np.testing.assert_array_equal(mask, mask_of(x, k, False))
+    np.testing.assert_array_equal(np.sum(mask, axis=-1), k)
+
+
+def test_infinities_and_what_is_no_number_end_the_search():
+    x = np.float32(np.random.default_rng(0).normal(size=(4, 64)))
+    x[0, :40], x[1, :3], x[2], x[3, 5] = np.inf, -np.inf, np.nan, np.nan
+    mask = np.asarray(mask_of(x, 16, True))
+    np.testing.assert_array_equal(mask, mask_of(x, 16, False))
+    assert mask.sum(axis=-1).tolist() == [16] * 4 and mask[3, 5]
 
 
 def test_exactly_k_are_kept_of_equal_magnitudes_the_first_ones():

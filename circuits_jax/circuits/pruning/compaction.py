@@ -14,7 +14,6 @@ head's removed channels carries a constant 1 through the attention instead, and 
 projection is the sum of mean x row over all removed channels of that head.
 """
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from circuits_jax.circuits.masks import Masks
 from circuits_jax.config import ModelConfig
 from circuits_jax.model import sites
 from circuits_jax.model.abs_topk import abs_top_k, top_k_mask, top_k_mask_at
+from circuits_jax.model.blocks import map_rows
 from circuits_jax.model.parameters import get, updated
 from circuits_jax.model.taps import Tap, compose
 from circuits_jax.model.transformer import Params, Transformer
@@ -38,8 +38,6 @@ from circuits_jax.model.wiring import layers_of, linear_layers
 LEAST = 8  # columns of a location that is cut but not empty
 WASTE = 2.0
 WORTH = 0.5
-# Entries that AbsTopK takes at once on CPU (8192 x 1024: 44 ms of one core instead of 254).
-CACHED = 2**14
 # Columns, at most, whose ranks are counted one by one, with a pass over all outputs each.
 RANKED = 16
 PASSES = 31  # of the threshold's search
@@ -297,23 +295,19 @@ def _chosen_top_k(x: jax.Array, k: int | None, columns: jax.Array) -> jax.Array:
     """Those columns of `abs_top_k(x, k)`."""
     if len(columns) > RANKED or k is None or k >= x.shape[-1]:
         return _chosen(_abs_top_k(x, k), columns)
-    mask = _by_rows(lambda rows: top_k_mask_at(rows, k, columns), x)
+    mask = _local_mask(lambda rows: top_k_mask_at(rows, k, columns), x)
     return jnp.where(mask, _chosen(x, columns), 0)
 
 
 def _abs_top_k(x: jax.Array, k: int | None) -> jax.Array:
-    """`abs_top_k`, a few rows at a time where that is faster."""
+    """`abs_top_k` of an array that lies on one device, as all do here."""
     if k is None or not 0 < k < x.shape[-1]:
         return abs_top_k(x, k)
-    return jnp.where(_by_rows(lambda rows: top_k_mask(rows, k), x), x, 0)
+    x_, cached = jax.lax.stop_gradient(x), jax.default_backend() == "cpu"
+    return jnp.where(jax.lax.stop_gradient(top_k_mask(x_, k, cached)), x, 0)
 
 
-def _by_rows(mask: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
-    """`mask` of `x`, on CPU of a few rows at a time, so that they stay in the cache over all its passes."""
+def _local_mask(mask: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """`mask` of `x`, on a CPU of some rows at a time."""
     x = jax.lax.stop_gradient(x)
-    if jax.default_backend() != "cpu":
-        return jax.lax.stop_gradient(mask(x))
-    count = math.prod(x.shape[:-1])
-    rows = math.gcd(count, max(1, CACHED // x.shape[-1]))
-    found = jax.lax.map(mask, x.reshape(count // rows, rows, x.shape[-1]))
-    return jax.lax.stop_gradient(found.reshape(*x.shape[:-1], -1))
+    return jax.lax.stop_gradient(map_rows(mask, x) if jax.default_backend() == "cpu" else mask(x))
