@@ -2,8 +2,6 @@
 
 import functools
 
-import jax
-
 from circuits_jax.circuits.ablation.means import Subject, mean_activations
 from circuits_jax.circuits.ablation.pairs import pair_batch
 from circuits_jax.circuits.baselines import EdgeNetwork
@@ -24,7 +22,7 @@ def subject(name="quotes"):
 
 @functools.cache
 def network(reference, name="quotes"):
-    return EdgeNetwork(subject(name), reference, devices=jax.devices()[:1])
+    return EdgeNetwork(subject(name), reference)
 
 
 def batch(split="train", name="quotes"):

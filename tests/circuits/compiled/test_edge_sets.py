@@ -2,7 +2,6 @@
 
 import functools
 
-import jax
 import numpy as np
 import pytest
 
@@ -20,7 +19,7 @@ NAMES = ["previous_token", pytest.param("count", marks=pytest.mark.slow)]
 @functools.cache
 def network(name):
     net = embed(load(name), seed=3)
-    return net, EdgeNetwork(subject_of(net), devices=jax.devices()[:1])
+    return net, EdgeNetwork(subject_of(net))
 
 
 def place(edges, edge):

@@ -38,7 +38,7 @@ def whole(config):
     model, means = random_model(config)
     nodes, _ = all_edges(model)
     circuit = circuit_of(model, means, nodes, calibration=CALIBRATION)
-    return model, circuit, ActingEdges(circuit, model, jax.devices()[:1])
+    return model, circuit, ActingEdges(circuit, model)
 
 
 def by_hand(model, circuit, edge, where, monkeypatch):
@@ -102,7 +102,7 @@ def test_everywhere_it_is_the_circuit_and_nowhere_the_circuit_without_the_edge(c
     nodes = some_nodes(model)
     every = circuit_of(model, means, nodes).edges
     circuit = circuit_of(model, means, nodes, every[::4], CALIBRATION)
-    run = ActingEdges(circuit, model, jax.devices()[:1])
+    run = ActingEdges(circuit, model)
     network = with_biases(model).network
     ask = jax.jit(lambda params: pair_difference(network, params, PAIRS, only(circuit)))
 
