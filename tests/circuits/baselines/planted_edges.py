@@ -6,6 +6,7 @@ from circuits_jax.circuits.ablation.means import Subject, mean_activations
 from circuits_jax.circuits.ablation.pairs import pair_batch
 from circuits_jax.circuits.baselines import EdgeNetwork
 from circuits_jax.circuits.planted import plant
+from tests.one_device import one_device
 
 PAIRS = 32
 
@@ -22,7 +23,8 @@ def subject(name="quotes"):
 
 @functools.cache
 def network(reference, name="quotes"):
-    return EdgeNetwork(subject(name), reference)
+    with one_device():
+        return EdgeNetwork(subject(name), reference)
 
 
 def batch(split="train", name="quotes"):
