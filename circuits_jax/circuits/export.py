@@ -72,10 +72,10 @@ def node_attributes(circuit: Circuit) -> dict[str, dict[str, Any]]:
     """
     found = {}
     for i, node in enumerate(circuit.nodes):
-        layer, _, location = node.site.partition(".")
+        layer, location = (None, FINAL) if node.site == FINAL else parse(node.site)
         values = {
-            "layer": int(layer) if location else None,
-            "location": location or node.site,
+            "layer": layer,
+            "location": location,
             "index": node.index,
             "bias_only": bool(circuit.bias_only[i]),
             "mean": _known(float(circuit.means[node.site][node.index])),
