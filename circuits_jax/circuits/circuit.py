@@ -220,6 +220,11 @@ class Circuit:
                 file.write(tensors)
             write_json(folder / MANIFEST, manifest)
 
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What tells two circuits of a task apart."""
+        return self.model_hash, self.ablation, self.nodes, tuple(edge[:2] for edge in self.edges)
+
     def check_model(self, model_hash: str, tokenizer_hash: str) -> None:
         """Raises CircuitError unless the circuit was cut from this model, with this tokenizer."""
         for what, ours, theirs in (

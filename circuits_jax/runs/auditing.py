@@ -227,17 +227,12 @@ def saved_subject(run: "Run", circuit: Circuit) -> AuditSubject:
       TaskError: if its task is one of the user's own that was not read.
     """
     folder = run.folder / CIRCUITS / circuit.task
-    if not (folder / MANIFEST).exists() or _identity(load_circuit(folder)) != _identity(circuit):
+    if not (folder / MANIFEST).exists() or load_circuit(folder).identity != circuit.identity:
         raise CircuitError(
             f"{run.folder} holds no such circuit of {circuit.task}; give a saved one: run.prune(task)"
         )
     (subject,) = find_subjects(run, [circuit.task], run.whole_config.audit)
     return subject
-
-
-def _identity(circuit: Circuit) -> Any:
-    """What tells two circuits of a task apart."""
-    return circuit.model_hash, circuit.ablation, circuit.nodes, [edge[:2] for edge in circuit.edges]
 
 
 def find_subjects(
