@@ -94,7 +94,7 @@ class Model:
           ConfigError: if a name in `record` is not a site of this model, or T is larger than n_ctx.
         """
         if isinstance(record, str) or not isinstance(record, Collection):
-            raise ConfigError(f'record is {record!r}; give a list of sites, such as ["0.mlp.post_act"]')
+            raise ConfigError(f"record is {record!r}; give a list of sites")
         if tap is None:
             return _forward(self.network, tuple(record), self.device_params, tokens, at)
         if not callable(tap):
