@@ -193,7 +193,7 @@ def kept_reports(path: Path, circuits: Path) -> dict[str, dict[str, Any]]:
         own = report.get("settings", settings) if isinstance(report, dict) else None
         if (
             isinstance(own, dict)
-            and (circuits / task / MANIFEST).exists()
+            and exists(circuits / task / MANIFEST)
             and is_of(report, circuits / task, own)
         ):
             kept[task] = report | {"settings": own}
@@ -216,7 +216,7 @@ def earlier_refusals(path: Path, circuits: Path) -> dict[str, str]:
         if isinstance(row, dict)
         and isinstance(row.get("task"), str)
         and "refused" in row
-        and (circuits / row["task"] / MANIFEST).exists()
+        and exists(circuits / row["task"] / MANIFEST)
     }
 
 
