@@ -14,6 +14,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from circuits_jax.commands import path_flags
 from circuits_jax.config import Config, from_dict
 from circuits_jax.config.conversion import FORMER_NAMES
 from circuits_jax.configs.finding import config_file
@@ -142,15 +143,8 @@ def refuse_with(flag: str, *others: str) -> None:
 
 
 def workdir() -> Path:
-    """The folder of the run, local or in a bucket.
-
-    Raises:
-      ConfigError: for an empty one, which would be the current folder.
-    """
-    name = flags.FLAGS.workdir
-    if not name:
-        raise ConfigError("--workdir is empty; name a folder, or . for this one")
-    return as_path(name)
+    """The folder of the run, local or in a bucket."""
+    return as_path(flags.FLAGS.workdir)
 
 
 def store() -> str | None:
@@ -191,6 +185,7 @@ def start(main: Callable[[], None], trains: bool = False) -> None:
         _tell_flags_in_help()
         try:
             rest = flags.FLAGS(_name_configs(_today(argv)))[1:]
+            path_flags.refuse_empty()
         except ConfigError as error:
             fail(str(error))
         except flags.Error as error:

@@ -126,6 +126,6 @@ def test_names_that_no_file_can_have(tmp_path):
     assert json.dumps(str(as_path(os.fsdecode(b"/tmp/\xff"))))
     with pytest.raises(ConfigError, match="data.roots names .*x, which is not a folder"):
         source_config(DataConfig(roots=("x" * 300,)))
-    with pytest.raises(CheckpointError, match="is neither a folder nor a file"):
+    with pytest.raises(CheckpointError, match="does not exist"):
         load_released("x" * 300)
     assert find("x" * 300, [tmp_path]) is None
