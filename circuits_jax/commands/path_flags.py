@@ -46,7 +46,7 @@ def refuse_empty() -> None:
       ConfigError: for the first one.
     """
     for name in flags.FLAGS:
-        if "." not in name and flags.FLAGS[name].present and flags.FLAGS[name].value == "":
+        if "." not in name and flags.FLAGS[name].present and flags.FLAGS[name].value in ("", []):
             raise ConfigError(f"--{name} is empty; give it a value (. for this folder), or leave it out")
 
 

@@ -1,5 +1,6 @@
 """What an audit said of circuits, read back for their pages; a circuit that changed since has no verdict."""
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,9 +42,12 @@ def read_audits(path: Path, folders: Iterable[Path]) -> dict[str, dict[str, Any]
 def _of_folders(found: Mapping[str, Any], folders: Iterable[Path]) -> dict[str, dict[str, Any]]:
     audits = {}
     for folder in folders:
-        report = found["tasks"].get(folder.name)
-        if report and is_of(report, folder, report.get("settings", found["settings"])):
-            audits[folder.name] = {name: report[name] for name in ("verdict", "controls")}
+        with contextlib.suppress(LookupError, AttributeError, TypeError):  # one edited by hand costs itself
+            report = found["tasks"].get(folder.name)
+            if report and is_of(report, folder, report.get("settings", found["settings"])):
+                one = {name: report[name] for name in ("verdict", "controls")}
+                if isinstance(one["verdict"]["verdict"], str):
+                    audits[folder.name] = one
     return audits
 
 
