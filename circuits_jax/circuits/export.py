@@ -56,7 +56,7 @@ def links(circuit: Circuit) -> Iterator[Link]:
         for read in circuit.nodes:
             if _is_wiring(write, read):
                 yield Link(str(write), str(read), "wiring")
-    if "d_head" not in circuit.model_config:
+    if circuit.model_config.get("d_head") is None:
         return  # an older file, that does not say which channels are of one head
     d_head = int(circuit.model_config["d_head"])
     for gate in circuit.nodes:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import jax
 from absl import app, flags, logging
 
-from circuits_jax.commands import setting_flags
+from circuits_jax.commands import path_flags, setting_flags
 from circuits_jax.runs.cpu_devices import choose
 from circuits_jax.storage import notices
 from circuits_jax.storage.cores import usable_cores
@@ -123,15 +123,8 @@ def refuse_with(flag: str, *others: str) -> None:
 
 
 def workdir() -> Path:
-    """The folder of the run, local or in a bucket.
-
-    Raises:
-      ConfigError: for an empty one, which would be the current folder.
-    """
-    name = flags.FLAGS.workdir
-    if not name:
-        raise ConfigError("--workdir is empty; name a folder, or . for this one")
-    return as_path(name)
+    """The folder of the run, local or in a bucket."""
+    return as_path(flags.FLAGS.workdir)
 
 
 def store() -> str | None:
@@ -157,6 +150,7 @@ def start(main: Callable[[], None], trains: bool = False) -> None:
         _tell_flags_in_help()
         try:
             rest = flags.FLAGS(setting_flags.by_files(argv))[1:]
+            path_flags.refuse_empty()
         except ConfigError as error:
             fail(str(error))
         except flags.Error as error:

@@ -7,7 +7,6 @@ another circuit of the task lies beside it.
 import dataclasses
 import hashlib
 import html
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from circuits_jax.storage.filenames import (
     QUICKSTART,
     SPARSE,
 )
-from circuits_jax.storage.files import check_writable
+from circuits_jax.storage.files import check_writable, read_json_if_any
 from circuits_jax.storage.paths import exists
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks import Pairs, build_pairs, find_task
@@ -219,10 +218,10 @@ def read_records(workdir: Path) -> tuple[dict[str, Any], dict[str, str]]:
     refused: dict[str, str] = {}
     for name in RECORDS:
         try:
-            found = json.loads((workdir / name).read_bytes())
+            found = read_json_if_any(workdir / name)
             rows = {row["task"]: row.get("refused") for row in found["rows"]}
             summary = {**found["summary"], **summary}
-        except (OSError, ValueError, KeyError, TypeError):  # not there or not theirs: the index does without
+        except (KeyError, TypeError, AttributeError):  # not there or not theirs: the index does without
             continue
         refused = {**{task: why for task, why in rows.items() if why}, **refused}
     return summary, refused

@@ -62,6 +62,14 @@ def exists(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Whether `path` is a folder that may be looked at."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def matching(pattern: str) -> list[str]:
     """The files and folders on disk that a shell's pattern names, sorted; `**` stands for any folders.
 

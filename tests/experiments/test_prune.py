@@ -149,7 +149,7 @@ def test_two_tasks_of_one_name_are_refused(run, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("flag", "says"), [("--trials=0", "prune.trials is 0"), ("--tasks=", "prune.tasks is empty")]
+    ("flag", "says"), [("--trials=0", "prune.trials is 0"), ("--tasks=", "--tasks is empty")]
 )
 def test_flags_that_cannot_be_used_are_refused_in_one_line(tmp_path, flag, says):
     claim(tmp_path / "run", Config())
