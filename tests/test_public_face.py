@@ -29,16 +29,42 @@ def test_every_name_resolves_and_an_unknown_one_does_not():
         circuits_jax.trian  # noqa: B018
 
 
+MODEL = circuits_jax.Model(circuits_jax.ModelConfig(), {})
+RUN, TASK = circuits_jax.Run(MODEL), circuits_jax.TASKS["with_as"]
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda: circuits_jax.TASKS["quotes"], "unknown task 'quotes'; choose one of"),
-        (lambda: circuits_jax.train("quickstart", "run"), "'quickstart' is no configuration; make one"),
-        (lambda: circuits_jax.train({}, "run"), "a dict is no configuration; make one with cj.load_config"),
+        (lambda: circuits_jax.train("quickstart", "run"), "the configuration is 'quickstart'; give"),
+        (lambda: circuits_jax.train({}, "run"), "the configuration is a dict; give what cj.load_config"),
         (lambda: circuits_jax.train(circuits_jax.Config(), ""), "the workdir is empty"),
+        (lambda: circuits_jax.train(circuits_jax.Config(), None), "the workdir is None; give a folder"),
         (lambda: circuits_jax.load(""), "the name of the model is empty"),
+        (lambda: circuits_jax.load(None), "the model is None; give a folder, a file or hf:owner/name"),
+        (lambda: circuits_jax.load(b"run"), "the model is b'run'; give a folder"),
+        (lambda: circuits_jax.load_config({}), "the configuration is a dict; give its name or file"),
+        (lambda: circuits_jax.load_config("quickstart", ["x"]), "what changes settings is a list; give {"),
+        (lambda: circuits_jax.load_config("quickstart", {1: 2}), "unknown setting 1; write SECTION.FIELD"),
+        (lambda: circuits_jax.load_task(None), "the task's file is None; give its name; built-in tasks"),
+        (lambda: circuits_jax.load_task("with_as"), "built-in task and no file; write cj.TASKS['with_as']"),
+        (lambda: circuits_jax.load_circuit(3), "the path is 3; give a name"),
+        (lambda: circuits_jax.released.load(None), "the path is None; give a name"),
+        (lambda: circuits_jax.taps.only("quotes"), "the circuit is 'quotes'; give what run.prune"),
+        (lambda: circuits_jax.taps.ablate(None), "the circuit is None; give what run.prune"),
+        (lambda: RUN.score("with_as"), "the task is 'with_as'; give cj.TASKS[NAME], or cj.load_task(FILE)"),
+        (lambda: RUN.score(TASK, circuit="with_as"), "the circuit is 'with_as'; give one of run.circuits"),
+        (lambda: RUN.score(TASK, pairs=0), "the number of pairs is 0; it must be greater than 0"),
+        (lambda: RUN.score(TASK, pairs=2.5), "the number of pairs is 2.5; give a whole number"),
+        (lambda: RUN.prune([TASK]), "the task is a list; give cj.TASKS[NAME]"),
+        (lambda: RUN.prune(TASK, settings={"steps": 3}), "how to prune is a dict; give a cj.PruneConfig"),
+        (lambda: RUN.audit(TASK), "the circuit is a Task; give one of run.circuits"),
+        (lambda: RUN.readings(None), "the circuit is None; give one of run.circuits"),
+        (lambda: RUN.page("with_as"), "the circuit is 'with_as'; give one of run.circuits"),
+        (lambda: MODEL([1], record="0.attn.v"), "record is '0.attn.v'; give a list of sites"),
+        (lambda: MODEL([1], tap="0.attn.v"), "the tap is '0.attn.v'; give f(site, x) -> x"),
     ],
-    ids=["task", "name of a configuration", "no configuration", "no workdir", "no model"],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(call, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

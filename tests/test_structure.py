@@ -229,3 +229,16 @@ def test_text_is_written_and_read_as_utf_8_whatever_the_locale_is(name):
             assert named or "ascii" in texts, f"{name}:{node.lineno} names no encoding"
         elif called == "open" and any(re.fullmatch("[rwax]t?", str(text)) for text in texts):
             assert named, f"{name}:{node.lineno} names no encoding"
+
+
+def test_rows_of_tables_fit_a_screen():
+    root = PACKAGE.parent
+    pages = [*root.glob("*.md"), *(root / "docs").glob("*.md"), root / "launch/README.md"]
+    pages += PACKAGE.rglob("*.md")
+    rows = [
+        (page.name, line)
+        for page in pages
+        for line in page.read_text("utf-8").splitlines()
+        if line[:1] == "|"
+    ]
+    assert [row for row in rows if len(row[1]) > 150] == [] and len(rows) > 300

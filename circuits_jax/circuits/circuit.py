@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from circuits_jax.circuits.provenance import check_provenance, check_texts
+from circuits_jax.circuits.provenance import check_figures, check_provenance, check_texts
 from circuits_jax.model.sites import may_have_nodes
 from circuits_jax.storage.errors import CircuitError
 from circuits_jax.storage.files import write_aside, write_json
@@ -220,6 +220,11 @@ class Circuit:
                 file.write(tensors)
             write_json(folder / MANIFEST, manifest)
 
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What tells two circuits of a task apart."""
+        return self.model_hash, self.ablation, self.nodes, tuple(edge[:2] for edge in self.edges)
+
     def check_model(self, model_hash: str, tokenizer_hash: str) -> None:
         """Raises CircuitError unless the circuit was cut from this model, with this tokenizer."""
         for what, ours, theirs in (
@@ -372,6 +377,7 @@ def _check_places(circuit: Circuit) -> None:
     for name in ("metrics", "model_config"):
         if not isinstance(getattr(circuit, name), dict):
             raise ValueError(f"its {name} is no object")
+    check_figures(circuit.metrics, circuit.model_config)
     count = len(circuit.nodes)
     if any(type(node.index) is not int or node.index < 0 for node in circuit.nodes):
         raise ValueError("a node's index is not 0 or a greater integer")

@@ -56,7 +56,7 @@ def links(circuit: Circuit) -> Iterator[Link]:
         for read in circuit.nodes:
             if _is_wiring(write, read):
                 yield Link(str(write), str(read), "wiring")
-    if "d_head" not in circuit.model_config:
+    if circuit.model_config.get("d_head") is None:
         return  # an older file, that does not say which channels are of one head
     d_head = int(circuit.model_config["d_head"])
     for gate in circuit.nodes:
@@ -72,10 +72,10 @@ def node_attributes(circuit: Circuit) -> dict[str, dict[str, Any]]:
     """
     found = {}
     for i, node in enumerate(circuit.nodes):
-        layer, _, location = node.site.partition(".")
+        layer, location = (None, FINAL) if node.site == FINAL else parse(node.site)
         values = {
-            "layer": int(layer) if location else None,
-            "location": location or node.site,
+            "layer": layer,
+            "location": location,
             "index": node.index,
             "bias_only": bool(circuit.bias_only[i]),
             "mean": _known(float(circuit.means[node.site][node.index])),

@@ -5,6 +5,7 @@ from typing import Any
 
 from circuits_jax.storage.paths import names_a_folder
 
+_SIZES = ("n_layer", "d_model", "n_ctx", "vocab_size", "d_head", "n_head", "d_mlp")
 _COUNTS = ("train_pairs", "select_pairs", "test_pairs", "heldout_pairs", "seed")
 
 
@@ -20,6 +21,17 @@ def check_texts(manifest: Mapping[str, Any]) -> None:
             raise ValueError(f"its {name} is {value!r}, no text")
     if not names_a_folder(manifest["task"]):
         raise ValueError(f"its task is {manifest['task']!r}, which no folder can be called")
+
+
+def check_figures(metrics: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raises ValueError unless figures are numbers, and the sizes that exports count by are counts."""
+    for name, value in metrics.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"its {name} is {value!r}, no number")
+    for name in _SIZES:
+        value = config.get(name)
+        if value is not None and (type(value) is not int or not 0 < value < 2**31):
+            raise ValueError(f"its model's {name} is {value!r}, no size")
 
 
 def check_provenance(provenance: Any) -> None:

@@ -2,16 +2,15 @@
 
     python -m circuits_jax audit --workdir=runs/quickstart [--tasks=single_double_quote] [--controls=full]
 
-Writes `audit.json` and `audit.html` into the workdir, or into the folder --out.  The settings are those of
---config, the quickstart's by default, whatever the run was trained with.  A circuit that was audited already,
-with the same settings, is not examined again; nor are the others when the command is stopped and started
-anew.  The circuit of a task that a Python file defines is audited where that file is named:
---tasks=all,mine.py.
+Writes `audit.json` and `audit.html` into the workdir, or into the folder --out.  The settings are the
+run's own, unless --config names others; flags override both.  A circuit that was audited already, with the
+same settings, is not examined again; nor are the others when the command is stopped and started anew.  The
+circuit of a task that a Python file defines is audited where that file is named: --tasks=all,mine.py.
 """
 
 from absl import flags
 
-from circuits_jax.commands import launching, path_flags
+from circuits_jax.commands import launching, path_flags, setting_flags
 from circuits_jax.config import DEFAULT_CONTROLS, control_choice
 from circuits_jax.runs.audit_tables import audit_table
 from circuits_jax.runs.auditing import audit, find_subjects
@@ -23,7 +22,7 @@ def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
     launching.define_store()
-    launching.define_config()
+    setting_flags.define_config(of_runs=True)
     flags.DEFINE_string(
         "controls",
         DEFAULT_CONTROLS,
@@ -38,7 +37,8 @@ def define_flags() -> None:
 def main() -> None:
     """The command."""
     control_choice(flags.FLAGS.controls)
-    config, run = launching.read_config().audit, load_workdir(launching.workdir(), launching.store())
+    config = setting_flags.run_config(launching.workdir()).audit
+    run = load_workdir(launching.workdir(), launching.store())
     subjects = find_subjects(run, flags.FLAGS.tasks, config, flags.FLAGS.changed_tasks)
     out = path_flags.out_folder()
     reports, refusals = audit(run, subjects, config, flags.FLAGS.controls, out)

@@ -12,7 +12,7 @@ circuits with `prune --workdir=.../sparse`), `bridges.json` and `bridges.html`.
 
 from absl import flags
 
-from circuits_jax.commands import launching
+from circuits_jax.commands import launching, setting_flags
 from circuits_jax.runs.bridging import evaluate, train_bridges
 from circuits_jax.training.multihost.processes import is_primary
 
@@ -21,14 +21,14 @@ def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
     launching.define_store()
-    launching.define_config()
+    setting_flags.define_config()
     launching.define_processes()
     flags.DEFINE_bool("tensorboard", False, "Write TensorBoard summaries too.")
 
 
 def main() -> None:
     """The command."""
-    config, workdir = launching.read_config(), launching.workdir()
+    config, workdir = setting_flags.read_config(), launching.workdir()
     joined, corpus = train_bridges(config, workdir, flags.FLAGS.tensorboard)
     if is_primary():
         rows, summary, page = evaluate(joined, corpus, config, workdir)

@@ -8,7 +8,7 @@ whether the projection of a sharded parameter is that of a whole one, bit for bi
 
 from absl import flags
 
-from circuits_jax.commands import launching
+from circuits_jax.commands import launching, setting_flags
 from circuits_jax.runs.device_check import check_devices, described_plan
 from circuits_jax.storage.filenames import DEVICE_CHECK
 from circuits_jax.storage.files import check_writable
@@ -17,14 +17,14 @@ from circuits_jax.storage.files import check_writable
 def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
-    launching.define_config()
+    setting_flags.define_config()
     launching.define_processes()
     flags.DEFINE_integer("steps", 10, "Steps that are timed, after two that are not.", lower_bound=1)
 
 
 def main() -> None:
     """The command."""
-    config = launching.read_config()
+    config = setting_flags.read_config()
     check_writable(launching.workdir())
     print(described_plan(config))
     row = check_devices(config, flags.FLAGS.steps)

@@ -10,7 +10,7 @@ killed goes on when it is given again.
 
 from absl import flags
 
-from circuits_jax.commands import launching, path_flags
+from circuits_jax.commands import launching, path_flags, setting_flags
 from circuits_jax.runs.exhausting import exhaust_table, exhaust_tasks
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.runs.pruning import tasks_of
@@ -21,14 +21,14 @@ def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
     launching.define_store()
-    launching.define_config()
+    setting_flags.define_config(of_runs=True)
     path_flags.define_names("tasks", None, "Names or files of tasks, or all; instead of prune.tasks.")
     flags.DEFINE_integer("max_circuits", 8, "Circuits of one task, at most.", lower_bound=1)
 
 
 def main() -> None:
     """The command."""
-    prune, given = launching.read_config().prune, flags.FLAGS
+    prune, given = setting_flags.run_config(launching.workdir()).prune, flags.FLAGS
     run = load_workdir(launching.workdir(), launching.store())
     tasks = tasks_of(prune.tasks if given.tasks is None else given.tasks)
     found = exhaust_tasks(run, tasks, prune, given.max_circuits)

@@ -12,11 +12,8 @@ from typing import Any, NoReturn
 
 import jax
 from absl import app, flags, logging
-from ml_collections import config_flags
 
-from circuits_jax.config import Config, from_dict
-from circuits_jax.config.conversion import FORMER_NAMES
-from circuits_jax.configs.finding import config_file
+from circuits_jax.commands import path_flags, setting_flags
 from circuits_jax.runs.cpu_devices import choose
 from circuits_jax.storage import notices
 from circuits_jax.storage.cores import usable_cores
@@ -60,22 +57,6 @@ def define_store() -> None:
         None,
         "Folder that runs share their corpora in, as data.store has it; for a run that is there, where its "
         "corpus lies by now.",
-    )
-
-
-def define_config(default: str = "quickstart") -> None:
-    """Defines --config; unknown keys pass here, so that `from_dict` names them with the known ones.
-
-    Args:
-      default: Of the configurations that come with the library.
-    """
-    config_flags.DEFINE_config_file(
-        "config",
-        config_file(default),
-        f"A configuration that comes with the library ({default}, ...) or a file; --config.section.key=value "
-        "overrides single values.",
-        lock_config=False,
-        accept_new_attributes=True,
     )
 
 
@@ -142,15 +123,8 @@ def refuse_with(flag: str, *others: str) -> None:
 
 
 def workdir() -> Path:
-    """The folder of the run, local or in a bucket.
-
-    Raises:
-      ConfigError: for an empty one, which would be the current folder.
-    """
-    name = flags.FLAGS.workdir
-    if not name:
-        raise ConfigError("--workdir is empty; name a folder, or . for this one")
-    return as_path(name)
+    """The folder of the run, local or in a bucket."""
+    return as_path(flags.FLAGS.workdir)
 
 
 def store() -> str | None:
@@ -164,21 +138,6 @@ def model_name() -> str:
     return flags.FLAGS.model or str(workdir())
 
 
-def read_config() -> Config:
-    """The checked configuration that file and flags gave.
-
-    Raises:
-      ConfigError: for an unknown key or a value that cannot be used.
-    """
-    try:
-        values = flags.FLAGS.config.to_dict()
-    except OSError as error:  # raised when the flag is read, with a trace in the message
-        raise ConfigError("the file that --config names cannot be read; name one that exists") from error
-    if "store" in flags.FLAGS and flags.FLAGS.store and isinstance(values.get("data"), dict):
-        values["data"]["store"] = flags.FLAGS.store
-    return from_dict(Config, values)
-
-
 def start(main: Callable[[], None], trains: bool = False) -> None:
     """Parses the flags, sets up devices and runs `main`; a UserError is printed as one line, exit code 1.
 
@@ -190,7 +149,8 @@ def start(main: Callable[[], None], trains: bool = False) -> None:
     def parse(argv: list[str]) -> list[str]:
         _tell_flags_in_help()
         try:
-            rest = flags.FLAGS(_name_configs(_today(argv)))[1:]
+            rest = flags.FLAGS(setting_flags.by_files(argv))[1:]
+            path_flags.refuse_empty()
         except ConfigError as error:
             fail(str(error))
         except flags.Error as error:
@@ -264,9 +224,9 @@ def report(
         print(f"note: the figures are not kept in {path} ({why}){way_out}", file=sys.stderr)
 
 
-def define_out(what: str = "File for the figures, as JSON; by default in the workdir.") -> None:
+def define_out() -> None:
     """Defines --out, for the commands that only look at a model, which may be another person's."""
-    flags.DEFINE_string("out", None, what)
+    flags.DEFINE_string("out", None, "File for the figures, as JSON; by default in the workdir.")
 
 
 def fail(message: str) -> NoReturn:
@@ -338,35 +298,6 @@ def _tell_flags_in_help() -> None:
                 flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
-def _today(argv: list[str]) -> list[str]:
-    """`argv` with settings by their names of today."""
-    named = []
-    for argument in argv:
-        flag, _, value = argument.partition("=")
-        section, _, key = flag.rpartition(".")
-        known = section.lstrip("-").startswith("config.") and key in FORMER_NAMES
-        named += [f"{section}.{name}={value}" for name in FORMER_NAMES[key]] if known else [argument]
-    return named
-
-
-def _name_configs(argv: list[str]) -> list[str]:
-    """`argv` with the file in place of the name that --config gives.
-
-    Raises:
-      ConfigError: if there is no such configuration.
-    """
-    named = list(argv)
-    for place, argument in enumerate(argv):
-        flag, equals, value = argument.partition("=")
-        if flag not in ("--config", "-config"):
-            continue
-        if equals:
-            named[place] = f"{flag}={config_file(value)}"
-        elif place + 1 < len(argv):
-            named[place + 1] = config_file(argv[place + 1])
-    return named
-
-
 def _set_up_cpu(trains: bool) -> None:
     """Splits the CPU into devices, and says so where it is not into one; must come before JAX is first used.
 
@@ -377,7 +308,7 @@ def _set_up_cpu(trains: bool) -> None:
     name = model_name() if "model" in given else given.workdir if "workdir" in given else ""
     folder = as_path(name) if name and may_be_folder(name) else None
     count = given.processes or 1 if "processes" in given else 1
-    devices, why = choose(_CPU_DEVICES.value, read_config() if trains else None, folder, count)
+    devices, why = choose(_CPU_DEVICES.value, setting_flags.read_config() if trains else None, folder, count)
     jax.config.update("jax_num_cpu_devices", devices)
     if devices > usable_cores():  # devices that wait for each other block a thread each
         os.environ.setdefault("PJRT_NPROC", str(2 * devices))

@@ -37,18 +37,25 @@ def _is_there(name: str) -> bool:
         return False
 
 
+def refuse_empty() -> None:
+    """Refuses flags that are given without a value, as a shell does of a variable that is not set.
+
+    An empty path would be the current folder, or what is read by default.
+
+    Raises:
+      ConfigError: for the first one.
+    """
+    for name in flags.FLAGS:
+        if "." not in name and flags.FLAGS[name].present and flags.FLAGS[name].value in ("", []):
+            raise ConfigError(f"--{name} is empty; give it a value (. for this folder), or leave it out")
+
+
 def define_out_folder(what: str) -> None:
     """Defines --out as a folder, for the commands that write several files beside what they look at."""
     flags.DEFINE_string("out", None, f"Folder for {what}, which may be a colleague's.")
 
 
 def out_folder() -> Path | None:
-    """The folder that --out names, if it is given.
-
-    Raises:
-      ConfigError: for an empty one, which would be the current folder.
-    """
+    """The folder that --out names, if it is given."""
     given = flags.FLAGS.out
-    if given == "":
-        raise ConfigError("--out is empty; name a folder, or . for this one")
     return None if given is None else as_path(given)

@@ -9,7 +9,7 @@ starts from the parameters of another run, or of a released model, with fresh sc
 
 from absl import flags
 
-from circuits_jax.commands import launching
+from circuits_jax.commands import launching, setting_flags
 from circuits_jax.runs.training import pretrain
 from circuits_jax.sparsity.report import summarize_sparsity
 from circuits_jax.training.multihost.processes import is_primary
@@ -19,14 +19,14 @@ def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
     launching.define_store()
-    launching.define_config()
+    setting_flags.define_config()
     launching.define_processes()
     flags.DEFINE_bool("tensorboard", False, "Write TensorBoard summaries too.")
 
 
 def main() -> None:
     """The command."""
-    state, _ = pretrain(launching.read_config(), launching.workdir(), flags.FLAGS.tensorboard)
+    state, _ = pretrain(setting_flags.read_config(), launching.workdir(), flags.FLAGS.tensorboard)
     summary = summarize_sparsity(state.params)
     if is_primary():
         print(summary)

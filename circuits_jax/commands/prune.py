@@ -3,9 +3,9 @@
     python -m circuits_jax prune --workdir=runs/mine --tasks=all --trials=8
     python -m circuits_jax prune --workdir=runs/mine --ablations=all
 
-The settings are those of --config, the quickstart's by default, whatever the run was trained with.  A circuit
-that is there already, of the same model and settings, is kept, and so are the finished parts of a search: a
-command that was killed goes on when it is given again.  With --ablations circuits are cut under other
+The settings are the run's own, unless --config names others; flags override both.  A circuit that is there
+already, of the same model and settings, is kept, and so are the finished parts of a search: a command that
+was killed goes on when it is given again.  With --ablations circuits are cut under other
 ablations too, and the table says how each does under all of them.
 """
 
@@ -13,7 +13,7 @@ import dataclasses
 
 from absl import flags
 
-from circuits_jax.commands import launching, path_flags
+from circuits_jax.commands import launching, path_flags, setting_flags
 from circuits_jax.config import PruneConfig
 from circuits_jax.runs.ablations import compare_ablations
 from circuits_jax.runs.opening import load_workdir
@@ -26,7 +26,7 @@ def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
     launching.define_store()
-    launching.define_config()
+    setting_flags.define_config(of_runs=True)
     path_flags.define_names("tasks", None, "Names or files of tasks, or all; instead of prune.tasks.")
     flags.DEFINE_integer("trials", None, "Settings tried for each task; instead of prune.trials.")
     flags.DEFINE_integer("seeds", None, "Seeds tried with each; instead of prune.seeds.")
@@ -40,7 +40,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """The command."""
-    prune = _with_flags(launching.read_config().prune)
+    prune = _with_flags(setting_flags.run_config(launching.workdir()).prune)
     run = load_workdir(launching.workdir(), launching.store())
     tasks = tasks_of(prune.tasks)
     if flags.FLAGS.ablations is not None:

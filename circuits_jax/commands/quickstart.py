@@ -7,7 +7,7 @@ A second call with the same workdir reuses what is finished and goes on with the
 
 import time
 
-from circuits_jax.commands import launching
+from circuits_jax.commands import launching, setting_flags
 from circuits_jax.runs.pages import write_pages
 from circuits_jax.runs.pruning import prune_tasks, pruning_table, tasks_of
 from circuits_jax.runs.training import count_parameters, train
@@ -20,13 +20,13 @@ def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
     launching.define_store()
-    launching.define_config()
+    setting_flags.define_config()
 
 
 def main() -> None:
     """The command."""
     began = time.perf_counter()
-    config = launching.read_config()
+    config = setting_flags.read_config()
     run = train(config, launching.workdir())
     outcomes = prune_tasks(run, tasks_of(config.prune.tasks), config.prune)
     last = {key: value for row in read_metrics(run.folder) for key, value in row.items()}

@@ -10,7 +10,7 @@ file of your own readings, {"SOURCE -> TARGET": [token ids or texts]}, in place 
 from absl import flags
 
 from circuits_jax.circuits.readings.records import show_rows
-from circuits_jax.commands import launching, path_flags
+from circuits_jax.commands import launching, path_flags, setting_flags
 from circuits_jax.runs.auditing import find_subjects
 from circuits_jax.runs.opening import load_workdir
 from circuits_jax.runs.readings import read_edges, readings_file, readings_table
@@ -21,7 +21,7 @@ def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
     launching.define_store()
-    launching.define_config()
+    setting_flags.define_config(of_runs=True)
     path_flags.define_names("tasks", ["all"], "Tasks, or files of tasks, whose circuits are read.")
     flags.DEFINE_string("rules", None, "File of your own readings of one circuit's edges, as JSON.")
     launching.define_changed_tasks()
@@ -30,7 +30,8 @@ def define_flags() -> None:
 def main() -> None:
     """The command."""
     given = flags.FLAGS
-    config, run = launching.read_config(), load_workdir(launching.workdir(), launching.store())
+    config = setting_flags.run_config(launching.workdir())
+    run = load_workdir(launching.workdir(), launching.store())
     subjects = find_subjects(run, given.tasks, config.audit, given.changed_tasks)
     reports, refusals = read_edges(run, subjects, config.readings, given.rules)
     for task, report in reports.items():

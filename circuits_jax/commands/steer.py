@@ -13,7 +13,7 @@ put to work inside the dense model too.  Writes `steer.json` into the workdir an
 
 from absl import flags
 
-from circuits_jax.commands import launching
+from circuits_jax.commands import launching, setting_flags
 from circuits_jax.runs.steering import steer
 from circuits_jax.storage.files import check_writable
 
@@ -22,7 +22,7 @@ def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
     launching.define_store()
-    launching.define_config()
+    setting_flags.define_config(of_runs=True)
     flags.DEFINE_list("nodes", None, "Nodes to steer by, such as 0.mlp.post_act.12.")
     flags.DEFINE_string("circuit", None, "Folder of a circuit of the sparse model to take nodes from.")
     flags.DEFINE_list("sites", ["*"], "Sites that nodes are chosen at, such as *.mlp.post_act.")
@@ -30,10 +30,9 @@ def define_flags() -> None:
 
 def main() -> None:
     """The command."""
-    given, config = flags.FLAGS, launching.read_config()
-    check_writable(launching.workdir())
-    rows, page = steer(
-        launching.workdir(), config.steer, given.nodes, given.circuit, given.sites, elsewhere=config
-    )
+    given, workdir, elsewhere = flags.FLAGS, launching.workdir(), setting_flags.read_config()
+    check_writable(workdir)
+    config = setting_flags.run_config(workdir).steer
+    rows, page = steer(workdir, config, given.nodes, given.circuit, given.sites, elsewhere)
     launching.report(rows, None)
     print(page)

@@ -15,7 +15,6 @@ from circuits_jax.runs.opening import load_tokenizer_and_model
 from circuits_jax.runs.pruning import tasks_of
 from circuits_jax.runs.scoring import example, pairs_or_refusal, task_rows, text_example
 from circuits_jax.storage import filenames
-from circuits_jax.storage.errors import ConfigError
 from circuits_jax.tasks import Pairs
 
 
@@ -31,8 +30,6 @@ def main() -> None:
     """The command."""
     given = flags.FLAGS
     launching.refuse_without("workdir", "out", "pairs")
-    if not given.tasks:
-        raise ConfigError("--tasks is empty; name tasks or files of tasks, or leave it out for all twenty")
     tasks = tasks_of(given.tasks)
     if given.workdir is None:
         for task in tasks:

@@ -10,7 +10,7 @@ from absl import flags
 
 from circuits_jax.circuits.baselines import ScoreSettings
 from circuits_jax.circuits.compiled import PROGRAMS
-from circuits_jax.commands import launching
+from circuits_jax.commands import launching, setting_flags
 from circuits_jax.runs.compiled import benchmark, compiled_anew
 from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import ConfigError
@@ -21,7 +21,7 @@ from circuits_jax.storage.tables import show_table
 def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
-    launching.define_config("tracr")
+    setting_flags.define_config("tracr")
     flags.DEFINE_list("programs", list(PROGRAMS), "Which programs.")
     flags.DEFINE_bool("compile", False, "Compile the programs anew, into the workdir.")
 
@@ -37,7 +37,7 @@ def main() -> None:
     check_writable(workdir)
     folder = workdir / filenames.TRACR_FOLDER
     compiled = compiled_anew(given.programs, folder) if given.compile else None
-    config = launching.read_config()
+    config = setting_flags.read_config()
     settings = ScoreSettings.of(config.audit)
     rows, baselines = benchmark(given.programs, config.prune, settings, folder, compiled)
     write_json(workdir / filenames.TRACR, {"rows": rows, "baselines": baselines})

@@ -1,12 +1,13 @@
 """Configurations by name: one that comes with the library, or a file of the user's."""
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
 from circuits_jax.config import Config, from_dict
-from circuits_jax.storage.errors import ConfigError, UserError
+from circuits_jax.storage.errors import ConfigError, UserError, check_kind
 from circuits_jax.storage.lfs import refuse_pointer_file
 from circuits_jax.storage.paths import as_path, exists, is_remote
 
@@ -54,7 +55,7 @@ def _find(name: str) -> tuple[Path, str]:
     return SHIPPED / f"{stem}.py", variant
 
 
-def load_config(name: str, settings: Mapping[str, Any] | None = None) -> Config:
+def load_config(name: str | Path, settings: Mapping[str, Any] | None = None) -> Config:
     """A configuration, with single settings changed.
 
         load_config("quickstart", {"train.steps": 8000, "data.roots": ("/my/code",)})
@@ -71,9 +72,13 @@ def load_config(name: str, settings: Mapping[str, Any] | None = None) -> Config:
       ConfigError: if there is no such configuration, its file cannot be run, a setting is unknown, or a value
         cannot be used.
     """
-    values = _run(*_find(name))
+    check_kind(
+        "the configuration", name, (str, os.PathLike), "its name or file, and settings as a second argument"
+    )
+    check_kind("what changes settings", settings or {}, Mapping, '{"section.field": value}')
+    values = _run(*_find(str(name)))
     for dotted, value in (settings or {}).items():
-        section, dot, field = dotted.partition(".")
+        section, dot, field = str(dotted).partition(".")
         if not dot or not isinstance(values.get(section), dict):
             known = ", ".join(values)
             raise ConfigError(f"unknown setting {dotted!r}; write SECTION.FIELD, the sections are {known}")

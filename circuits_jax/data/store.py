@@ -27,6 +27,7 @@ from circuits_jax.storage.errors import CorpusError, UserError
 from circuits_jax.storage.filenames import TOKENIZER
 from circuits_jax.storage.files import aside_of, read_json_if_any, write_json
 from circuits_jax.storage.lfs import refuse_pointer_file
+from circuits_jax.storage.paths import exists, is_folder
 
 FORMAT, VERSION, MANIFEST = "circuits_jax.corpus", 1, "corpus.json"
 SPLITS = ("train", "validation")
@@ -154,7 +155,7 @@ _WAY_OUT = "copy the folder anew from where the run was made, or from another co
 def look_up(made_of: Mapping[str, Any], place: Path) -> Path | None:
     """The corpus in `place` that was made of the same, if there is one."""
     wanted = json.loads(json.dumps(made_of))
-    for path in sorted(place.glob(f"*/{MANIFEST}")) if place.is_dir() else ():
+    for path in sorted(place.glob(f"*/{MANIFEST}")) if is_folder(place) else ():
         if read_json_if_any(path).get("made_of") == wanted:
             return path.parent
     return None
@@ -162,7 +163,7 @@ def look_up(made_of: Mapping[str, Any], place: Path) -> Path | None:
 
 def find(name: str, places: Iterable[Path]) -> Path | None:
     """The folder of the corpus `name` in the first of several places that has it."""
-    return next((place / name for place in places if (place / name / MANIFEST).exists()), None)
+    return next((place / name for place in places if exists(place / name / MANIFEST)), None)
 
 
 def link(folder: Path, place: Path) -> None:

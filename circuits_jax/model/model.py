@@ -93,8 +93,12 @@ class Model:
         Raises:
           ConfigError: if a name in `record` is not a site of this model, or T is larger than n_ctx.
         """
+        if isinstance(record, str) or not isinstance(record, Collection):
+            raise ConfigError(f"record is {record!r}; give a list of sites")
         if tap is None:
             return _forward(self.network, tuple(record), self.device_params, tokens, at)
+        if not callable(tap):
+            raise ConfigError(f"the tap is {tap!r}; give f(site, x) -> x, such as cj.taps.ablate(circuit)")
         return self.network.apply(self.device_params, tokens, tap=tap, record=record, at=at)
 
     def tokens(self, prompt: str | Sequence[int] | np.ndarray | jax.Array) -> jax.Array | np.ndarray:

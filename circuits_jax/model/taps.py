@@ -5,11 +5,13 @@ interchange, steering and bridge hand-over are all taps.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from circuits_jax.storage.errors import check_kind
 
 Tap = Callable[[str, jax.Array], jax.Array]
 
@@ -64,6 +66,7 @@ def add(deltas: Mapping[str, jax.Array]) -> Tap:
     return tap
 
 
+@runtime_checkable
 class KeptNodes(Protocol):
     """What the taps below need of a circuit (`circuits.circuit.Circuit` has it)."""
 
@@ -77,6 +80,7 @@ class KeptNodes(Protocol):
 
 def ablate(circuit: KeptNodes) -> Tap:
     """Holds the circuit's own nodes at their means, everywhere; the rest of the model runs on."""
+    check_kind("the circuit", circuit, KeptNodes, "what run.prune or cj.load_circuit gave")
     return _held({site: 1 - np.asarray(mask) for site, mask in circuit.masks().items()}, circuit)
 
 
@@ -86,6 +90,7 @@ def only(circuit: KeptNodes) -> Tap:
     The circuit as it was saved, without those edges, runs on the parameters of
     `circuits.ablation.edge_removal.remove_edges`.
     """
+    check_kind("the circuit", circuit, KeptNodes, "what run.prune or cj.load_circuit gave")
     return _held(circuit.masks(), circuit)
 
 

@@ -10,6 +10,7 @@ from circuits_jax.released.remote import fetched
 from circuits_jax.released.sparse_format import CONFIG, FORMAT, load_sparse
 from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.storage.files import read_json
+from circuits_jax.storage.paths import is_folder
 
 
 def load_any(source: str | Path, strict: bool = True) -> Model:
@@ -23,7 +24,7 @@ def load_any(source: str | Path, strict: bool = True) -> Model:
       CheckpointError: whatever is wrong with the checkpoint, in one line.
     """
     with fetched(source, WEIGHTS) as local:
-        folder = local if local.is_dir() else local.parent
+        folder = local if is_folder(local) else local.parent
         model = load_sparse(folder) if _is_sparse(folder) else load(local, strict)
     oddities.tell(str(source), model.config, model.params)
     return dataclasses.replace(model, source=str(source))

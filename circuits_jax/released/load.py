@@ -21,6 +21,7 @@ from circuits_jax.released.state_dict import LOGITS_BIAS, WRAPPERS, params_from_
 from circuits_jax.released.torch_files.read import read_torch_file
 from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.storage.files import read_json
+from circuits_jax.storage.paths import exists, is_folder
 from circuits_jax.training.mesh import partition
 
 BUCKET_CONFIG, BUCKET_WEIGHTS = "beeg_config.json", "final_model.pt"
@@ -87,9 +88,9 @@ def _shardings(config: ModelConfig, mesh: Mesh, rules: Sequence[partition.Partit
 
 def _find_weights(path: Path) -> Path:
     """The weights file that `path`, a folder or a file, stands for."""
-    if path.is_file():
+    if exists(path) and path.is_file():
         return path
-    if not path.is_dir():
+    if not is_folder(path):
         raise CheckpointError(f"{path} is neither a folder nor a file")
     for name in WEIGHTS:
         if (path / name).is_file():

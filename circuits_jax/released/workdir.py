@@ -1,5 +1,8 @@
 """A checkpoint from elsewhere as a workdir of ours, so that every command runs on it."""
 
+import contextlib
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -15,7 +18,8 @@ from circuits_jax.released.sparse_format import FORMAT
 from circuits_jax.sparsity.optimizer import make_optimizer
 from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import CheckpointError
-from circuits_jax.storage.files import check_writable, write_json
+from circuits_jax.storage.files import write_json
+from circuits_jax.storage.locks import locked
 from circuits_jax.storage.paths import as_path, exists, is_remote
 from circuits_jax.training import workdir as workdirs
 from circuits_jax.training.checkpoints import Checkpoints
@@ -47,14 +51,35 @@ def as_workdir(
     Raises:
       CheckpointError: if the checkpoint or its tokenizer cannot be read, there is no tokenizer, or `workdir`
         holds a run already.
-      UserError: if `workdir` cannot be written; nothing was loaded then.
+      UserError: if `workdir` cannot be written, or another process has it; nothing was loaded then.
     """
     workdir = as_path(workdir)
     if exists(workdir / filenames.CONFIG) or exists(workdir / filenames.CHECKPOINTS):
         raise CheckpointError(f"{workdir} holds a run already; choose another folder")
-    # Before anything is fetched; and where that fails, no new folder is left behind.
-    places = () if is_remote(workdir) else (workdir, *workdir.parents)
-    check_writable(next((place for place in places if exists(place)), workdir))
+    with _owned(workdir):
+        _build(source, workdir, tokenizer, strict)
+    return workdir
+
+
+@contextlib.contextmanager
+def _owned(workdir: Path) -> Iterator[None]:
+    """Within the block no other process has `workdir`; one that fails leaves no folder that was not there."""
+    missing = (
+        [] if is_remote(workdir) else [place for place in (workdir, *workdir.parents) if not exists(place)]
+    )
+    with locked(workdir):
+        try:
+            yield
+        except BaseException:
+            if missing:
+                shutil.rmtree(workdir, ignore_errors=True)
+            with contextlib.suppress(OSError):  # not empty any more
+                for place in missing[1:]:
+                    place.rmdir()
+            raise
+
+
+def _build(source: str | Path, workdir: Path, tokenizer: str | Path | None, strict: bool) -> None:
     found = load_any(source, strict)
     words = _tokenizer(found, source, tokenizer)
     ours = found.raw_config.get("format") == FORMAT
@@ -67,7 +92,6 @@ def as_workdir(
     _save_checkpoint(found, config, workdir)
     write_json(workdir / IMPORTED, {"source": str(source), "config": found.raw_config})
     workdirs.claim(workdir, config)
-    return workdir
 
 
 def _tokenizer(found: Model, source: str | Path, folder: str | Path | None) -> Tokenizer:

@@ -14,6 +14,7 @@ from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CircuitError, TaskError
 from circuits_jax.storage.filenames import ATTACK, ATTACK_PICTURE
 from circuits_jax.storage.files import write_aside
+from circuits_jax.storage.paths import is_folder
 from circuits_jax.storage.tables import Row, save_table
 from circuits_jax.tasks import Pairs, build_pairs, get_task
 from circuits_jax.tasks.longer import longer_comments, longer_lists
@@ -32,7 +33,7 @@ def attack_circuit(run: Run, folder: Path, lists: int) -> DilutionCase:
     Raises:
       CircuitError: if there is none, or it is of another task or model.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise CircuitError(
             f"there is no circuit {folder}; cut one: python -m circuits_jax prune "
             f"--workdir={shlex.quote(run.model.name)} --tasks={TASK}"

@@ -1,12 +1,17 @@
 """What audits are shown as: the table, and what its intervals are."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from circuits_jax.circuits.audit.records import AuditReport
+from circuits_jax.storage import notices
 from circuits_jax.storage.tables import Report
+from circuits_jax.viewer.audit_page import build_audit_page
+
+_MISSHAPED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
 def audit_table(reports: Mapping[str, Report], refusals: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -23,6 +28,25 @@ def audit_table(reports: Mapping[str, Report], refusals: Mapping[str, str]) -> l
             row["natural"] = natural["circuit"]["accuracy"]["value"]
         rows.append(row | {"failed": ", ".join(found.failed), "close": ", ".join(found.close)})
     return rows + [{"task": task, "refused": why} for task, why in refusals.items()]
+
+
+def those_that_show(reports: Mapping[str, Report], where: Path) -> dict[str, Report]:
+    """Those of earlier audits that table and page can be made of; of the others, edited since, it is told.
+
+    Args:
+      reports: Read from a file, which anyone may have edited.
+      where: That file.
+    """
+    whole = {}
+    for task, report in reports.items():
+        one = {task: report}
+        try:
+            build_audit_page("", audit_table(one, {}), one, intervals_note(one))
+        except _MISSHAPED:
+            notices.at_the_end(f"{where}: the audit of {task} is damaged and is left out; audit it again")
+        else:
+            whole[task] = report
+    return whole
 
 
 def intervals_note(reports: Mapping[str, Report]) -> str:

@@ -45,7 +45,7 @@ from circuits_jax.config import (
     from_dict,
     to_dict,
 )
-from circuits_jax.runs.audit_tables import audit_table, intervals_note
+from circuits_jax.runs.audit_tables import audit_table, intervals_note, those_that_show
 from circuits_jax.runs.corpora import reference_windows, token_counts
 from circuits_jax.runs.judging import judging_pairs
 from circuits_jax.runs.own_tasks import kept_pairs, read_named
@@ -227,17 +227,12 @@ def saved_subject(run: "Run", circuit: Circuit) -> AuditSubject:
       TaskError: if its task is one of the user's own that was not read.
     """
     folder = run.folder / CIRCUITS / circuit.task
-    if not (folder / MANIFEST).exists() or _identity(load_circuit(folder)) != _identity(circuit):
+    if not (folder / MANIFEST).exists() or load_circuit(folder).identity != circuit.identity:
         raise CircuitError(
             f"{run.folder} holds no such circuit of {circuit.task}; give a saved one: run.prune(task)"
         )
     (subject,) = find_subjects(run, [circuit.task], run.whole_config.audit)
     return subject
-
-
-def _identity(circuit: Circuit) -> Any:
-    """What tells two circuits of a task apart."""
-    return circuit.model_hash, circuit.ablation, circuit.nodes, [edge[:2] for edge in circuit.edges]
 
 
 def find_subjects(
@@ -336,12 +331,13 @@ def _audit(
 ) -> tuple[dict[str, Report], dict[str, str]]:
     path, circuits = home / AUDIT, run.folder / CIRCUITS
     put_aside(path)
-    kept, refused = kept_reports(path, circuits), earlier_refusals(path, circuits)
+    kept = those_that_show(kept_reports(path, circuits), path)
+    refused = earlier_refusals(path, circuits)
     earlier = earlier_reports(path, circuits, config)
     earlier = {
         task: report
         for task, report in earlier.items()
-        if covers(report, choice) and (choice == "none" or report.get("curves") is not None)
+        if task in kept and covers(report, choice) and (choice == "none" or report.get("curves") is not None)
     }
     auditor, stages = RunAuditor(run, config, choice, home), len(STAGES) + 2
     _tell_cost([subject for subject in subjects if subject.task.name not in earlier], choice)

@@ -21,6 +21,7 @@ from circuits_jax.training.plan import describe, peak_flops, plan
 from circuits_jax.training.pretraining import pretraining
 
 _SEED = 0
+_SORTED, _KEPT = (1024, 4096), 16384  # a matrix, and how many of its entries are kept
 
 
 def check_devices(config: Config, steps: int) -> Row:
@@ -127,10 +128,10 @@ def projection(config: Config) -> Callable[[Any], Any]:
     return project
 
 
-def agrees_with_sort(rows: int = 1024, columns: int = 4096, k: int = 16384) -> bool:
+def agrees_with_sort() -> bool:
     """Whether the projection keeps the k entries that numpy's sort puts first, on this device."""
-    w = np.random.default_rng(_SEED).normal(size=(rows, columns)).astype(np.float32)
-    kept = np.asarray(jax.jit(lambda w: project_mask(w, k))(w))
+    w = np.random.default_rng(_SEED).normal(size=_SORTED).astype(np.float32)
+    kept = np.asarray(jax.jit(lambda w: project_mask(w, _KEPT))(w))
     wanted = np.zeros(w.size, bool)
-    wanted[np.argsort(-np.abs(w).ravel(), kind="stable")[:k]] = True
+    wanted[np.argsort(-np.abs(w).ravel(), kind="stable")[:_KEPT]] = True
     return np.array_equal(kept.ravel(), wanted)

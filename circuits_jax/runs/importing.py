@@ -12,11 +12,10 @@ from circuits_jax.released.remote import fetched_file
 from circuits_jax.released.viz.means import PUBLISHED
 from circuits_jax.runs.by_hand import corpus_means
 from circuits_jax.runs.own_tasks import keep_pairs, record
-from circuits_jax.runs.pruning import task_splits
+from circuits_jax.runs.pruning import LOCK, task_splits
 from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CircuitError, TaskError
 from circuits_jax.storage.filenames import CIRCUITS
-from circuits_jax.storage.files import check_writable
 from circuits_jax.storage.locks import locked
 from circuits_jax.storage.paths import as_path
 from circuits_jax.tasks import Task
@@ -30,9 +29,7 @@ def import_model(source: str, workdir: Path, tokenizer: str | None = None, stric
       LockError: if another process trains or imports there.
       UserError: if `workdir` cannot be written; nothing was loaded then.
     """
-    workdir = as_path(workdir)
-    with locked(workdir):
-        return released.as_workdir(source, workdir, tokenizer, strict)
+    return released.as_workdir(source, as_path(workdir), tokenizer, strict)
 
 
 def import_circuit(
@@ -50,12 +47,21 @@ def import_circuit(
 
     Raises:
       UserError: if the file cannot be read, it is not of the run's model, the run has a circuit of that task,
-        or its folder cannot be written; nothing was fetched then.
+        its folder cannot be written, or another process cuts circuits there; nothing was fetched then.
     """
-    folder = run.folder / CIRCUITS / task.name
-    if folder.exists():
-        raise CircuitError(f"{folder} is there already; move it away, or name another workdir")
-    check_writable(run.folder)
+    circuits = run.folder / CIRCUITS
+    folder = circuits / task.name
+    with locked(circuits, LOCK):
+        if folder.exists():
+            raise CircuitError(f"{folder} is there already; move it away, or name another workdir")
+        _take_in(source, task, run, strict, means, folder)
+    return folder
+
+
+def _take_in(
+    source: str | Path, task: Task, run: Run, strict: bool, means: Path | None, folder: Path
+) -> None:
+    """Writes a published circuit to `folder`; see `import_circuit`."""
     with fetched_file(source, PUBLISHED) as path:
         circuit = released.import_viz(path, task.name, run.model, means, strict).circuit
     if circuit.ablation != "mean":
@@ -67,7 +73,6 @@ def import_circuit(
     answers = _answers(run, task, circuit)
     dataclasses.replace(circuit, unembedding=answers, provenance=provenance).save(folder)
     keep_pairs(task, folder)
-    return folder
 
 
 def _answers(run: Run, task: Task, circuit: Circuit) -> tuple[Entry, ...]:

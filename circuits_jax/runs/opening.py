@@ -1,6 +1,7 @@
 """Opens a trained model, wherever it lies: a workdir of ours, a released checkpoint, the sparse format."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 from circuits_jax import released
@@ -12,7 +13,7 @@ from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.released.remote import HUB
 from circuits_jax.runs.run import Run
 from circuits_jax.storage import filenames
-from circuits_jax.storage.errors import CheckpointError, ConfigError
+from circuits_jax.storage.errors import CheckpointError, ConfigError, check_kind
 from circuits_jax.storage.paths import as_path, exists, may_be_folder
 from circuits_jax.storage.surroundings import settled
 from circuits_jax.training.checkpoints import newest
@@ -38,6 +39,7 @@ def load(source: str | Path, strict: bool = True, store: str | Path | None = Non
     Raises:
       UserError: if there is nothing of the kind, or it cannot be read.
     """
+    check_kind("the model", source, (str, os.PathLike), "a folder, a file or hf:owner/name")
     name = str(source)
     if not name:
         raise ConfigError("the name of the model is empty; name a folder, or . for this one")

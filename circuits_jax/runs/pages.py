@@ -1,18 +1,19 @@
 """The pages of a run's circuits: HTML files that open anywhere, and an index of them.
 
-The index is `<workdir>/report.html`, a circuit's page `<workdir>/circuits/<task>/page.html`.
+The index is `<workdir>/report.html`, a saved circuit's page `<workdir>/circuits/<task>/page.html`; that of
+another circuit of the task lies beside it.
 """
 
 import dataclasses
+import hashlib
 import html
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
+from circuits_jax.circuits.circuit import Circuit, load_circuit
 from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.config.conversion import former_names
 from circuits_jax.runs.own_tasks import kept_pairs
@@ -30,7 +31,7 @@ from circuits_jax.storage.filenames import (
     QUICKSTART,
     SPARSE,
 )
-from circuits_jax.storage.files import check_writable
+from circuits_jax.storage.files import check_writable, read_json_if_any
 from circuits_jax.storage.paths import exists
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks import Pairs, build_pairs, find_task
@@ -217,10 +218,10 @@ def read_records(workdir: Path) -> tuple[dict[str, Any], dict[str, str]]:
     refused: dict[str, str] = {}
     for name in RECORDS:
         try:
-            found = json.loads((workdir / name).read_bytes())
+            found = read_json_if_any(workdir / name)
             rows = {row["task"]: row.get("refused") for row in found["rows"]}
             summary = {**found["summary"], **summary}
-        except (OSError, ValueError, KeyError, TypeError):  # not there or not theirs: the index does without
+        except (KeyError, TypeError, AttributeError):  # not there or not theirs: the index does without
             continue
         refused = {**{task: why for task, why in rows.items() if why}, **refused}
     return summary, refused
@@ -235,7 +236,9 @@ def _write_circuit(run: "Run", circuit: Circuit) -> Page:
     """The page of one circuit, which links to the index where there is one."""
     name = circuit.task
     folder = run.folder / CIRCUITS / name
-    places = [folder] if (folder / MANIFEST).exists() else []
+    saved = _is_saved(circuit, folder)
+    places = [folder] if saved else []  # what was found out about the saved one is not of another
+    path = folder / (PAGE if saved else f"page-{_digest(circuit)}.html")
     audits, readings = read_audits(run.folder / AUDIT, places), read_shown(places)
     shown = [(circuit, evidence_of(run, circuit))]
     vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
@@ -245,8 +248,23 @@ def _write_circuit(run: "Run", circuit: Circuit) -> Page:
     home = f"../../{INDEX}" if exists(run.folder / INDEX) else None
     audit_page = f"../../{AUDIT_PAGE}" if audits else None
     linked = dataclasses.replace(alone, home=home, audit_page=audit_page)
-    write_report(folder / PAGE, build_report(title, shown, settings=linked))
-    return Page(folder / PAGE, build_report(title, shown, settings=alone))
+    write_report(path, build_report(title, shown, settings=linked))
+    return Page(path, build_report(title, shown, settings=alone))
+
+
+def _is_saved(circuit: Circuit, folder: Path) -> bool:
+    """Whether `folder` holds this very circuit."""
+    try:
+        return load_circuit(folder).identity == circuit.identity
+    except CircuitError:  # none, or one that cannot be read
+        return False
+
+
+def _digest(circuit: Circuit) -> str:
+    """Names a circuit among those of its task, whether it was found now or read from a file."""
+    model, ablation, nodes, edges = circuit.identity
+    parts = [model, ablation, *map(str, nodes), *(f"{source} {target}" for source, target in edges)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
 
 def evidence_of(run: "Run", circuit: Circuit, pairs: Pairs | None = None) -> Evidence:

@@ -105,7 +105,12 @@ def prune_tasks(
     if missing:
         files = {task.name: record(task) for task in tasks}
         with locked(folder, LOCK) if is_primary() else contextlib.nullcontext(), memory_told(PRUNING):
-            for outcome in _search(run, prune, missing, files, allow_unlearned, folder):
+            for name, splits in list(missing.items()):  # another process may have found some until now
+                if circuit := finished(folder / name, prune, run.model.hash, splits):
+                    outcomes[name] = dataclasses.replace(outcomes[name], circuit=circuit)
+                    del missing[name]
+            search = _search(run, prune, missing, files, allow_unlearned, folder) if missing else ()
+            for outcome in search:
                 outcomes[outcome.task] = outcome
                 _keep_pairs(tasks, outcomes, folder)
     _keep_pairs(tasks, outcomes, folder)

@@ -12,6 +12,7 @@ from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.readings.records import ReadingsReport
 from circuits_jax.circuits.readings.rules import Rules
 from circuits_jax.config import DEFAULT_CONTROLS, Config, PruneConfig
+from circuits_jax.config.checks import check_positive
 from circuits_jax.data.corpus import Corpus
 from circuits_jax.model.model import Model
 from circuits_jax.model.tokenizer import Tokenizer
@@ -19,7 +20,7 @@ from circuits_jax.runs import auditing, pages, pruning, readings, scoring
 from circuits_jax.runs.auditing import AuditReport
 from circuits_jax.runs.corpora import open_corpus
 from circuits_jax.runs.pages import Page
-from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.errors import ConfigError, check_kind
 from circuits_jax.storage.filenames import CIRCUITS
 from circuits_jax.storage.paths import as_path
 from circuits_jax.storage.surroundings import settled
@@ -138,6 +139,12 @@ class Run:
           ConfigError: for another split, or a model without a tokenizer.
           CircuitError: for a circuit of another model, or one whose removed nodes take other prompts' values.
         """
+        check_task(task)
+        if circuit is not None:
+            check_circuit(circuit)
+        if pairs is not None:
+            check_kind("the number of pairs", pairs, int, "a whole number")
+            check_positive("the number of pairs", pairs)
         return scoring.score(self, task, split, circuit, pairs)
 
     @settled
@@ -155,6 +162,9 @@ class Run:
           TaskError: if the model knows nothing of the task, or it cannot be built under its tokenizer.
           ConfigError: for a run without a workdir or a corpus.
         """
+        check_task(task)
+        if settings is not None:
+            check_kind("what says how to prune", settings, PruneConfig, "a cj.PruneConfig")
         return pruning.prune_task(self, task, settings or self.whole_config.prune, allow_unlearned)
 
     @settled
@@ -172,6 +182,7 @@ class Run:
           TaskError: if its task has changed since, has too few pairs, or (with controls) answers that vary.
           ConfigError: for an unknown choice of controls, or a run without a workdir or a corpus.
         """
+        check_circuit(circuit)
         return auditing.audit_circuit(self, circuit, controls)
 
     @settled
@@ -190,6 +201,7 @@ class Run:
           ConfigError: for a run without a workdir or a corpus, a token that is not known, or a reading that
             selects nothing.
         """
+        check_circuit(circuit)
         return readings.read_circuit_edges(self, circuit, rules)
 
     @settled
@@ -203,6 +215,8 @@ class Run:
           CircuitError: if there are no circuits, or one is of another model.
           ConfigError: for a run without a workdir or a corpus.
         """
+        if circuit is not None:
+            check_circuit(circuit)
         return pages.draw(self, circuit)
 
     def __repr__(self) -> str:
@@ -223,3 +237,13 @@ class Run:
             for name, value in rows.items()
         )
         return f"<table><caption>Run {html.escape(self.name)}</caption>{cells}</table>"
+
+
+def check_task(task: object) -> None:
+    """Raises ConfigError for what is no task, such as its name."""
+    check_kind("the task", task, Task, "cj.TASKS[NAME], or cj.load_task(FILE)")
+
+
+def check_circuit(circuit: object) -> None:
+    """Raises ConfigError for what is no circuit, such as its task's name."""
+    check_kind("the circuit", circuit, Circuit, "one of run.circuits, or what run.prune gave")

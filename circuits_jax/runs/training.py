@@ -1,5 +1,6 @@
 """Trains a run, on a laptop or a pod."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from circuits_jax.runs.opening import load_model
 from circuits_jax.runs.run import Run
 from circuits_jax.runs.starts import bring_tokenizer, check_fits, tell
 from circuits_jax.storage import filenames, notices
-from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.errors import ConfigError, check_kind
 from circuits_jax.storage.paths import as_path, exists
 from circuits_jax.storage.surroundings import settled
 from circuits_jax.training.checkpoints import newest
@@ -46,9 +47,8 @@ def train(config: Config, workdir: str | Path, tensorboard: bool = False) -> Run
       UserError: for settings, a corpus or a workdir that cannot be used, or a run that cannot go on.
       Stopped: when the run was asked to stop (`storage.stopping`); its state is saved.
     """
-    if not isinstance(config, Config):
-        given = repr(config) if isinstance(config, str) else f"a {type(config).__name__}"
-        raise ConfigError(f"{given} is no configuration; make one with cj.load_config, by its name or file")
+    check_kind("the configuration", config, Config, "what cj.load_config makes of its name or file")
+    check_kind("the workdir", workdir, (str, os.PathLike), "a folder")
     if not str(workdir):
         raise ConfigError("the workdir is empty; name a folder, or . for this one")
     folder = as_path(workdir)

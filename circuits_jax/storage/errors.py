@@ -65,3 +65,19 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, message: str, code: int = 143, agreed: bool = False):
         super().__init__(message)
         self.code, self.agreed = code, agreed
+
+
+def check_kind(what: str, value: object, kinds: type | tuple[type, ...], way_out: str) -> None:
+    """Raises ConfigError unless `value` is of one of `kinds`.
+
+    Args:
+      what: It is given as, such as "the task".
+      value: As a caller gave it.
+      kinds: Classes.
+      way_out: What to give.
+    """
+    if not isinstance(value, kinds):
+        plain = value is None or isinstance(value, str | bytes | int | float)
+        raise ConfigError(
+            f"{what} is {repr(value) if plain else f'a {type(value).__name__}'}; give {way_out}"
+        )

@@ -65,8 +65,12 @@ def check_writable(folder: Path, way_out: str = "or copy the run to a folder of 
         finally:
             trial.unlink(missing_ok=True)
     except OSError as error:
+        in_the_way = folder
+        if isinstance(error, NotADirectoryError | FileExistsError):
+            in_the_way = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
         raise UserError(
-            f"cannot write to {folder}: {error.strerror or error}; make it writable, or make room, {way_out}"
+            f"cannot write to {in_the_way}: {error.strerror or error}; make it writable, or make room, "
+            f"{way_out}"
         ) from error
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from circuits_jax.storage.buckets import BUCKETS, BucketPath, scheme_of
-from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.errors import ConfigError, check_kind
 
 
 def as_path(name: str | os.PathLike[str]) -> Path:
@@ -20,6 +20,7 @@ def as_path(name: str | os.PathLike[str]) -> Path:
       ConfigError: for another URL than a bucket's, a home folder that nobody has, or a bucket whose library
         is not installed.
     """
+    check_kind("the path", name, (str, os.PathLike), "a name, or a pathlib.Path")
     text = os.fspath(name)
     if scheme_of(text) is not None:
         return cast(Path, BucketPath.of(text))
@@ -57,6 +58,14 @@ def exists(path: Path) -> bool:
     """Whether `path` is there and may be looked at: a name can also be too long, or a folder closed to us."""
     try:
         return path.exists()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether `path` is a folder that may be looked at."""
+    try:
+        return path.is_dir()
     except OSError:
         return False
 

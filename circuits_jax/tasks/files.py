@@ -7,6 +7,7 @@ be another person's, says where it lies.
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 import shlex
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from circuits_jax.data.programs.words import SPLITS
-from circuits_jax.storage.errors import Stopped
+from circuits_jax.storage.errors import Stopped, check_kind
 from circuits_jax.storage.lfs import refuse_pointer
 from circuits_jax.storage.paths import as_path
 from circuits_jax.tasks.builtin.table import TASKS
@@ -102,6 +103,9 @@ def load_task(path: str | pathlib.Path) -> Task:
     Raises:
       TaskError: for a file that cannot be read or holds no task, naming the line.
     """
+    check_kind("the task's file", path, (str, os.PathLike), "its name; built-in tasks are in cj.TASKS")
+    if str(path) in TASKS and not as_path(path).exists():
+        raise TaskError(f"{path} is a built-in task and no file; write cj.TASKS[{str(path)!r}]")
     task = _read(path)
     remember(task)
     return task

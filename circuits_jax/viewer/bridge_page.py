@@ -5,7 +5,6 @@ It is the audit page's template and style (`page/audit.html`, `page/audit.css`) 
 
 import html
 import importlib.resources
-import json
 import string
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,8 +13,7 @@ from typing import Any
 from circuits_jax.bridges.records import COMMAND
 from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import BridgeError
-from circuits_jax.storage.files import write_aside
-from circuits_jax.storage.lfs import refuse_pointer_file
+from circuits_jax.storage.files import read_json_if_any, write_aside
 from circuits_jax.storage.tables import Report
 from circuits_jax.viewer.charts.bars import Bar, bar_chart, show
 from circuits_jax.viewer.charts.lines import Curve, line_chart, matrix
@@ -229,9 +227,4 @@ def _anchor(task: str) -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     """A report, or None where there is none that can be read: the page then leaves it out."""
-    refuse_pointer_file(path)
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+    return read_json_if_any(path) or None

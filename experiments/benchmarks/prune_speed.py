@@ -21,7 +21,7 @@ from circuits_jax.circuits.pruning.compaction import capacities, compact, masked
 from circuits_jax.circuits.pruning.fit import Batch, FitRun, Fitter, MaskLoss, start_fit
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.circuits.pruning.taus import Taus, init_taus
-from circuits_jax.commands import launching
+from circuits_jax.commands import launching, setting_flags
 from circuits_jax.config import ModelConfig, PruneConfig
 from circuits_jax.model.sites import node_sites
 from circuits_jax.model.taps import mix
@@ -39,7 +39,7 @@ Row = dict[str, str | float]
 def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
-    launching.define_config()
+    setting_flags.define_config()
     flags.DEFINE_integer("length", 24, "Tokens of a prompt.", lower_bound=2)
     width = "Width of the residual stream; a multiple of 16."
     flags.DEFINE_integer("d_model", 256, width, lower_bound=16)
@@ -48,7 +48,7 @@ def define_flags() -> None:
 
 def main() -> None:
     """The command."""
-    given, prune = flags.FLAGS, launching.read_config().prune
+    given, prune = flags.FLAGS, setting_flags.read_config().prune
     config = ModelConfig(d_model=given.d_model, n_ctx=max(128, given.length))
     ways = build_ways(config, prune, given.length)
     launching.report(measure(ways, given.repeats), launching.workdir() / "prune_speed.json")

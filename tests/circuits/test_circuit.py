@@ -313,6 +313,8 @@ def test_a_manifest_that_lacks_something(saved, key):
         {"nodes": [["0.mlp.act_in", 3], ["0.mlp.act_in", 3], ["0.mlp.resid_delta", 1]]},
         {"tensors": {"file": "a\0b", "sha256": "0"}},
         {"metrics": 5},
+        *({"metrics": {"test/loss": value}} for value in ("x", [1], {}, True)),
+        *({"model": {"config": {"d_head": value}, "hash": "a" * 64}} for value in (0, "16", 3.5, [1], -1)),
         {"model": {"config": [], "hash": "a" * 64}},
         {"bias_only": [True]},
         {"calibration": {"scale": 1}},

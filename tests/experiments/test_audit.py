@@ -268,7 +268,7 @@ def test_an_audit_of_a_run_that_cannot_be_written_goes_to_another_folder(
     monkeypatch.setattr(auditing, "audit_table", lambda reports, refusals: [])
     monkeypatch.setattr(auditing, "build_audit_page", lambda *rest: "a page")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cannot write to .*/file/below: Not a directory; .* --out=DIR"):
+    with pytest.raises(UserError, match=r"cannot write to .*/file: Not a directory; .* --out=DIR"):
         audit(run, subjects, AuditConfig(), False, tmp_path / "file" / "below")
     assert examined == []
     for _ in range(2):  # what was audited is not audited again

@@ -61,12 +61,12 @@ def test_a_command_has_no_flags_but_its_own_and_those_that_it_shares(name):
                 assert flag.lstrip("-").partition("=")[0] not in flags.FLAGS
 
 
-# How a command reads flags by `launching` and `reading`; others it takes as they are.
+# How a command reads flags by `launching`, `setting_flags` and `reading`; others it takes as they are.
 READ_BY = {
     "workdir": ("launching.workdir()", "launching.model_name()"),
     "model": ("launching.model_name()",),
-    "store": ("launching.store()", "launching.read_config()"),
-    "config": ("launching.read_config()",),
+    "store": ("launching.store()", "setting_flags.read_config()"),
+    "config": ("setting_flags.read_config()", "setting_flags.run_config("),
     "prompt": ("read_prompt(",),
     "tokens": ("read_prompt(",),
     "positions": ('read_positions("positions"',),
@@ -146,9 +146,3 @@ def test_tasks_are_listed_without_any_workdir(tmp_path):
         prompts = [line[5:].partition(" -> ") for line in (first, second)]
         assert all(arrow == " -> " and answer for _, arrow, answer in prompts)
         assert first[5:] != second[5:]
-
-
-def test_a_setting_may_be_given_by_its_former_name():
-    given = ["--workdir=x", "--config.prune.heldout_pairs=8", "--config=quickstart", "--config.audit.pairs=9"]
-    today = ["--config.prune.select_pairs=8", "--config.prune.test_pairs=8"]
-    assert launching._today(given) == [given[0], *today, *given[2:]]

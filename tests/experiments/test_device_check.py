@@ -9,9 +9,11 @@ from tests.experiments.command import TINY, finish, start
 
 
 def test_a_projection_that_keeps_others_is_noticed(monkeypatch):
-    assert device_check.agrees_with_sort(rows=8, columns=16, k=20)
+    monkeypatch.setattr(device_check, "_SORTED", (8, 16))
+    monkeypatch.setattr(device_check, "_KEPT", 20)
+    assert device_check.agrees_with_sort()
     monkeypatch.setattr(device_check, "project_mask", lambda w, k: w > 0)
-    assert not device_check.agrees_with_sort(rows=8, columns=16, k=20)
+    assert not device_check.agrees_with_sort()
 
 
 @pytest.mark.slow

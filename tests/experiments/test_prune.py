@@ -16,6 +16,7 @@ from circuits_jax.runs import exhausting, pruning
 from circuits_jax.runs.ablations import compare_ablations
 from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import ConfigError, MemoryLackError, TaskError
+from circuits_jax.training.workdir import claim
 from circuits_jax.viewer.alternatives import alternatives
 from tests.experiments.command import finish, start
 
@@ -148,9 +149,10 @@ def test_two_tasks_of_one_name_are_refused(run, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("flag", "says"), [("--trials=0", "prune.trials is 0"), ("--tasks=", "prune.tasks is empty")]
+    ("flag", "says"), [("--trials=0", "prune.trials is 0"), ("--tasks=", "--tasks is empty")]
 )
 def test_flags_that_cannot_be_used_are_refused_in_one_line(tmp_path, flag, says):
+    claim(tmp_path / "run", Config())
     code, _, errors = finish(start(tmp_path, "prune", f"--workdir={tmp_path / 'run'}", flag))
     assert code == 1 and len(errors) == 1 and says in errors[0]
 

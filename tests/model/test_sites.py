@@ -124,6 +124,14 @@ def test_no_other_place_knows_a_sites_name():
     assert found == []
 
 
+def test_no_other_place_takes_a_sites_name_apart():
+    """`sites.parse` does, and the wiring joins sites."""
+    cut = re.compile(r"\bsite\.(r?partition|r?split|remove(pre|suf)fix)\(")
+    package = pathlib.Path(circuits_jax.__file__).parent
+    found = [path.name for path in package.rglob("*.py") if cut.search(path.read_text("utf-8"))]
+    assert found == ["sites.py"]
+
+
 def test_the_pages_scripts_name_the_sites_of_the_table():
     """They have a list of their own, in graph.js, with words for each."""
     script = (pathlib.Path(circuits_jax.__file__).parent / "viewer" / "page" / "graph.js").read_text("utf-8")

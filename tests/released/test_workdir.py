@@ -45,7 +45,7 @@ def test_a_run_like_ours(layout, words, tmp_path):
 def test_a_workdir_that_cannot_be_written_is_found_out_before_anything_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr("circuits_jax.released.workdir.load_any", lambda *_: pytest.fail("it was loaded"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write to .*file: File exists"):
+    with pytest.raises(UserError, match="cannot write to .*file: Not a directory"):
         released.as_workdir("hf:owner/name", tmp_path / "file" / "deep" / "run")
 
 

@@ -9,11 +9,14 @@ import pytest
 from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.config import AuditConfig, PruneConfig
 from circuits_jax.runs import auditing
+from circuits_jax.runs.audit_tables import those_that_show
 from circuits_jax.runs.auditing import AuditSubject, RunAuditor
 from circuits_jax.runs.pruning import task_splits
+from circuits_jax.storage import notices
 from circuits_jax.storage.errors import TaskError
 from circuits_jax.tasks import load_task
 from tests.tasks.word_tokenizer import WordTokenizer
+from tests.viewer.test_audit_page import REPORT
 
 PRUNE = PruneConfig(train_pairs=8, select_pairs=8, test_pairs=8)
 RUN = types.SimpleNamespace(
@@ -111,3 +114,13 @@ def test_a_circuit_of_two_splits_was_chosen_by_test_pairs(task, examine):
     assert not texts(test) & (texts(splits.train) | texts(splits.test))
     with pytest.raises(TaskError, match="are not those that its circuit was cut on"):
         examine(["other", "pairs", "now"], pairs=20)
+
+
+@pytest.mark.parametrize("part", ["verdict", "circuit", "references", "controls", "completeness", "natural"])
+def test_a_damaged_audit_costs_itself_alone_and_is_told(tmp_path, part, capsys):
+    whole = REPORT | {"settings": {"confidence": 0.95}}
+    for damaged in (3, "x", [1], {"a": None}):
+        kept = those_that_show({"a": whole, "b": whole | {part: damaged}}, tmp_path / "audit.json")
+        assert kept == {"a": whole}
+    notices.tell()
+    assert "audit.json: the audit of b is damaged and is left out; audit it again" in capsys.readouterr().err

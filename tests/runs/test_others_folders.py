@@ -31,7 +31,7 @@ def test_a_model_without_a_corpus_is_inspected_and_why_is_told(tmp_path, monkeyp
 def test_a_circuit_is_not_fetched_for_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr(importing, "fetched_file", lambda *_: pytest.fail("it was fetched"))
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write to .*file: File exists"):
+    with pytest.raises(UserError, match="cannot write to .*file: Not a directory"):
         importing.import_circuit(
             "hf:owner/name/x.pt", TASKS["bracket_counting"], Run(None, tmp_path / "file")
         )

@@ -1,5 +1,6 @@
 """One search at a time in a folder of circuits; what is finished is read all the same."""
 
+import contextlib
 import types
 
 import pytest
@@ -8,7 +9,7 @@ from circuits_jax import released
 from circuits_jax.config import PruneConfig
 from circuits_jax.runs import importing, pruning
 from circuits_jax.runs.pruning import LOCK, Outcome, prune_tasks
-from circuits_jax.storage.errors import LockError, UserError
+from circuits_jax.storage.errors import CheckpointError, LockError, UserError
 from circuits_jax.storage.locks import locked
 from circuits_jax.tasks import get_task
 
@@ -57,11 +58,28 @@ def test_what_is_finished_is_read_while_another_searches_and_where_nothing_can_b
     assert run.searched == []
 
 
+def test_what_another_process_found_before_the_lock_was_ours_is_not_searched_again(run, monkeypatch):
+    @contextlib.contextmanager
+    def taken(folder, name):
+        run.there[TASK.name] = "finished"
+        yield
+
+    monkeypatch.setattr(pruning, "locked", taken)
+    (found,) = prune_tasks(run, [TASK], PruneConfig())
+    assert found.circuit == "finished" and run.searched == []
+
+
 def test_a_model_is_imported_by_one_process_at_a_time(tmp_path, monkeypatch):
     def load(*rest):
         with pytest.raises(LockError, match="is in use by process"):
-            importing.import_model("x", tmp_path)
-        return tmp_path
+            released.as_workdir("x", tmp_path)
+        raise CheckpointError("no model")
 
-    monkeypatch.setattr(released, "as_workdir", load)
-    assert importing.import_model("x", tmp_path) == tmp_path
+    monkeypatch.setattr("circuits_jax.released.workdir.load_any", load)
+    with pytest.raises(CheckpointError, match="no model"):
+        importing.import_model("x", tmp_path)
+    assert tmp_path.exists()
+    monkeypatch.setattr("circuits_jax.released.workdir.load_any", lambda *rest: {}["broken"])
+    with pytest.raises(KeyError):
+        importing.import_model("x", tmp_path / "new" / "run")
+    assert not (tmp_path / "new").exists()

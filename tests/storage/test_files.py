@@ -52,7 +52,7 @@ def test_a_folder_that_takes_nothing_is_found_out_before_any_work(tmp_path, monk
     check_writable(tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot write to .*file/run: Not a directory; make it writable"):
+    with pytest.raises(UserError, match="cannot write to .*file: Not a directory; make it writable"):
         check_writable(tmp_path / "file" / "run")
 
     def full(descriptor):

@@ -5,7 +5,10 @@ import json
 import pytest
 
 from circuits_jax import released
+from circuits_jax.circuits.audit.records import read_any_version
 from circuits_jax.circuits.circuit import MANIFEST, TENSORS, load_circuit
+from circuits_jax.circuits.compiled import weights
+from circuits_jax.circuits.pruning.sweep import _read_scores
 from circuits_jax.config import AuditConfig
 from circuits_jax.configs.finding import config_file
 from circuits_jax.configs.finding import load_config as configuration
@@ -16,12 +19,14 @@ from circuits_jax.data.tokenizers.bpe import load_tokenizer
 from circuits_jax.released.mapped_files import read_safetensors
 from circuits_jax.released.torch_files.read import read_torch_file
 from circuits_jax.runs.auditing import audit
+from circuits_jax.runs.pages import read_records
 from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import UserError
 from circuits_jax.storage.files import read_json, read_json_if_any
 from circuits_jax.storage.lfs import PointerError
 from circuits_jax.training.metrics import MetricsWriter
 from circuits_jax.training.workdir import load_config
+from circuits_jax.viewer import bridge_page
 from circuits_jax.viewer.circuit_page.annotations import read_annotations
 from circuits_jax.viewer.verdicts import read_audits
 
@@ -35,6 +40,7 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 123
         lambda path: list(read_jsonl(str(path), "text")), lambda path: list(read_parquet(str(path), "text")),
         lambda path: released.import_viz(path, "quotes"), lambda path: read_audits(path, ()),
         lambda path: config_file(str(path)), lambda path: configuration(str(path)),
+        read_any_version, lambda path: _read_scores(path, 1), bridge_page._read,
     ],
 )  # fmt: skip
 def test_a_file(tmp_path, read):
@@ -52,6 +58,18 @@ def test_a_circuit(tmp_path, name):
     (tmp_path / name).write_text(POINTER)
     with pytest.raises(UserError, match=f"{name} is a Git LFS pointer"):
         load_circuit(tmp_path)
+
+
+def test_what_commands_noted_in_a_workdir(tmp_path):
+    (tmp_path / "prune.json").write_text(POINTER)
+    with pytest.raises(PointerError, match="prune.json is a Git LFS pointer"):
+        read_records(tmp_path)
+
+
+def test_a_compiled_program(tmp_path):
+    (tmp_path / "sort.npz").write_text(POINTER)
+    with pytest.raises(PointerError, match="sort.npz is a Git LFS pointer"):
+        weights.load("sort", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["final_model.pt", "model.safetensors", "beeg_config.json"])

@@ -52,7 +52,7 @@ def test_process_numbers_say_nothing_for_containers_share_them(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    said = r"cannot write to .*file/run: Not a directory"
+    said = r"cannot write to .*file: Not a directory"
     with pytest.raises(UserError, match=said), locked(tmp_path / "file" / "run"):
         pytest.fail("no folder")
 

@@ -14,7 +14,9 @@ from circuits_jax.config import DataConfig
 from circuits_jax.configs.finding import config_file, load_config
 from circuits_jax.data.sources.python_trees import list_files, source_config
 from circuits_jax.data.sources.rows import read_jsonl, rows_config
-from circuits_jax.storage.errors import ConfigError
+from circuits_jax.data.store import find
+from circuits_jax.released import load as load_released
+from circuits_jax.storage.errors import CheckpointError, ConfigError
 from circuits_jax.storage.paths import as_path, exists, is_remote, matching
 from circuits_jax.tasks import load_task
 from circuits_jax.training.checkpoints import Checkpoints, newest
@@ -122,3 +124,8 @@ def test_names_that_no_file_can_have(tmp_path):
         as_path("a\0b")
     assert not exists(as_path(tmp_path / ("x" * 5000)))
     assert json.dumps(str(as_path(os.fsdecode(b"/tmp/\xff"))))
+    with pytest.raises(ConfigError, match="data.roots names .*x, which is not a folder"):
+        source_config(DataConfig(roots=("x" * 300,)))
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load_released("x" * 300)
+    assert find("x" * 300, [tmp_path]) is None

@@ -180,3 +180,14 @@ def pages(browser: Browser, tmp_path: Path, shots: Path) -> Iterator[Pages]:
 def document(tab: Tab) -> Element:
     """The document as it stands now."""
     return parse(tab.evaluate("document.documentElement.outerHTML"))
+
+
+@pytest.fixture(scope="module")
+def plain(browser, tmp_path_factory: pytest.TempPathFactory, example: Example) -> Element:
+    """The example's page as it opens."""
+    pages = Pages(browser, tmp_path_factory.mktemp("plain"), tmp_path_factory.mktemp("shots"))
+    tab = pages.open(example.page)
+    tab.wait("document.querySelector('.agreement').dataset.worst")
+    found = document(tab)
+    pages.close()
+    return found

@@ -2,6 +2,7 @@
 
 import dataclasses
 import html.parser
+import re
 
 VOID = {"meta", "br", "img", "link", "input", "base", "source", "embed"}
 
@@ -57,3 +58,12 @@ def parse(text: str) -> Element:
     builder.feed(text)
     builder.close()
     return builder.root
+
+
+def drawn(root: Element, kind: str = "vertex") -> dict[str, Element]:
+    return {e.attributes["data-id"]: e for e in root.all("g", "vertex", kind) if "data-id" in e.attributes}
+
+
+def place(element: Element) -> tuple[float, float]:
+    x, y = re.fullmatch(r"translate\(([\d.]+) ([\d.]+)\)", element.attributes["transform"]).groups()
+    return float(x), float(y)

@@ -66,6 +66,13 @@ def test_an_audit_counts_for_the_circuit_that_was_audited(tmp_path):
     path.write_text(json.dumps({**found, "version": VERSION + 1}))
     assert read_audits(path, [folder]) == {}
     path.write_text(json.dumps(found))
+    other = tmp_path / "circuits" / "other"
+    other.mkdir()
+    (other / "circuit.json").write_text("as audited")
+    for damaged in (3, {"key": key}, report | {"verdict": None}, report | {"verdict": {"verdict": 3}}):
+        path.write_text(json.dumps({**found, "tasks": {"other": damaged, "t": report}}))
+        assert list(read_audits(path, [other, folder])) == ["t"]
+    path.write_text(json.dumps(found))
     (folder / "circuit.json").write_text("cut anew")
     assert read_audits(path, [folder]) == {}
     path.write_text(json.dumps({**found, "tasks": {"t": []}, "settings": 3}))

@@ -26,6 +26,7 @@ import numpy as np
 from circuits_jax.model.attention import attention_weights, split_heads
 from circuits_jax.model.model import Model
 from circuits_jax.model.parameters import SINK, get
+from circuits_jax.model.sites import parse
 from circuits_jax.model.taps import mix
 from circuits_jax.model.transformer import Params
 from circuits_jax.model.wiring import layers_of
@@ -182,15 +183,19 @@ class Dilution:
     ) -> dict[str, tuple[jax.Array, jax.Array]]:
         """Each site's attention of the last token [2P, H, T], and values [2P, T, A]."""
         config, found = self._network.config, {}
-        layers = {site: site.removesuffix(".y") for site in self.channels}
-        record = [f"{layer}.{name}" for layer in layers.values() for name in "qkv"]
+        halves = [
+            attention
+            for attention, _ in layers_of(config.n_layer)
+            if attention.output.carried in self.channels
+        ]
+        record = [site for half in halves for site in half.units]
         _, records = self._network.apply(params, tokens, tap=self._circuit if alone else None, record=record)
-        for site, layer in layers.items():
-            q, k = (split_heads(records[f"{layer}.{name}"], config.heads) for name in "qk")
-            sink = get(params, SINK, int(layer.partition(".")[0])) if config.attention_sink else None
+        for half in halves:
+            q, k = (split_heads(records[site], config.heads) for site in half.gates)
+            sink = get(params, SINK, parse(half.values)[0]) if config.attention_sink else None
             weights, _ = attention_weights(q, k, sink)
             last = jnp.take_along_axis(weights, ends[:, None, None, None], axis=2)[:, :, 0]
-            found[site] = last, records[f"{layer}.v"]
+            found[half.output.carried] = last, records[half.values]
         return found
 
     def _rows(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
@@ -227,7 +232,7 @@ def rank_heads(readings: Mapping[str, Reading], y: Channels, slopes: Channels, s
         for head, share in enumerate(part.reshape(-1, size).sum(1)):
             if share != 0:
                 attended = float(readings[site].attended[head * size])
-                heads.append(Head(int(site.partition(".")[0]), head, attended, float(share / whole)))
+                heads.append(Head(parse(site)[0], head, attended, float(share / whole)))
     return sorted(heads, key=lambda head: -abs(head.share))
 
 

@@ -22,8 +22,3 @@ def keep_in(folder: Path) -> Keep:
         return found
 
     return keep
-
-
-def keep_none(name: str, make: Callable[[], Report]) -> Report:
-    """Makes every part."""
-    return make()

@@ -14,6 +14,7 @@ from circuits_jax.config import CONTROLS, AuditConfig, to_dict
 from circuits_jax.config.identity import identity
 from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CheckpointError, UserError
+from circuits_jax.storage.files import read_json_if_any
 from circuits_jax.storage.lfs import refuse_pointer
 from circuits_jax.storage.paths import exists, is_remote
 
@@ -122,12 +123,13 @@ def read_reports(path: Path) -> dict[str, Any]:
 
 
 def read_any_version(path: Path) -> dict[str, Any]:
-    """What `audit.json` holds, whatever its version; nothing if it is not there or is something else."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) and found.get("format") == FORMAT else {}
+    """What `audit.json` holds, whatever its version; nothing if it is not there or is something else.
+
+    Raises:
+      PointerError: if it is a Git LFS pointer.
+    """
+    found = read_json_if_any(path)
+    return found if found.get("format") == FORMAT else {}
 
 
 def put_aside(path: Path) -> None:
@@ -191,7 +193,7 @@ def kept_reports(path: Path, circuits: Path) -> dict[str, dict[str, Any]]:
         own = report.get("settings", settings) if isinstance(report, dict) else None
         if (
             isinstance(own, dict)
-            and (circuits / task / MANIFEST).exists()
+            and exists(circuits / task / MANIFEST)
             and is_of(report, circuits / task, own)
         ):
             kept[task] = report | {"settings": own}
@@ -214,7 +216,7 @@ def earlier_refusals(path: Path, circuits: Path) -> dict[str, str]:
         if isinstance(row, dict)
         and isinstance(row.get("task"), str)
         and "refused" in row
-        and (circuits / row["task"] / MANIFEST).exists()
+        and exists(circuits / row["task"] / MANIFEST)
     }
 
 

@@ -68,25 +68,18 @@ def span(network: EdgeNetwork, pairs: PairBatch) -> Span:
     return Span(*map(float, network.margins(ends, pairs)))
 
 
-def faithfulness(
-    network: EdgeNetwork,
-    order: np.ndarray,
-    pairs: PairBatch,
-    ends: Span,
-    fractions: Sequence[float] = FRACTIONS,
-) -> SizeCurve:
-    """The curve of the first edges of `order`.
+def faithfulness(network: EdgeNetwork, order: np.ndarray, pairs: PairBatch, ends: Span) -> SizeCurve:
+    """The curve of the first edges of `order`, at FRACTIONS of all; at least one is kept.
 
     Args:
       network: The model, with what stands in for removed edges.
       order: int [E], the edge that is kept first, first.
       pairs: What the logit difference is averaged over.
       ends: Of `span`, on the same pairs.
-      fractions: Of the edges; at least one edge is kept.
     """
     count = network.edges.count
-    kept = np.zeros((len(fractions), count), bool)
-    for row, fraction in zip(kept, fractions, strict=True):
+    kept = np.zeros((len(FRACTIONS), count), bool)
+    for row, fraction in zip(kept, FRACTIONS, strict=True):
         row[order[: max(1, round(fraction * count))]] = True
     found = (network.margins(kept, pairs) - ends.nothing) / (ends.model - ends.nothing)
-    return SizeCurve(tuple(fractions), tuple(map(float, found)))
+    return SizeCurve(FRACTIONS, tuple(map(float, found)))

@@ -10,7 +10,7 @@ Letters in shapes: S sets of edges, E edges, N pairs, K nodes.
 """
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -65,15 +65,9 @@ class EdgeNetwork:
       ConfigError: for another reference, or a model of no edges or more than MOST_EDGES.
     """
 
-    def __init__(
-        self,
-        subject: Subject,
-        reference: str = "mean",
-        batching: str = "auto",
-        devices: Sequence[jax.Device] | None = None,
-    ):
+    def __init__(self, subject: Subject, reference: str = "mean", batching: str = "auto"):
         check_choice("the reference", reference, REFERENCES)
-        model, devices = with_biases(subject.model), tuple(devices or jax.devices())
+        model, devices = with_biases(subject.model), tuple(jax.devices())
         self.reference = reference
         self.edges = ModelEdges.of(model.config, model.params, subject.final)
         if not 0 < self.edges.count <= MOST_EDGES:

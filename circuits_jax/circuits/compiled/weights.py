@@ -6,6 +6,8 @@ H heads, M neurons, V tokens with the beginning mark and padding, T positions wi
 
 import dataclasses
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,20 @@ import numpy as np
 from circuits_jax.circuits.compiled.programs import PROGRAMS, check_fits
 from circuits_jax.storage.errors import ConfigError, UserError
 from circuits_jax.storage.files import write_aside
+from circuits_jax.storage.lfs import refuse_pointer_file
 
 _SHIPPED = Path(__file__).parent / "shipped"
+# What a file that is cut short or altered may raise, by where it was hurt.
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 _MATRICES = ("query", "key", "value", "attention_out", "mlp_in", "mlp_out")
 
 
@@ -109,15 +123,16 @@ def load(name: str, folder: Path = _SHIPPED) -> Compiled:
 
     Raises:
       ConfigError: if there is no such program.
-      UserError: if the file cannot be read.
+      UserError: if the file cannot be read, or is a Git LFS pointer.
     """
     path = folder / f"{name}.npz"
     if not path.exists():
         raise ConfigError(f"there is no compiled program {name!r}; choose of {', '.join(PROGRAMS)}")
+    refuse_pointer_file(path)
     try:
         with np.load(path) as file:
             return _built({key: file[key] for key in file.files})
-    except (OSError, ValueError, KeyError) as error:
+    except _DAMAGED as error:
         raise UserError(f"{path} is no compiled program ({error}); compile it anew") from error
 
 

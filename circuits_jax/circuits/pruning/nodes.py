@@ -31,7 +31,6 @@ from circuits_jax.circuits.pruning.fit import (
     FitFigures,
     FitRun,
     Fitter,
-    PruneSettings,
     settings_of,
     start_fit,
 )
@@ -126,12 +125,12 @@ class Pruner:
             (kept,) = self.discretise([job], [fitted], watch)
             return self.finish(job, kept, full, watch, fitted)
 
-    def job(self, splits: Splits, seed: int | None = None, settings: PruneSettings | None = None) -> Job:
-        """A run on these pairs, by default with the configured seed and settings."""
+    def job(self, splits: Splits, seed: int | None = None) -> Job:
+        """A run on these pairs, by default with the configured seed."""
         config, train = self.config, splits.train
         arrays = pairs_under(config.ablation, splits, self._network.config.n_ctx, config.seed)
         seed = self.config.seed if seed is None else seed
-        return Job(train.task, *arrays, np.unique(train.answers), seed, settings or settings_of(self.config))
+        return Job(train.task, *arrays, np.unique(train.answers), seed, settings_of(self.config))
 
     def assess(self, job: Job) -> dict[str, float]:
         """Figures of the full model on the job's pairs; their names begin with "full/"."""

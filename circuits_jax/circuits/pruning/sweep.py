@@ -29,6 +29,7 @@ from circuits_jax.circuits.pruning.runner import choose_batching
 from circuits_jax.config import PruneConfig
 from circuits_jax.storage.errors import TaskError
 from circuits_jax.storage.files import write_json
+from circuits_jax.storage.lfs import refuse_pointer_file
 from circuits_jax.storage.progress import ProgressBar
 
 RUNGS = 3  # at most, each twice as long as the one before
@@ -249,9 +250,10 @@ def _rung(
 
 def _read_scores(file: Path, each: int) -> list[int] | None:
     """The scores of a finished rung; None if there are none, or the file is damaged."""
+    refuse_pointer_file(file)
     try:
         found = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     whole = isinstance(found, list) and len(found) == each and all(type(nodes) is int for nodes in found)
     return found if whole else None

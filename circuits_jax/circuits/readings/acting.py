@@ -52,11 +52,10 @@ class ActingEdges:
     Args:
       circuit: Cut from `model`, with means of `attn.y` too.
       model: The full model.
-      devices: To spread over; all by default.
     """
 
-    def __init__(self, circuit: Circuit, model: Model, devices: Sequence[jax.Device] | None = None):
-        whole, devices = with_biases(model), tuple(devices or jax.devices())
+    def __init__(self, circuit: Circuit, model: Model):
+        whole, devices = with_biases(model), tuple(jax.devices())
         self._circuit = circuit
         means = {site: jnp.asarray(mean) for site, mean in circuit.means.items()}
         masks = {site: jnp.asarray(mask) for site, mask in circuit.masks().items()}

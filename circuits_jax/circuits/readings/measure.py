@@ -9,7 +9,6 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from circuits_jax.circuits.ablation.pairs import PairBatch
@@ -70,7 +69,6 @@ class EdgeReader:
       splits: Training pairs, on which default readings are chosen, and test pairs, on which all are judged;
         of one length.
       config: Sizes and thresholds.
-      devices: All there are by default.
     """
 
     def __init__(
@@ -80,11 +78,10 @@ class EdgeReader:
         words: Words,
         splits: tuple[PairBatch, PairBatch],
         config: ReadingsConfig,
-        devices: Sequence[jax.Device] | None = None,
     ):
         self.circuit, self.config, self._words = circuit, config, words
         self._train, self._test = splits
-        self._run = ActingEdges(circuit, model, devices)
+        self._run = ActingEdges(circuit, model)
 
     def effect(self, edge: int) -> float:
         """Rise of the task loss on test pairs, in nats, when the edge alone is removed."""

@@ -23,6 +23,7 @@ from circuits_jax.data.sources.ordered import OrderedBuilder, Spool, prepare_qui
 from circuits_jax.storage.errors import ConfigError
 
 MIN_WORDS = 50
+MOST_WORDS = 2000
 _IDENTIFIER = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _NAME = re.compile(r"[a-z]+(_[a-z]+)*")
 _RESERVED = frozenset(keyword.kwlist) | frozenset(dir(builtins)) | {
@@ -30,8 +31,8 @@ _RESERVED = frozenset(keyword.kwlist) | frozenset(dir(builtins)) | {
 }  # fmt: skip
 
 
-def corpus_words(texts: Iterable[str], limit: int = 2000) -> list[str]:
-    """The `limit` most frequent lower-case identifiers of `texts`, most frequent first.
+def corpus_words(texts: Iterable[str]) -> list[str]:
+    """The MOST_WORDS most frequent lower-case identifiers of `texts`, most frequent first.
 
     Left out: keywords, builtins, words of more than 20 letters, and whatever has a held-out word as one
     of its parts.  Equally frequent ones are in alphabetical order.
@@ -46,7 +47,7 @@ def corpus_words(texts: Iterable[str], limit: int = 2000) -> list[str]:
         word
         for word, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
         if len(word) <= 20 and _NAME.fullmatch(word) and word not in _RESERVED and not _held_out(word)
-    ][:limit]
+    ][:MOST_WORDS]
     _check_words(words)
     return words
 

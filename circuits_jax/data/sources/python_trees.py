@@ -21,7 +21,7 @@ from circuits_jax.data.sources.left_out import (
 )
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.lfs import is_pointer
-from circuits_jax.storage.paths import as_path, is_remote
+from circuits_jax.storage.paths import as_path, is_folder, is_remote
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,6 +137,6 @@ def _source_file(path: str, name: str) -> SourceFile:
 def _resolve(roots: Sequence[str]) -> tuple[str, ...]:
     """Absolute folders, each once, in the given order."""
     for root in roots:
-        if is_remote(root) or not as_path(root).is_dir():
+        if is_remote(root) or not is_folder(as_path(root)):
             raise ConfigError(f"data.roots names {root}, which is not a folder on disk; name one that is")
     return tuple(dict.fromkeys(os.path.realpath(as_path(root)) for root in roots))

@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from circuits_jax.circuits.audit.records import FORMAT, VERSION, put_aside, read_any_version
+from circuits_jax.circuits.audit.records import (
+    FORMAT,
+    VERSION,
+    earlier_refusals,
+    kept_reports,
+    put_aside,
+    read_any_version,
+)
 from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CheckpointError
 
@@ -63,3 +70,11 @@ def test_a_pointer_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="git lfs pull"):
         put_aside(tmp_path / "audit.json")
     assert (tmp_path / "audit.json").exists()
+
+
+@pytest.mark.parametrize("task", ["x" * 300, "a\0b", "../..", "", "\ud800"])
+def test_audits_of_what_no_folder_can_be_called_are_not_taken_over(tmp_path, task):
+    path = tmp_path / "audit.json"
+    about = {"format": FORMAT, "version": VERSION, "settings": {}}
+    path.write_text(json.dumps(about | {"tasks": {task: {}}, "rows": [{"task": task, "refused": "why"}]}))
+    assert kept_reports(path, tmp_path) == {} and earlier_refusals(path, tmp_path) == {}

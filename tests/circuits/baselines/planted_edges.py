@@ -2,12 +2,11 @@
 
 import functools
 
-import jax
-
 from circuits_jax.circuits.ablation.means import Subject, mean_activations
 from circuits_jax.circuits.ablation.pairs import pair_batch
 from circuits_jax.circuits.baselines import EdgeNetwork
 from circuits_jax.circuits.planted import plant
+from tests.one_device import one_device
 
 PAIRS = 32
 
@@ -24,7 +23,8 @@ def subject(name="quotes"):
 
 @functools.cache
 def network(reference, name="quotes"):
-    return EdgeNetwork(subject(name), reference, devices=jax.devices()[:1])
+    with one_device():
+        return EdgeNetwork(subject(name), reference)
 
 
 def batch(split="train", name="quotes"):

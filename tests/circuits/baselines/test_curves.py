@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from circuits_jax.circuits.baselines import FRACTIONS, SizeCurve, areas, faithfulness
+from circuits_jax.circuits.baselines import FRACTIONS, SizeCurve, areas, curves, faithfulness
 from circuits_jax.circuits.baselines.curves import Span, span
 from tests.circuits.baselines.planted_edges import batch, network, planted
 
@@ -30,18 +30,18 @@ def test_areas_of_curves_that_are_known():
 
 
 @pytest.mark.slow
-def test_the_planted_edges_do_it_all_and_the_others_nothing():
+def test_the_planted_edges_do_it_all_and_the_others_nothing(monkeypatch):
     net, pairs = network("mean"), batch("test")
     ends = span(net, pairs)
     assert ends.why_not is None and ends.model > 1 > abs(ends.nothing)
     truth = net.edges.kept(planted().edges)
     first = np.argsort(~truth, kind="stable")
     count = truth.sum() / net.edges.count
-    fractions = (count / 2, count, 0.5, 1.0)
-    good = faithfulness(net, first, pairs, ends, fractions)
+    monkeypatch.setattr(curves, "FRACTIONS", (count / 2, count, 0.5, 1.0))
+    good = faithfulness(net, first, pairs, ends)
     assert good.f[1:] == pytest.approx((1, 1, 1), abs=0.1) and good.f[0] < 0.5
     assert good.f[-1] == pytest.approx(1, abs=1e-6)
-    bad = faithfulness(net, first[::-1], pairs, ends, fractions)
+    bad = faithfulness(net, first[::-1], pairs, ends)
     assert bad.f[:3] == pytest.approx((0, 0, 0), abs=0.1)
     assert good.cpr > 0.9 > 0.5 > bad.cpr and good.cmd < 0.1 < 0.5 < bad.cmd
 

@@ -19,6 +19,7 @@ from circuits_jax.model.taps import only
 from circuits_jax.model.wiring import wires_into
 from circuits_jax.storage.errors import ConfigError
 from tests.circuits.baselines.planted_edges import batch, network, planted, subject
+from tests.one_device import one_device
 from tests.quick import quick_cases
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
@@ -91,10 +92,11 @@ def smooth():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("site", ["0.attn.k", "1.attn.v", "1.attn.resid_delta", "0.mlp.resid_delta"])
+@one_device()
 def test_an_edge_carries_what_it_carries_on_the_other_prompt(smooth, site):
     pairs, model = batch(), smooth.model
     net, wire = (
-        EdgeNetwork(smooth, "counterfactual", devices=jax.devices()[:1]),
+        EdgeNetwork(smooth, "counterfactual"),
         wires_into(model.config.n_layer)[site],
     )
     weights = np.asarray(wire.weights(model.params))
@@ -123,10 +125,11 @@ def test_an_edge_carries_what_it_carries_on_the_other_prompt(smooth, site):
 
 
 @pytest.mark.slow
+@one_device()
 def test_slopes_along_the_line_add_up_to_what_lies_between(smooth):
     """Under counterfactual ablation all edges removed is every node ablated."""
     pairs = batch()
-    net = EdgeNetwork(smooth, "counterfactual", devices=jax.devices()[:1])
+    net = EdgeNetwork(smooth, "counterfactual")
     shares = (np.arange(24) + 0.5) / 24
     total = np.mean([net.slopes(float(share), pairs, "margin").sum() for share in shares])
     whole, nothing = net.margins(np.array([[True], [False]]).repeat(net.edges.count, axis=1), pairs)
@@ -144,8 +147,9 @@ def test_what_cannot_be_is_refused_in_a_line(monkeypatch):
         EdgeNetwork(subject())
 
 
+@one_device()
 def test_all_subjects_of_a_configuration_share_their_programs():
     net = network("mean")
     zeros = Subject(planted().model, jax.tree.map(jnp.zeros_like, dict(subject().means)))
-    other = EdgeNetwork(zeros, devices=jax.devices()[:1])
+    other = EdgeNetwork(zeros)
     assert other._probers["loss"] is net._probers["loss"]

@@ -2,7 +2,6 @@
 
 import functools
 
-import jax
 import numpy as np
 import pytest
 
@@ -10,6 +9,7 @@ from circuits_jax.circuits.baselines import EdgeNetwork
 from circuits_jax.circuits.compiled import embed, load
 from circuits_jax.circuits.compiled.truth import every_part, subject_of
 from tests.circuits.compiled.by_hand import by_hand
+from tests.one_device import one_device
 
 pytestmark = pytest.mark.computes
 
@@ -20,7 +20,8 @@ NAMES = ["previous_token", pytest.param("count", marks=pytest.mark.slow)]
 @functools.cache
 def network(name):
     net = embed(load(name), seed=3)
-    return net, EdgeNetwork(subject_of(net), devices=jax.devices()[:1])
+    with one_device():
+        return net, EdgeNetwork(subject_of(net))
 
 
 def place(edges, edge):

@@ -19,6 +19,7 @@ from circuits_jax.model.wiring import wires, wires_into
 from tests.circuits.ablation.test_edge_removal import VARIANTS, all_edges, random_model
 from tests.circuits.readings.circuits import circuit_of
 from tests.model.reference import released_config, released_state
+from tests.one_device import one_device
 from tests.quick import quick_cases
 from tests.released import oracle
 
@@ -33,12 +34,13 @@ CALIBRATION = Calibration(0.7, 0.1)
 
 
 @functools.cache
+@one_device()
 def whole(config):
     """(model, the circuit of all its nodes and edges, how its edges run)."""
     model, means = random_model(config)
     nodes, _ = all_edges(model)
     circuit = circuit_of(model, means, nodes, calibration=CALIBRATION)
-    return model, circuit, ActingEdges(circuit, model, jax.devices()[:1])
+    return model, circuit, ActingEdges(circuit, model)
 
 
 def by_hand(model, circuit, edge, where, monkeypatch):
@@ -97,12 +99,13 @@ def some_nodes(model):
 
 @pytest.mark.slow
 @variants
+@one_device()
 def test_everywhere_it_is_the_circuit_and_nowhere_the_circuit_without_the_edge(config):
     model, means = random_model(config)
     nodes = some_nodes(model)
     every = circuit_of(model, means, nodes).edges
     circuit = circuit_of(model, means, nodes, every[::4], CALIBRATION)
-    run = ActingEdges(circuit, model, jax.devices()[:1])
+    run = ActingEdges(circuit, model)
     network = with_biases(model).network
     ask = jax.jit(lambda params: pair_difference(network, params, PAIRS, only(circuit)))
 

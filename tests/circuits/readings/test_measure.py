@@ -2,7 +2,6 @@
 
 import functools
 
-import jax
 import numpy as np
 import pytest
 
@@ -52,9 +51,7 @@ def planted(name):
     train, test = pair_batches([network.train, network.test], network.config.n_ctx)
     circuit = circuit_of(model, means, network.nodes)
     words = Named(name, network.config.vocab_size)
-    reader = EdgeReader(
-        circuit, model, Words(words, words.vocab_size), (train, test), CONFIG, jax.devices()[:2]
-    )
+    reader = EdgeReader(circuit, model, Words(words, words.vocab_size), (train, test), CONFIG)
     return reader, circuit, words, test
 
 

@@ -8,12 +8,12 @@ import numpy as np
 LEVEL = 0.05
 
 
-def draws_needed(tests: int, level: float = LEVEL) -> int:
+def draws_needed(tests: int) -> int:
     """The fewest random draws with which one of `tests` corrected together can be significant.
 
-    The least p-value of D draws, 1 / (D + 1), is then below level / tests.
+    The least p-value of D draws, 1 / (D + 1), is then below LEVEL / tests.
     """
-    return math.floor(tests / level + 1e-9)
+    return math.floor(tests / LEVEL + 1e-9)
 
 
 def rank_p(observed: float, draws: np.ndarray) -> float:

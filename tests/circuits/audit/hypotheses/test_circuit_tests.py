@@ -22,7 +22,6 @@ from circuits_jax.circuits.audit.hypotheses.circuit_tests import (
 from circuits_jax.circuits.audit.hypotheses.random_paths import PathDraws, answering_channels, live_edges
 from circuits_jax.circuits.audit.hypotheses.significance import LEVEL, draws_needed
 from circuits_jax.circuits.audit.interventions import Interventions
-from circuits_jax.circuits.audit.kept import keep_none
 from circuits_jax.circuits.baselines import ModelEdges
 from circuits_jax.circuits.circuit import Calibration, Circuit
 from circuits_jax.circuits.planted import plant
@@ -95,6 +94,11 @@ def test_live_edges_are_those_on_a_path():
     dead = ~live & (EDGES.flat(leads)[EDGES.targets] > 0)
     reached = graph.reached(PLANTED.config, PLANTED.params, EDGES.masks(np.ones(len(EDGES.nodes))))
     assert (EDGES.flat(reached)[EDGES.sources][dead] == 0).all()
+
+
+def keep_none(name, make):
+    """Makes every part anew."""
+    return make()
 
 
 @pytest.fixture(scope="module")
