@@ -30,7 +30,12 @@ def main() -> None:
     run = train(config, launching.workdir())
     outcomes = prune_tasks(run, tasks_of(config.prune.tasks), config.prune)
     last = {key: value for row in read_metrics(run.folder) for key, value in row.items()}
-    logged = {"validation loss": "validation_loss", "L0": "l0", "steps": "step"}
+    logged = {
+        "validation loss": "validation_loss",
+        "bits per byte": "validation_bits_per_byte",
+        "L0": "l0",
+        "steps": "step",
+    }
     summary = {
         **{name: last[key] for name, key in logged.items() if key in last},  # lines may be damaged
         "parameters": count_parameters(run.model),

@@ -44,7 +44,7 @@ def _attend_at_once(
 def _attend_in_blocks(
     q: jax.Array, k: jax.Array, v: jax.Array, sink: jax.Array | None, causal: bool
 ) -> jax.Array:
-    """The same, TOGETHER heads at a time, so that weights stay in the cache; the gradient computes them anew."""
+    """The same, TOGETHER heads at a time: weights stay in the cache, and the gradient computes them anew."""
     batch, heads, length, _ = q.shape
     together = max(n for n in range(1, TOGETHER + 1) if batch * heads % n == 0)
     ends = [length * part // PARTS for part in range(1, PARTS + 1)] if causal else [length]

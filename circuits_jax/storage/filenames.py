@@ -24,6 +24,7 @@ EXHAUST, EXHAUST_FOLDER = "exhaust.json", "exhaust"
 # What commands report that look at a model, or try a network or a machine.
 TASKS, INSPECT, INTERVENE = "tasks.json", "inspect.json", "intervene.json"
 ATTACK, ATTACK_PICTURE = "attack.json", "attack.png"
+RECIPES = "recipes.json"
 PLANTED, DEVICE_CHECK = "planted.json", "device_check.json"
 TRACR, TRACR_FOLDER = "tracr.json", "tracr"  # the folder holds finished and compiled programs
 

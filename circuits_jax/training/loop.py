@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,6 +69,7 @@ class Trainer:
         self._mine = meshes.local_rows(layout.mesh, config.train.batch_size)
         self._batches = make_batches(corpus.train, config.train.batch_size, config.data.seed, self._mine)
         self._validation = self._fixed_batches(corpus.validation)
+        self._bits_per_byte = bits_per_byte(corpus.validation.counts)
         self._checkpoints = Checkpoints(workdir, config.train.keep_checkpoints, config.train.keep_best)
 
     def run(self) -> TrainState:
@@ -178,9 +179,15 @@ class Trainer:
         return state
 
     def evaluate(self, params: Params) -> dict[str, float]:
-        """The program's figures on the fixed validation batches."""
+        """The program's figures on the fixed validation batches, the loss in bits a byte of text, too.
+
+        Those compare over tokenizers: a loss a token is smaller the shorter the tokens are.
+        """
         results = [fetch(self._evaluate(params, self._put(rows), self._frozen)) for rows in self._validation]
-        return self.program.summarize(results)
+        figures = self.program.summarize(results)
+        if self._bits_per_byte is None:
+            return figures
+        return figures | {"validation_bits_per_byte": figures["validation_loss"] * self._bits_per_byte}
 
     def _put(self, rows: np.ndarray) -> jax.Array:
         """This process' rows of a batch as the global batch."""
@@ -210,3 +217,10 @@ class Trainer:
     def _row(self, state: TrainState, metrics: Metrics) -> dict[str, Any]:
         values = {**jax.device_get(metrics), **jax.device_get(self._measure(state.params))}
         return {key: float(value) for key, value in values.items() if key != "finite"}
+
+
+def bits_per_byte(counts: Mapping[str, int]) -> float | None:
+    """Bits a byte of text that are one nat a token; None where `counts` (of `Windows`) do not say."""
+    if not counts.get("bytes"):
+        return None
+    return counts["tokens"] / counts["bytes"] / math.log(2)

@@ -9,6 +9,7 @@ import pytest
 
 from circuits_jax.storage.errors import CheckpointError, TrainingError
 from circuits_jax.training.checkpoints import Checkpoints
+from circuits_jax.training.loop import bits_per_byte
 from circuits_jax.training.metrics import read_metrics
 from circuits_jax.training.run import read_run
 from tests.training.tiny import assert_equal, make_state, make_trainer, replace, rows, saved_steps
@@ -43,10 +44,21 @@ def test_every_figure_is_in_the_rows(whole):
     always = {"step", "loss", "gradient_rms", "learning_rate", "l0", "l0_without_embeddings"}
     always |= {"dead_neurons", "dead_channels", "tokens_per_second"}
     evaluated = {"validation_loss", "never_active_neurons", "never_active_channels"}
+    evaluated |= {"validation_bits_per_byte"}
     for row in found:
         logged = {"support_churn"} if row["step"] % 2 == 0 else set()
         assert set(row) == always | logged | (evaluated if row["step"] % 3 == 0 else set()), row["step"]
         assert row["tokens_per_second"] > 0
+
+
+def test_bits_a_byte_do_not_depend_on_how_long_tokens_are():
+    uniform = {
+        length: np.log(256.0) * length for length in (1, 4)
+    }  # nats a token of a model that knows nothing
+    for length, loss in uniform.items():
+        found = bits_per_byte({"files": 1, "bytes": 120, "tokens": 120 // length})
+        assert loss * found == pytest.approx(8)
+    assert bits_per_byte({"files": 0, "bytes": 0, "tokens": 0}) is None and bits_per_byte({}) is None
 
 
 def test_the_newest_checkpoints_are_kept_and_hold_the_last_state(whole):

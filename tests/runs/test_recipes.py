@@ -1,0 +1,94 @@
+"""Lists of recipes: which runs they ask for, and that a stopped command goes on."""
+
+import json
+
+import pytest
+
+from circuits_jax.runs import recipes
+from circuits_jax.storage.errors import ConfigError
+from circuits_jax.tasks import TASKS
+from tests.training.tiny import write_programs
+
+TINY = {
+    "model.n_layer": 1, "model.d_model": 16, "model.n_ctx": 64, "model.vocab_size": 320, "train.steps": 2,
+    "train.batch_size": 2, "train.eval_every": 2, "train.eval_batches": 1, "data.generated_share": 0.0,
+    "data.validation_fraction": 0.25,
+}  # fmt: skip
+
+
+def write(tmp_path, chosen, seeds=(0,)):
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps({"config": "quickstart", "seeds": list(seeds), "recipes": chosen}))
+    return path
+
+
+def test_every_recipe_is_asked_with_every_seed(tmp_path):
+    path = write(tmp_path, {"as it is": {}, "Wide & sparse": {"model.d_model": 256}}, (0, 7))
+    points = recipes.read_points(path, tmp_path)
+    assert [(point.recipe, point.seed) for point in points] == [
+        ("as it is", 0), ("as it is", 7), ("Wide & sparse", 0), ("Wide & sparse", 7),
+    ]  # fmt: skip
+    assert [point.folder.name for point in points[1:3]] == ["as-it-is-7", "wide-sparse-0"]
+    assert points[3].config.model.d_model == 256 and points[3].config.train.seed == 7
+    assert len({point.config.data.store for point in points}) == 1
+    assert recipes.read_points(path, tmp_path, ["as it is"]) == points[:2]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", "is no list of recipes"),
+        ("{", "is no list of recipes"),
+        ('{"config": "quickstart", "seeds": [0]}', "is no list of recipes"),
+        ('{"config": "nope", "seeds": [0], "recipes": {"a": {}}}', "no configuration 'nope'"),
+        ('{"config": "quickstart", "seeds": [0], "recipes": {"a": {"train.stepz": 1}}}', "train.stepz"),
+        ('{"config": "quickstart", "seeds": [0, 0], "recipes": {"a": {}}}', "is the same as 'a' with seed 0"),
+        (
+            '{"config": "quickstart", "seeds": [0], "recipes": {"a": {}, "b": {"train.steps": 4000}}}',
+            "'b' with seed 0 is the same as 'a' with seed 0",
+        ),
+        (
+            '{"config": "quickstart", "seeds": [0], "recipes": {"a b": {}, "a-b": {"train.steps": 4}}}',
+            "'a-b' with seed 0 is the same as 'a b'",
+        ),
+    ],
+)
+def test_a_list_that_cannot_be_run_is_refused_before_any_training(tmp_path, text, message):
+    path = tmp_path / "list.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        recipes.read_points(path, tmp_path)
+    with pytest.raises(ConfigError, match="no recipe 'c'"):
+        recipes.read_points(write(tmp_path, {"a": {}}), tmp_path, ["c"])
+
+
+def test_means_are_over_seeds_and_of_what_all_of_them_have():
+    rows = [
+        {"recipe": "a", "seed": 0, "loss": 1.0, "odd": 0.5},
+        {"recipe": "b", "seed": 0, "loss": 5.0},
+        {"recipe": "a", "seed": 1, "loss": 3.0},
+    ]
+    assert recipes.means(rows) == [
+        {"recipe": "a", "seeds": 2, "loss": 2.0},
+        {"recipe": "b", "seeds": 1, "loss": 5.0},
+    ]
+
+
+def test_a_list_is_trained_scored_and_not_trained_again(tmp_path, monkeypatch):
+    write_programs(tmp_path / "code")
+    chosen = {"a": TINY | {"data.roots": [str(tmp_path / "code")]}}
+    points = recipes.read_points(write(tmp_path, chosen), tmp_path / "runs")
+    asked, notes = [TASKS["single_double_quote"]], []
+    (row,) = recipes.run_points(points, asked, "select", tmp_path / "runs", notes.append)
+    assert row["recipe"] == "a" and 0 < row["bits per byte"] < 10 and 0 <= row["single_double_quote"] <= 1
+    assert row["learnt"] == (row["single_double_quote"] >= recipes.LEARNT)
+    assert notes == ["point 1 of 1: a, seed 0"]
+    written = json.loads((tmp_path / "runs" / "recipes.json").read_bytes())
+    assert written["split"] == "select" and written["rows"] == [row]
+
+    trained = []
+    whole = recipes.train
+    monkeypatch.setattr(recipes, "train", lambda *given: trained.append(given) or whole(*given))
+    before = (points[0].folder / "metrics.jsonl").stat().st_mtime_ns
+    assert recipes.run_points(points, asked, "select", tmp_path / "runs", notes.append) == [row]
+    assert (points[0].folder / "metrics.jsonl").read_text().count('"step"') == 1 and before and trained
