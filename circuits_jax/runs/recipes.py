@@ -13,7 +13,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,7 +21,6 @@ from typing import Any
 from circuits_jax.config import Config
 from circuits_jax.configs.finding import load_config
 from circuits_jax.runs.run import Run
-from circuits_jax.runs.scoring import SPLITS
 from circuits_jax.runs.training import train
 from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import ConfigError, TaskError
@@ -89,7 +88,11 @@ def read_points(path: Path, workdir: Path, only: Sequence[str] = ()) -> list[Poi
 
 
 def run_points(
-    points: Sequence[Point], tasks: Sequence[Task], split: str, workdir: Path, note: Any = print
+    points: Sequence[Point],
+    tasks: Sequence[Task],
+    split: str,
+    workdir: Path,
+    note: Callable[[str], Any] = print,
 ) -> list[Row]:
     """Trains and scores every point; `recipes.json` in the workdir holds the rows after each.
 
@@ -98,7 +101,8 @@ def run_points(
       tasks: What is asked of each model.
       split: "select", which a recipe may be chosen by, or "test", which it may not.
       workdir: Where the table goes.
-      note: Called with a line before each point: how many are done, and how long the rest may take.
+      note: Called with a line before each point: how many are done, and how long the rest may take; and with
+        one for each task that a model cannot be asked.
 
     Returns:
       A row a point: its validation loss, in nats a token and in bits a byte, minutes of training, how many of
@@ -114,7 +118,7 @@ def run_points(
         new = not (point.folder / SCORES).exists()
         run = train(point.config, point.folder)
         trained += new * point.config.train.steps
-        rows.append({"recipe": point.recipe, "seed": point.seed, **_figures(run, tasks, split)})
+        rows.append({"recipe": point.recipe, "seed": point.seed, **_figures(run, tasks, split, note)})
         write_json(workdir / filenames.RECIPES, {"split": split, "rows": rows})
     return rows
 
@@ -130,17 +134,21 @@ def means(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
     return found
 
 
-def _figures(run: Run, tasks: Sequence[Task], split: str) -> Row:
+def _figures(run: Run, tasks: Sequence[Task], split: str, note: Callable[[str], Any]) -> Row:
     path = run.folder / SCORES
     known = read_json_if_any(path)
     if known.get("model") != run.model.hash:
         known = {"model": run.model.hash, "scores": {}}
     scores = known["scores"].setdefault(split, {})
     for task in tasks:
-        if task.name not in scores:
-            scores[task.name] = _accuracy(run, task, split)
+        if task.name in scores:
+            continue
+        try:
+            scores[task.name] = round(run.score(task, split=split)["accuracy"], 3)
+        except TaskError as error:  # the tokenizer leaves it too few pairs
+            note(f"left out {task.name}: {error}")
     write_json(path, known)
-    accuracies = {task.name: scores[task.name] for task in tasks if scores[task.name] is not None}
+    accuracies = {task.name: scores[task.name] for task in tasks if task.name in scores}
     metrics = read_metrics(run.folder)
     last = next(row for row in reversed(metrics) if "validation_loss" in row)
     pace = median(row["tokens_per_second"] for row in metrics if "tokens_per_second" in row)
@@ -154,16 +162,5 @@ def _figures(run: Run, tasks: Sequence[Task], split: str) -> Row:
     }
 
 
-def _accuracy(run: Run, task: Task, split: str) -> float | None:
-    """None where the model's tokenizer leaves the task no pairs."""
-    try:
-        return round(run.score(task, split=split)["accuracy"], 3)
-    except TaskError:
-        return None
-
-
 def _folder(name: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-") or "recipe"
-
-
-__all__ = ["SPLITS", "Point", "means", "read_points", "run_points"]

@@ -3,8 +3,8 @@
     python -m experiments.benchmarks.recipes --workdir=runs/bigram
       --list=experiments/benchmarks/lists/bigram.json
 
-A recipe is chosen by *select* pairs; `--split=test` is for the one that was chosen.  A command that was stopped
-is given again and goes on.  Delete a run's folder to train it anew.
+A recipe is chosen by *select* pairs; `--split=test` is for the one that was chosen.  A command that was
+stopped is given again and goes on.  Delete a run's folder to train it anew.
 """
 
 from absl import flags
@@ -12,6 +12,7 @@ from absl import flags
 from circuits_jax.commands import launching, path_flags
 from circuits_jax.runs import recipes
 from circuits_jax.runs.pruning import tasks_of
+from circuits_jax.runs.scoring import SPLITS
 from circuits_jax.storage import filenames
 from circuits_jax.storage.paths import as_path
 from circuits_jax.storage.tables import show_table
@@ -22,7 +23,7 @@ def define_flags() -> None:
     launching.define_workdir()
     flags.DEFINE_string("list", None, "The list, a JSON file.", required=True)
     flags.DEFINE_list("only", [], "Names of recipes in the list; all by default.")
-    flags.DEFINE_enum("split", "select", recipes.SPLITS, "Pairs that the models are asked.")
+    flags.DEFINE_enum("split", "select", SPLITS, "Pairs that the models are asked.")
     path_flags.define_names("tasks", ["all"], "Task names or files; all twenty by default.")
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from circuits_jax.runs import recipes
 from circuits_jax.storage.errors import ConfigError
-from circuits_jax.tasks import TASKS
+from circuits_jax.tasks import load_task
+from circuits_jax.training import loop
 from tests.training.tiny import write_programs
 
 TINY = {
@@ -74,21 +75,33 @@ def test_means_are_over_seeds_and_of_what_all_of_them_have():
     ]
 
 
+@pytest.mark.slow
 def test_a_list_is_trained_scored_and_not_trained_again(tmp_path, monkeypatch):
     write_programs(tmp_path / "code")
     chosen = {"a": TINY | {"data.roots": [str(tmp_path / "code")]}}
     points = recipes.read_points(write(tmp_path, chosen), tmp_path / "runs")
-    asked, notes = [TASKS["single_double_quote"]], []
+    lines = [
+        {
+            "a": f"{x} = 1; {y} = ",
+            "b": f"{x} = 2; {y} = ",
+            "answer_a": "1",
+            "answer_b": "2",
+            "split": split,
+        }
+        for place, x in enumerate("abcdefghijklm")
+        for y in "nopqrstuvwxyz"
+        for split in ({0: "train", 1: "test"}.get(place, "select"),)
+    ]
+    (tmp_path / "copy.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    asked, notes = [load_task(tmp_path / "copy.jsonl")], []
     (row,) = recipes.run_points(points, asked, "select", tmp_path / "runs", notes.append)
-    assert row["recipe"] == "a" and 0 < row["bits per byte"] < 10 and 0 <= row["single_double_quote"] <= 1
-    assert row["learnt"] == (row["single_double_quote"] >= recipes.LEARNT)
+    assert row["recipe"] == "a" and 0 < row["bits per byte"] < 10 and 0 <= row["copy"] <= 1
+    assert row["learnt"] == (row["copy"] >= recipes.LEARNT)
     assert notes == ["point 1 of 1: a, seed 0"]
     written = json.loads((tmp_path / "runs" / "recipes.json").read_bytes())
     assert written["split"] == "select" and written["rows"] == [row]
 
-    trained = []
-    whole = recipes.train
-    monkeypatch.setattr(recipes, "train", lambda *given: trained.append(given) or whole(*given))
-    before = (points[0].folder / "metrics.jsonl").stat().st_mtime_ns
+    whole, begun_at = loop.Trainer._loop, []
+    monkeypatch.setattr(loop.Trainer, "_loop", lambda *given: begun_at.append(given[2]) or whole(*given))
     assert recipes.run_points(points, asked, "select", tmp_path / "runs", notes.append) == [row]
-    assert (points[0].folder / "metrics.jsonl").read_text().count('"step"') == 1 and before and trained
+    assert begun_at == [2]  # of two steps: none was taken again
