@@ -112,6 +112,21 @@ def test_checkpoints_of_something_else_stay(begun, of, words, tmp_path):
     assert (tmp_path / "run" / "checkpoints" / "1").exists()
 
 
+def test_a_tokenizer_that_is_gone_is_read_with_the_run_s_corpus(words, tmp_path):
+    source = released.export(random_params(CONFIG), CONFIG, tmp_path / "model", tokenizer=words)
+    workdir = released.as_workdir(source, tmp_path / "run")
+    values = json.loads((workdir / "config.json").read_text())
+    values["data"]["hash"] = "0" * 16
+    (workdir / "config.json").write_text(json.dumps(values))
+    folder = workdir / "data" / ("0" * 16)
+    folder.mkdir(parents=True)
+    with pytest.raises(ConfigError, match="tokenizer.model cannot be read .*the run's corpus has a copy"):
+        (workdir / "tokenizer.model").rename(workdir / "elsewhere")
+        read_run(workdir)
+    (workdir / "elsewhere").rename(folder / "tokenizer.model")
+    assert read_run(workdir)[1].tokenizer.hash == words.hash
+
+
 def test_a_folder_that_is_taken(words, tmp_path):
     source = released.export(random_params(CONFIG), CONFIG, tmp_path / "model", tokenizer=words)
     (tmp_path / "run").mkdir()
