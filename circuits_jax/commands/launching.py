@@ -14,6 +14,7 @@ import jax
 from absl import app, flags, logging
 
 from circuits_jax.commands import path_flags, setting_flags
+from circuits_jax.commands.missing_device import missing_device
 from circuits_jax.runs.cpu_devices import choose
 from circuits_jax.storage import notices
 from circuits_jax.storage.cores import usable_cores
@@ -31,7 +32,6 @@ _OF_THE_DISK = (
 )  # fmt: skip
 # glibc's M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD and M_ARENA_MAX: one heap that only grows.
 _MALLOC_OPTIONS = {-4: 0, -1: 2**31 - 1, -2: 2**28, -8: 1}
-
 _CPU_DEVICES = flags.DEFINE_string(
     "cpu_devices",
     None,
@@ -178,7 +178,7 @@ def start(main: Callable[[], None], trains: bool = False) -> None:
                 raise
             fail(f"{error.filename} cannot be used: {error.strerror}; what was finished is kept")
         except Exception:
-            missing = _missing_device()
+            missing = missing_device()
             if missing is None:
                 raise
             fail(missing)
@@ -244,18 +244,6 @@ def fail(message: str) -> NoReturn:
 def one_line(message: str) -> str:
     """`message` without line ends and what indents lines; spaces within a line are a path's own, say."""
     return " ".join(line.strip() for line in message.splitlines() if line.strip())
-
-
-def _missing_device() -> str | None:
-    """Why JAX has no device to compute on, if the environment asks for one that is not there."""
-    names = [name for name in ("JAX_PLATFORMS", "JAX_PLATFORM_NAME") if os.environ.get(name)]
-    try:
-        jax.devices()
-    except Exception as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        asked = " and ".join(f"{name}={os.environ[name]}" for name in names) or "JAX"
-        return f"{asked}: no such device can be used here ({first}); unset it, or set JAX_PLATFORMS=cpu"
-    return None
 
 
 def _number(variable: str) -> int | None:

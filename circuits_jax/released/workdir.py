@@ -17,8 +17,9 @@ from circuits_jax.released.any_layout import load_any
 from circuits_jax.released.sparse_format import FORMAT
 from circuits_jax.sparsity.optimizer import make_optimizer
 from circuits_jax.storage import filenames
+from circuits_jax.storage.buckets import BucketPath
 from circuits_jax.storage.errors import CheckpointError
-from circuits_jax.storage.files import write_json
+from circuits_jax.storage.files import read_json_if_any, write_json
 from circuits_jax.storage.locks import locked
 from circuits_jax.storage.paths import as_path, exists, is_remote
 from circuits_jax.training import workdir as workdirs
@@ -54,11 +55,38 @@ def as_workdir(
       UserError: if `workdir` cannot be written, or another process has it; nothing was loaded then.
     """
     workdir = as_path(workdir)
-    if exists(workdir / filenames.CONFIG) or exists(workdir / filenames.CHECKPOINTS):
-        raise CheckpointError(f"{workdir} holds a run already; choose another folder")
+    _refuse_run(workdir)
     with _owned(workdir):
+        _refuse_run(workdir)  # that of another process, which was faster
+        _clear_unfinished(source, workdir)
         _build(source, workdir, tokenizer, strict)
     return workdir
+
+
+def _refuse_run(workdir: Path) -> None:
+    if exists(workdir / filenames.CONFIG):
+        raise CheckpointError(f"{workdir} holds a run already; choose another folder")
+
+
+def _clear_unfinished(source: str | Path, workdir: Path) -> None:
+    """Takes away the checkpoint of an import of the same model that was killed: `imported.json` is written
+    first, `config.json` last.
+
+    Raises:
+      CheckpointError: if there are checkpoints of anything else.
+    """
+    checkpoints = workdir / filenames.CHECKPOINTS
+    if not exists(checkpoints):
+        return
+    begun = read_json_if_any(workdir / IMPORTED).get("source")
+    if begun == str(source):
+        if isinstance(checkpoints, BucketPath):
+            checkpoints.rmtree()
+        else:
+            shutil.rmtree(checkpoints)
+        return
+    of = f"an unfinished import of {begun}" if isinstance(begun, str) else "a run that lost its config.json"
+    raise CheckpointError(f"{workdir} has checkpoints of {of}; move them away, or choose another folder")
 
 
 @contextlib.contextmanager
@@ -88,9 +116,9 @@ def _build(source: str | Path, workdir: Path, tokenizer: str | Path | None, stri
         model=found.config, train=_FINISHED, prune=PruneConfig(final_resid=None if ours else True)
     )
     workdirs.check(workdir, config)
+    write_json(workdir / IMPORTED, {"source": str(source), "config": found.raw_config})
     save_released_tokenizer(words, workdir)
     _save_checkpoint(found, config, workdir)
-    write_json(workdir / IMPORTED, {"source": str(source), "config": found.raw_config})
     workdirs.claim(workdir, config)
 
 

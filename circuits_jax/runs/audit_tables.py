@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from circuits_jax.circuits.audit.records import AuditReport
+from circuits_jax.circuits.audit.records import AuditReport, copy_aside
 from circuits_jax.storage import notices
 from circuits_jax.storage.tables import Report
 from circuits_jax.viewer.audit_page import build_audit_page
@@ -31,21 +31,31 @@ def audit_table(reports: Mapping[str, Report], refusals: Mapping[str, str]) -> l
 
 
 def those_that_show(reports: Mapping[str, Report], where: Path) -> dict[str, Report]:
-    """Those of earlier audits that table and page can be made of; of the others, edited since, it is told.
+    """Those of earlier audits that table and page can be made of; others, edited since, are told, and the
+    file is copied aside with them.
 
     Args:
       reports: Read from a file, which anyone may have edited.
       where: That file.
+
+    Raises:
+      UserError: if it cannot be copied.
     """
-    whole = {}
+    whole, damaged = {}, []
     for task, report in reports.items():
         one = {task: report}
         try:
             build_audit_page("", audit_table(one, {}), one, intervals_note(one))
         except _MISSHAPED:
-            notices.at_the_end(f"{where}: the audit of {task} is damaged and is left out; audit it again")
+            damaged.append(task)
         else:
             whole[task] = report
+    if damaged:
+        aside = copy_aside(where)
+        notices.at_the_end(
+            f"{where}: the audit of {', '.join(damaged)} is damaged and is left out; audit it again (the "
+            f"file as it was is kept as {aside})"
+        )
     return whole
 
 

@@ -162,6 +162,11 @@ def _own(config: Config, workdir: Path) -> Corpus:
             f"{workdir / filenames.DATA}, or name the folder that it lies in: --store=FOLDER"
         )
     corpus = store.read(folder)
+    if corpus.hash != name:
+        raise CorpusError(
+            f"{folder} holds the corpus {corpus.hash} and not that of its name, which is the run's; "
+            "move it away, and copy the run's own there"
+        )
     with _writable(workdir):
         give_tokenizer(folder, corpus, local_folder(workdir))
     return corpus

@@ -13,7 +13,10 @@ def usable_cores(root: Path = _WHOLE) -> int:
     Args:
       root: Of the file system in which the container's limit is looked up.
     """
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        affinity = len(os.sched_getaffinity(0))
+    except (AttributeError, OSError):  # macOS has none, and a sandbox may not let a process ask
+        affinity = os.cpu_count() or 1
     return max(1, int(min(affinity, _container_limit(root))))
 
 

@@ -6,10 +6,13 @@ import jax
 
 from circuits_jax.config import Config
 from circuits_jax.data.local_copy import local_folder
+from circuits_jax.data.tokenizers import tinypython
 from circuits_jax.data.tokenizers.bpe import load_tokenizer
 from circuits_jax.model.model import Model
+from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.model.transformer import init_params
 from circuits_jax.storage import filenames
+from circuits_jax.storage.paths import exists
 from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.workdir import load_config
 
@@ -31,5 +34,13 @@ def read_run(workdir: Path) -> tuple[Config, Model]:
     )
     params = checkpoints.restore_params(like)  # without the optimizer's two moments: a third of the memory
     checkpoints.close()
-    tokenizer = load_tokenizer(local_folder(workdir) / filenames.TOKENIZER)
-    return config, Model(config.model, jax.device_get(params), tokenizer, str(workdir))
+    return config, Model(config.model, jax.device_get(params), _tokenizer(config, workdir), str(workdir))
+
+
+def _tokenizer(config: Config, workdir: Path) -> Tokenizer:
+    """The tokenizer of the run in `workdir`; where that is gone, the copy that its corpus has."""
+    folder, name = local_folder(workdir), config.data.hash
+    gone = not exists(folder / filenames.TOKENIZER) and not tinypython.lies_in(folder)
+    if gone and name is not None and exists(workdir / filenames.DATA / name):
+        folder = workdir / filenames.DATA / name
+    return load_tokenizer(folder / filenames.TOKENIZER)

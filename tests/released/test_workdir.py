@@ -85,6 +85,48 @@ def test_a_sentencepiece_tokenizer_with_fewer_tokens_than_the_model(words, tmp_p
     assert corpus.tokenizer.hash == words.hash
 
 
+@pytest.mark.parametrize("last", ["save_released_tokenizer", "_save_checkpoint", "workdirs.claim"])
+def test_an_import_that_was_killed_is_made_anew(last, words, tmp_path, monkeypatch):
+    source = released.export(random_params(CONFIG), CONFIG, tmp_path / "model", tokenizer=words)
+    (tmp_path / "run").mkdir()  # a killed process leaves it, where a failing one takes it away
+    with monkeypatch.context() as context:
+        context.setattr(f"circuits_jax.released.workdir.{last}", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            released.as_workdir(source, tmp_path / "run")
+    assert (tmp_path / "run" / "imported.json").exists()
+    _, model = read_run(released.as_workdir(source, tmp_path / "run"))
+    assert model.tokenizer.hash == words.hash
+
+
+@pytest.mark.parametrize(
+    ("begun", "of"),
+    [("elsewhere", "an unfinished import of elsewhere"), (None, "a run that lost its config")],
+)
+def test_checkpoints_of_something_else_stay(begun, of, words, tmp_path):
+    source = released.export(random_params(CONFIG), CONFIG, tmp_path / "model", tokenizer=words)
+    (tmp_path / "run" / "checkpoints" / "1").mkdir(parents=True)
+    if begun:
+        (tmp_path / "run" / "imported.json").write_text(json.dumps({"source": begun}))
+    with pytest.raises(CheckpointError, match=f"run has checkpoints of {of}.*move them away"):
+        released.as_workdir(source, tmp_path / "run")
+    assert (tmp_path / "run" / "checkpoints" / "1").exists()
+
+
+def test_a_tokenizer_that_is_gone_is_read_with_the_run_s_corpus(words, tmp_path):
+    source = released.export(random_params(CONFIG), CONFIG, tmp_path / "model", tokenizer=words)
+    workdir = released.as_workdir(source, tmp_path / "run")
+    values = json.loads((workdir / "config.json").read_text())
+    values["data"]["hash"] = "0" * 16
+    (workdir / "config.json").write_text(json.dumps(values))
+    folder = workdir / "data" / ("0" * 16)
+    folder.mkdir(parents=True)
+    with pytest.raises(ConfigError, match="tokenizer.model cannot be read .*the run's corpus has a copy"):
+        (workdir / "tokenizer.model").rename(workdir / "elsewhere")
+        read_run(workdir)
+    (workdir / "elsewhere").rename(folder / "tokenizer.model")
+    assert read_run(workdir)[1].tokenizer.hash == words.hash
+
+
 def test_a_folder_that_is_taken(words, tmp_path):
     source = released.export(random_params(CONFIG), CONFIG, tmp_path / "model", tokenizer=words)
     (tmp_path / "run").mkdir()

@@ -118,9 +118,14 @@ def test_a_circuit_of_two_splits_was_chosen_by_test_pairs(task, examine):
 
 @pytest.mark.parametrize("part", ["verdict", "circuit", "references", "controls", "completeness", "natural"])
 def test_a_damaged_audit_costs_itself_alone_and_is_told(tmp_path, part, capsys):
-    whole = REPORT | {"settings": {"confidence": 0.95}}
+    whole, path = REPORT | {"settings": {"confidence": 0.95}}, tmp_path / "audit.json"
+    path.write_bytes(b"as it was")
     for damaged in (3, "x", [1], {"a": None}):
-        kept = those_that_show({"a": whole, "b": whole | {part: damaged}}, tmp_path / "audit.json")
+        kept = those_that_show({"a": whole, "b": whole | {part: damaged}, "c": {}}, path)
         assert kept == {"a": whole}
     notices.tell()
-    assert "audit.json: the audit of b is damaged and is left out; audit it again" in capsys.readouterr().err
+    assert "audit.json: the audit of b, c is damaged and is left out; audit it" in capsys.readouterr().err
+    assert [each.read_bytes() for each in tmp_path.glob("*.damaged*")] == [b"as it was"]
+    path.write_bytes(b"and later")
+    those_that_show({"b": {}}, path)
+    assert (tmp_path / "audit.json.damaged+").read_bytes() == b"and later" == path.read_bytes()

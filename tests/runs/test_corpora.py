@@ -1,6 +1,7 @@
 """A run finds its corpus by its hash, wherever both lie by now, and reads no source."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -74,6 +75,15 @@ def test_a_run_needs_no_source_after_it_began(tmp_path: Path, no_sources, monkey
         found = open_corpus(load_config(workdir), workdir)
         assert found.hash == corpus.hash and len(found.train) == len(corpus.train)
         assert begin(settings(tmp_path / "tree"), workdir)[1].hash == corpus.hash  # goes on
+
+
+def test_another_corpus_under_the_name_of_the_run_s_is_not_taken(tmp_path: Path) -> None:
+    config, corpus = begin(settings(write_tree(tmp_path / "tree")), tmp_path / "run")
+    folder = tmp_path / "run" / "data" / corpus.hash
+    manifest = json.loads((folder / "corpus.json").read_text())
+    (folder / "corpus.json").write_text(json.dumps(manifest | {"hash": "0" * 16}))
+    with pytest.raises(CorpusError, match=f"{corpus.hash} holds the corpus 0000000000000000 and not"):
+        open_corpus(config, tmp_path / "run")
 
 
 def test_a_shared_store_is_found_when_either_or_both_move(tmp_path: Path, no_sources) -> None:

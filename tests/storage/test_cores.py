@@ -53,3 +53,14 @@ def test_cores_are_those_of_the_affinity(tmp_path, affinity):
     affinity(3)
     assert usable_cores(tmp_path) == 3  # where there are no control groups, too
     assert usable_cores(system(tmp_path, "0::/\n", {"cpu.max": "500000 100000"})) == 3
+
+
+def test_where_the_affinity_is_not_told_the_machine_s_cores_count(tmp_path, monkeypatch):
+    def refuse(pid):
+        raise PermissionError("seccomp")
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(os, "sched_getaffinity", refuse, raising=False)
+    assert usable_cores(tmp_path) == 6
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert usable_cores(tmp_path) == 6

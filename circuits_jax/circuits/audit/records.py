@@ -1,6 +1,7 @@
 """`audit.json`: the audits of a run's circuits, and one of them as an object."""
 
 import dataclasses
+import glob
 import hashlib
 import html
 import json
@@ -14,7 +15,7 @@ from circuits_jax.config import CONTROLS, AuditConfig, to_dict
 from circuits_jax.config.identity import identity
 from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CheckpointError, UserError
-from circuits_jax.storage.files import read_json_if_any
+from circuits_jax.storage.files import read_json_if_any, write_aside
 from circuits_jax.storage.lfs import refuse_pointer
 from circuits_jax.storage.paths import exists, is_remote
 
@@ -142,9 +143,7 @@ def put_aside(path: Path) -> None:
     why = _unread(path)
     if why is None:
         return
-    aside = path.with_name(f"{path.name}.damaged")
-    while exists(aside):
-        aside = aside.with_name(f"{aside.name}+")
+    aside = _name_aside(path)
     try:
         if is_remote(path):  # an object cannot be renamed
             aside.write_bytes(path.read_bytes())
@@ -156,6 +155,36 @@ def put_aside(path: Path) -> None:
             f"{path} {why}, and cannot be renamed to {aside.name}: {error.strerror or error}; move it away"
         ) from error
     notices.at_the_end(f"{path} {why}: its audits are not taken over; it is kept as {aside.name}")
+
+
+def copy_aside(path: Path) -> str:
+    """Keeps a copy of an `audit.json` whose next writing leaves out what is damaged; gives the copy's name.
+
+    Raises:
+      UserError: if it cannot be written.
+    """
+    aside = _name_aside(path)
+    try:
+        content = path.read_bytes()
+        for before in path.parent.glob(f"{glob.escape(path.name)}.damaged*"):
+            if before.read_bytes() == content:  # of an audit that was stopped before it wrote
+                return before.name
+        with write_aside(aside) as file:
+            file.write(content)
+    except OSError as error:
+        raise UserError(
+            f"{path} has damaged audits, and cannot be copied to {aside.name}: {error.strerror or error}; "
+            "move it away"
+        ) from error
+    return aside.name
+
+
+def _name_aside(path: Path) -> Path:
+    """A name beside a damaged file that nothing has yet."""
+    aside = path.with_name(f"{path.name}.damaged")
+    while exists(aside):
+        aside = aside.with_name(f"{aside.name}+")
+    return aside
 
 
 def _unread(path: Path) -> str | None:
@@ -182,20 +211,22 @@ def _unread(path: Path) -> str | None:
 def kept_reports(path: Path, circuits: Path) -> dict[str, dict[str, Any]]:
     """What earlier audits found, by task, for circuits that are still the same, each with its "settings".
 
+    One that is damaged is there as {}.
+
     Args:
       path: `audit.json`, there or not.
       circuits: The folder of the run's circuits.
     """
     found = read_reports(path)
     tasks, settings = found.get("tasks"), found.get("settings")
-    kept = {}
+    kept: dict[str, dict[str, Any]] = {}
     for task, report in tasks.items() if isinstance(tasks, dict) else ():  # an edited file may hold anything
+        if not exists(circuits / task / MANIFEST):
+            continue
         own = report.get("settings", settings) if isinstance(report, dict) else None
-        if (
-            isinstance(own, dict)
-            and exists(circuits / task / MANIFEST)
-            and is_of(report, circuits / task, own)
-        ):
+        if not isinstance(own, dict) or not isinstance(report.get("key"), str):
+            kept[task] = {}
+        elif is_of(report, circuits / task, own):
             kept[task] = report | {"settings": own}
     return kept
 
@@ -204,7 +235,11 @@ def earlier_reports(path: Path, circuits: Path, config: AuditConfig) -> dict[str
     """Those of `kept_reports` that were made with the settings of now, `config`."""
     wanted = identity(AuditConfig, to_dict(config))
     kept = kept_reports(path, circuits)
-    return {task: each for task, each in kept.items() if identity(AuditConfig, each["settings"]) == wanted}
+    return {
+        task: each
+        for task, each in kept.items()
+        if each and identity(AuditConfig, each["settings"]) == wanted
+    }
 
 
 def earlier_refusals(path: Path, circuits: Path) -> dict[str, str]:

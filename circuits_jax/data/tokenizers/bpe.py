@@ -146,11 +146,15 @@ def load_tokenizer(path: Path) -> Tokenizer:
         refuse_pointer(content, path)
         return SentencePieceTokenizer(content)
     except OSError as error:
-        raise ConfigError(f"the tokenizer {path} cannot be read ({error.strerror})") from error
+        raise ConfigError(
+            f"the tokenizer {path} cannot be read ({error.strerror or error}); put it back: the folder of "
+            "the run's corpus has a copy"
+        ) from error
     except (ConfigError, RuntimeError, UnicodeDecodeError) as error:  # the latter two are SentencePiece's own
         why = " ".join(str(error).split())
         raise ConfigError(
-            f"the tokenizer {path} cannot be used: {why}; delete it to train it again, or restore it"
+            f"the tokenizer {path} cannot be used: {why}; restore it: the folder of the run's corpus has a "
+            "copy (a run that has not begun trains one anew when it is moved away)"
         ) from error
 
 

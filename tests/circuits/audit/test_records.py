@@ -8,10 +8,13 @@ from circuits_jax.circuits.audit.records import (
     FORMAT,
     VERSION,
     earlier_refusals,
+    earlier_reports,
     kept_reports,
     put_aside,
     read_any_version,
 )
+from circuits_jax.circuits.circuit import MANIFEST
+from circuits_jax.config import AuditConfig
 from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CheckpointError
 
@@ -78,3 +81,13 @@ def test_audits_of_what_no_folder_can_be_called_are_not_taken_over(tmp_path, tas
     about = {"format": FORMAT, "version": VERSION, "settings": {}}
     path.write_text(json.dumps(about | {"tasks": {task: {}}, "rows": [{"task": task, "refused": "why"}]}))
     assert kept_reports(path, tmp_path) == {} and earlier_refusals(path, tmp_path) == {}
+
+
+@pytest.mark.parametrize("report", [3, None, [], {}, {"settings": 3}, {"settings": {}, "key": 3}])
+def test_of_a_damaged_audit_of_a_circuit_that_is_there_nothing_is_kept(tmp_path, report):
+    path = tmp_path / "audit.json"
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / MANIFEST).write_text("{}")
+    path.write_text(json.dumps(TABLE | {"tasks": {"a": report, "gone": report}}))
+    assert kept_reports(path, tmp_path) == {"a": {}}
+    assert earlier_reports(path, tmp_path, AuditConfig()) == {}
