@@ -146,6 +146,14 @@ class _Examination:
         """Parameters without the edges that the circuit leaves out, which carry `means` instead."""
         return remove_edges(dataclasses.replace(self.saved, means=means), self.auditor.model).device_params
 
+    @functools.cached_property
+    def circuit_swapped(self) -> np.ndarray:
+        """Logit differences [1, N, 2] with the circuit's nodes as on the pair's other prompt.
+
+        That is their interchange, and the model without them under counterfactual ablation.
+        """
+        return self.run.swapped(self.params, self.rest, other_prompt(self.test), self.test)
+
     def full_model(self) -> Report:
         """The full model on both splits, calibrated on training pairs, and what it is worth."""
         report: Report = {
@@ -184,23 +192,25 @@ class _Examination:
             alone = self.run.ablated(self.without_edges(held), self.kept, held, self.test)
             without = self.run.ablated(self.params, self.rest, held, self.test)
             report[name] = {"sufficiency": alone, "necessity": without}
-        others = {
-            "resample": another_pair(self.test, self.config.seed),
-            "counterfactual": other_prompt(self.test),
-        }
-        for name, donors in others.items():
+        resampled, other = another_pair(self.test, self.config.seed), other_prompt(self.test)
+        without = self.run.swapped(self.params, self.rest, resampled, self.test)
+        for name, donors, removed in (
+            ("resample", resampled, without),
+            ("counterfactual", other, self.circuit_swapped),
+        ):
             alone = self.run.swapped(self.alone, self.kept, donors, self.test, self.params)
-            without = self.run.swapped(self.params, self.rest, donors, self.test)
-            report[name] = {"sufficiency": alone, "necessity": without}
+            report[name] = {"sufficiency": alone, "necessity": removed}
         self.by_pair["necessity"] = self._refitted(report[self.saved.ablation]["necessity"])[0]
         return jax.tree.map(self._refitted_loss, report)
 
     def interchange(self) -> Report:
         """Share of answers that flip when the circuit's nodes, or all others, are swapped within the pair."""
-        donors = other_prompt(self.test)
+        swapped = {
+            "circuit": self.circuit_swapped,
+            "outside": self.run.swapped(self.params, self.kept, other_prompt(self.test), self.test),
+        }
         report = {}
-        for what, own in (("circuit", self.rest), ("outside", self.kept)):
-            after = self.run.swapped(self.params, own, donors, self.test)
+        for what, after in swapped.items():
             flips = self.by_pair[f"flips, {what}"] = pair_flips(self.before, after)[0]
             report[what] = vars(self.of_test.rate(flips))
         return report
