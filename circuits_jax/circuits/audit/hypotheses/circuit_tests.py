@@ -34,6 +34,9 @@ from circuits_jax.config import AuditConfig
 from circuits_jax.config.audit import LEAST_DRAWS
 from circuits_jax.storage.tables import Report
 
+# Nats.  Calibration leaves up to a fifth of it where all answers are at chance and should be equal.
+LEAST_LOSS = 0.01
+LEAST_EFFECT = 1e-6  # logits, of rounding
 Calibrated = tuple[float, float]
 DROPPED, ADDED = "one edge dropped", "one foreign edge added"
 NULLS = {
@@ -111,7 +114,7 @@ class CircuitTests:
         alone = self._network.differences(sets, self._judged.pairs)
         enough = self._refitted(np.concatenate([self._alone[None], alone]))
         needed = self._refitted(self._without(nodes))
-        p_values = [rank_p(-enough[0], -enough[1:]), rank_p(needed[0], needed[1:])]
+        p_values = [rank_p(each[0], each[1:], LEAST_LOSS) for each in (-enough, needed)]
         return [
             {
                 "test": name,
@@ -150,7 +153,7 @@ class CircuitTests:
         ours = np.flatnonzero(self._own)
         effects = self._effects(np.concatenate([ours, drawn]))
         of_random = effects[count:]
-        p_values = [rank_p(effect, of_random) for effect in effects[:count]]
+        p_values = [rank_p(effect, of_random, LEAST_EFFECT) for effect in effects[:count]]
         corrected = holm(p_values)
         rows: list[Report] = [
             {"source": str(edges.ends(int(i))[0]), "target": str(edges.ends(int(i))[1])}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import types
 
 import jax
 import numpy as np
@@ -95,6 +96,18 @@ def test_live_edges_are_those_on_a_path():
     dead = ~live & (EDGES.flat(leads)[EDGES.targets] > 0)
     reached = graph.reached(PLANTED.config, PLANTED.params, EDGES.masks(np.ones(len(EDGES.nodes))))
     assert (EDGES.flat(reached)[EDGES.sources][dead] == 0).all()
+
+
+@pytest.mark.parametrize(("better", "p"), [(0.001, 1.0), (0.02, 1 / 10)])
+def test_a_circuit_has_to_be_better_than_random_by_more_than_calibration_leaves(better, p):
+    drawing, _, circuit = draws()
+    tests = object.__new__(CircuitTests)
+    tests.config, tests._nodes, tests._draws = CONFIG, EDGES.joined(circuit), drawing
+    tests._judged = Judged(None, None, (1.0, 0.0), (1.0, 0.0))
+    tests._network = types.SimpleNamespace(edges=EDGES, differences=lambda sets, pairs: np.zeros(len(sets)))
+    tests._alone, tests._without = np.float64(-better), lambda nodes: np.array([better, *[0.0] * 9])
+    tests._refitted = lambda losses: 0.69 + losses
+    assert [row["p"] for row in tests.against_random(9)] == pytest.approx([p, p])
 
 
 @pytest.fixture(scope="module")
