@@ -37,6 +37,7 @@ from circuits_jax.storage.tables import Report
 # Nats.  Calibration leaves up to a fifth of it where all answers are at chance and should be equal.
 LEAST_LOSS = 0.01
 LEAST_EFFECT = 1e-6  # logits, of rounding
+LEAST_SHARE = 1e-3  # of a pair's loss, of rounding of the calibration
 Calibrated = tuple[float, float]
 DROPPED, ADDED = "one edge dropped", "one foreign edge added"
 NULLS = {
@@ -264,8 +265,13 @@ def _margins(differences: np.ndarray) -> np.ndarray:
 
 
 def _better(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """1 where our loss is lower, 0 where theirs is, 1/2 where they are equal, [N]."""
-    return (np.sign(theirs - ours) + 1) / 2
+    """1 where our loss is lower, 0 where theirs is, 1/2 where they are equal up to rounding, [N].
+
+    A circuit that is the whole model, calibrated in another program, would else be better on all pairs or on
+    none.
+    """
+    same = np.isclose(ours, theirs, rtol=LEAST_SHARE, atol=0)
+    return np.where(same, 0.5, ours < theirs)
 
 
 def all_tests(tests: CircuitTests, thorough: bool, keep: Keep) -> Report:

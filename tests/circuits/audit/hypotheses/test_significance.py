@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from circuits_jax.circuits.audit.hypotheses.circuit_tests import LEAST_LOSS
+from circuits_jax.circuits.audit.hypotheses.circuit_tests import LEAST_LOSS, _better
 from circuits_jax.circuits.audit.hypotheses.significance import (
     LEVEL,
     draws_needed,
@@ -78,6 +78,13 @@ def test_the_mean_s_test_is_student_s_over_equal_clusters():
     values = rng.random(240) + 0.1 * TEMPLATES
     means = [values[k == TEMPLATES].mean() for k in range(6)]
     assert mean_p(values, TEMPLATES, 0.5) == pytest.approx(stats.ttest_1samp(means, 0.5).pvalue)
+
+
+def test_losses_equal_up_to_rounding_make_neither_better():
+    losses = np.geomspace(1e-9, 3, 240)
+    assert mean_p(_better(losses * (1 - 1e-5), losses), TEMPLATES, 0.5) == 1
+    np.testing.assert_array_equal(_better(losses * 0.9, losses), 1)
+    np.testing.assert_array_equal(_better(losses, losses * 0.9), 0)
 
 
 def test_clusters_that_do_not_differ_are_coins():
