@@ -81,8 +81,8 @@ def remarks(tests: Report) -> list[str]:
     for name in ("equivalence", "independence"):
         if tests[name]["power"] and tests[name]["p"] < tests["level"]:
             said.append(
-                f"The test of {name} rejects the circuit itself: that it rejects wrong ones too says little of "
-                "its power."
+                f"The test of {name} rejects the circuit itself: that it rejects wrong ones too says "
+                "little of its power."
             )
     return said
 

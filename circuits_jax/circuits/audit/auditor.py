@@ -39,6 +39,7 @@ from circuits_jax.config import AuditConfig
 from circuits_jax.model import sites
 from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Params
+from circuits_jax.storage.errors import TaskError
 from circuits_jax.storage.tables import Report
 from circuits_jax.tasks.task import Pairs
 
@@ -131,7 +132,7 @@ class _Examination:
         self.alone = self.without_edges(self.means)
         self.train, self.test = (pair_batch(pairs, auditor.model.config.n_ctx) for pairs in (train, test))
         self.pairs = test
-        self.of_test, self.of_train = (self.intervals(pairs.template) for pairs in (test, train))
+        self.of_test, self.of_train = (self.intervals(_templates_of(pairs)) for pairs in (test, train))
         self.by_pair: dict[str, np.ndarray] = {}  # what `templates` shows, [N] each
         self.before = self.run.ablated(self.params, auditor.everything, self.means, self.test)
         self.fitted = self.run.ablated(self.params, auditor.everything, self.means, self.train)
@@ -312,6 +313,20 @@ class _Examination:
     def _refitted_loss(self, difference: np.ndarray) -> dict[str, float]:
         """The one loss of differences [1, N, 2]."""
         return vars(self.of_test.loss(self._refitted(difference)[0]))
+
+
+def _templates_of(pairs: Pairs) -> np.ndarray:
+    """The template of each pair, int [N].
+
+    Raises:
+      TaskError: if it is the same of all, which gives no interval.
+    """
+    if len(np.unique(pairs.template)) < 2:
+        raise TaskError(
+            f"the {pairs.split} pairs of {pairs.task} are all of one template, which tells nothing of "
+            f"others; give it two {pairs.split} templates or more (in a JSONL file, lines or groups of them)"
+        )
+    return pairs.template
 
 
 def _over_draws(interval: Callable[[np.ndarray], Figure], values: np.ndarray) -> Report:

@@ -17,8 +17,8 @@ from circuits_jax.storage.errors import CheckpointError, UserError
 from circuits_jax.storage.lfs import refuse_pointer
 from circuits_jax.storage.paths import exists, is_remote
 
-# Version 1 judged by pairs that pruning may have chosen by, version 2 had controls that could not win, version
-# 3 may have other orders of curves, powers of tests and words of verdicts.
+# Version 1 judged by pairs that pruning may have chosen by, version 2 had controls that could not win,
+# version 3 had other orders of curves, powers and ties of tests, and words of verdicts.
 FORMAT, VERSION = "circuits_jax.audit", 4
 # What rows of controls depend on beside the circuit.
 _CONTROLS_VERSION = 1

@@ -121,7 +121,8 @@ def test_nothing_is_swapped_twice(auditor, means, monkeypatch):
     asked, swapped = [], auditor.run.swapped
 
     def counted(params, masks, donors, pairs, donor_params=None):
-        asked.append([id(params), id(donor_params), *(np.asarray(x).tobytes() for x in (*masks.values(), *donors))])
+        arrays = (np.asarray(x).tobytes() for x in (*masks.values(), *donors))
+        asked.append([id(params), id(donor_params), *arrays])
         return swapped(params, masks, donors, pairs, donor_params)
 
     monkeypatch.setattr(auditor.run, "swapped", counted)
