@@ -61,7 +61,8 @@ def circuit_of(pairs, nodes=None):
 
 def examined(circuit, config=CONFIG):
     pairs = pair_batch(PLANTED.test, PLANTED.config.n_ctx)
-    judged = Judged(pairs, np.arange(pairs.size) % 4, (1.0, 0.0), (1.0, 0.0))
+    # Of fewer than six templates, a test in which all agree has no p-value below LEVEL.
+    judged = Judged(pairs, np.arange(pairs.size) % 6, (1.0, 0.0), (1.0, 0.0))
     return CircuitTests(circuit, subject(), interventions(), judged, config)
 
 
