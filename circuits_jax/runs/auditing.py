@@ -30,6 +30,7 @@ from circuits_jax.circuits.audit.records import (
     earlier_refusals,
     earlier_reports,
     kept_reports,
+    measured_folder,
     put_aside,
 )
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
@@ -143,7 +144,7 @@ class RunAuditor:
         """{"curves", "tests"}; none where there are no controls."""
         if self._choice == "none":
             return {"curves": None, "tests": None}
-        keep = keep_in(self._kept(MEASURED) / f"{subject.key[:16]}-{self.run.corpus.hash[:8]}")
+        keep = keep_in(self._kept(MEASURED) / measured_folder(subject.key, self.run.corpus.hash))
         auditor, thorough = self._auditor(subject.prune), self._choice == "full"
         return curves_and_tests(auditor, subject.circuit, train, test, thorough, keep)
 

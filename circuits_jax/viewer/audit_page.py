@@ -165,7 +165,10 @@ def _references(references: Report, lines: Sequence[Line]) -> Plot:
         for what, figure, kind in (("alone", "sufficiency", "ours"), ("without", "necessity", "other"))
         for name in references
     ]
-    caption = "Loss with removed nodes at their mean, at zero, or at their values on another pair's prompt."
+    caption = (
+        "Loss with removed nodes at their mean, at zero, or at their values on another pair's prompt "
+        "(resample) or on the pair's other one (counterfactual)."
+    )
     return "Other ways to remove", caption, bar_chart("Ablation references", bars, LOSS, lines)
 
 

@@ -78,6 +78,12 @@ def remarks(tests: Report) -> list[str]:
     ]
     if tests["edges"].get("why_not") is not None:
         said.append(f"Its edges were not tested one by one: {tests['edges']['why_not']}.")
+    for name in ("equivalence", "independence"):
+        if tests[name]["power"] and tests[name]["p"] < tests["level"]:
+            said.append(
+                f"The test of {name} rejects the circuit itself: that it rejects wrong ones too says "
+                "little of its power."
+            )
     return said
 
 

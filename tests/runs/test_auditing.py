@@ -6,6 +6,8 @@ import types
 
 import pytest
 
+from circuits_jax.circuits.audit import records
+from circuits_jax.circuits.audit.records import measured_folder
 from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.config import AuditConfig, PruneConfig
 from circuits_jax.runs import auditing
@@ -76,7 +78,13 @@ def test_what_an_audit_keeps_lies_where_its_report_goes(elsewhere, tmp_path, mon
     run = types.SimpleNamespace(folder=tmp_path / "run", corpus=RUN.corpus)
     auditor = RunAuditor(run, AuditConfig(), "quick", home)
     auditor._against_others(AuditSubject(None, None, PRUNE, "key"), None, None)
-    assert kept == [(home or run.folder) / "circuits" / ".measured" / "key-corpus"]
+    assert kept == [(home or run.folder) / "circuits" / ".measured" / measured_folder("key", "corpus")]
+
+
+def test_what_an_earlier_version_measured_is_measured_anew(monkeypatch):
+    now = measured_folder("key", "corpus")
+    monkeypatch.setattr(records, "VERSION", records.VERSION + 1)
+    assert measured_folder("key", "corpus") != now
 
 
 @dataclasses.dataclass

@@ -116,3 +116,10 @@ def test_edges_that_were_not_tested_are_said_not_to_be():
     tests = {**TESTS, "edges": {"null": "No more.", "why_not": "at most 4000 are measured"}}
     assert len(hypothesis_tables.circuit_table(tests)) == 2 and hypothesis_tables.edge_table(tests) == []
     assert "at most 4000 are measured." in hypothesis_tables.remarks(tests)[1]
+
+
+def test_power_is_said_to_be_little_where_the_circuit_itself_is_rejected():
+    (said,) = hypothesis_tables.remarks(TESTS)[1:]
+    assert "equivalence rejects the circuit itself" in said
+    accepted = {**TESTS, "equivalence": {**TESTS["equivalence"], "p": 0.05}}
+    assert len(hypothesis_tables.remarks(accepted)) == 1

@@ -39,6 +39,7 @@ from circuits_jax.config import AuditConfig
 from circuits_jax.model import sites
 from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Params
+from circuits_jax.storage.errors import TaskError
 from circuits_jax.storage.tables import Report
 from circuits_jax.tasks.task import Pairs
 
@@ -131,7 +132,7 @@ class _Examination:
         self.alone = self.without_edges(self.means)
         self.train, self.test = (pair_batch(pairs, auditor.model.config.n_ctx) for pairs in (train, test))
         self.pairs = test
-        self.of_test, self.of_train = (self.intervals(pairs.template) for pairs in (test, train))
+        self.of_test, self.of_train = (self.intervals(_templates_of(pairs)) for pairs in (test, train))
         self.by_pair: dict[str, np.ndarray] = {}  # what `templates` shows, [N] each
         self.before = self.run.ablated(self.params, auditor.everything, self.means, self.test)
         self.fitted = self.run.ablated(self.params, auditor.everything, self.means, self.train)
@@ -145,6 +146,14 @@ class _Examination:
     def without_edges(self, means: Means) -> Params:
         """Parameters without the edges that the circuit leaves out, which carry `means` instead."""
         return remove_edges(dataclasses.replace(self.saved, means=means), self.auditor.model).device_params
+
+    @functools.cached_property
+    def circuit_swapped(self) -> np.ndarray:
+        """Logit differences [1, N, 2] with the circuit's nodes as on the pair's other prompt.
+
+        That is their interchange, and the model without them under counterfactual ablation.
+        """
+        return self.run.swapped(self.params, self.rest, other_prompt(self.test), self.test)
 
     def full_model(self) -> Report:
         """The full model on both splits, calibrated on training pairs, and what it is worth."""
@@ -184,23 +193,25 @@ class _Examination:
             alone = self.run.ablated(self.without_edges(held), self.kept, held, self.test)
             without = self.run.ablated(self.params, self.rest, held, self.test)
             report[name] = {"sufficiency": alone, "necessity": without}
-        others = {
-            "resample": another_pair(self.test, self.config.seed),
-            "counterfactual": other_prompt(self.test),
-        }
-        for name, donors in others.items():
+        resampled, other = another_pair(self.test, self.config.seed), other_prompt(self.test)
+        without = self.run.swapped(self.params, self.rest, resampled, self.test)
+        for name, donors, removed in (
+            ("resample", resampled, without),
+            ("counterfactual", other, self.circuit_swapped),
+        ):
             alone = self.run.swapped(self.alone, self.kept, donors, self.test, self.params)
-            without = self.run.swapped(self.params, self.rest, donors, self.test)
-            report[name] = {"sufficiency": alone, "necessity": without}
+            report[name] = {"sufficiency": alone, "necessity": removed}
         self.by_pair["necessity"] = self._refitted(report[self.saved.ablation]["necessity"])[0]
         return jax.tree.map(self._refitted_loss, report)
 
     def interchange(self) -> Report:
         """Share of answers that flip when the circuit's nodes, or all others, are swapped within the pair."""
-        donors = other_prompt(self.test)
+        swapped = {
+            "circuit": self.circuit_swapped,
+            "outside": self.run.swapped(self.params, self.kept, other_prompt(self.test), self.test),
+        }
         report = {}
-        for what, own in (("circuit", self.rest), ("outside", self.kept)):
-            after = self.run.swapped(self.params, own, donors, self.test)
+        for what, after in swapped.items():
             flips = self.by_pair[f"flips, {what}"] = pair_flips(self.before, after)[0]
             report[what] = vars(self.of_test.rate(flips))
         return report
@@ -302,6 +313,20 @@ class _Examination:
     def _refitted_loss(self, difference: np.ndarray) -> dict[str, float]:
         """The one loss of differences [1, N, 2]."""
         return vars(self.of_test.loss(self._refitted(difference)[0]))
+
+
+def _templates_of(pairs: Pairs) -> np.ndarray:
+    """The template of each pair, int [N].
+
+    Raises:
+      TaskError: if it is the same of all, which gives no interval.
+    """
+    if len(np.unique(pairs.template)) < 2:
+        raise TaskError(
+            f"the {pairs.split} pairs of {pairs.task} are all of one template, which tells nothing of "
+            f"others; give it two {pairs.split} templates or more (in a JSONL file, lines or groups of them)"
+        )
+    return pairs.template
 
 
 def _over_draws(interval: Callable[[np.ndarray], Figure], values: np.ndarray) -> Report:

@@ -19,8 +19,9 @@ from circuits_jax.storage.files import read_json_if_any, write_aside
 from circuits_jax.storage.lfs import refuse_pointer
 from circuits_jax.storage.paths import exists, is_remote
 
-# Version 1 judged by pairs that pruning may have chosen by, version 2 had controls that could not win.
-FORMAT, VERSION = "circuits_jax.audit", 3
+# Version 1 judged by pairs that pruning may have chosen by, version 2 had controls that could not win,
+# version 3 had other orders of curves, powers and ties of tests, and words of verdicts.
+FORMAT, VERSION = "circuits_jax.audit", 4
 # What rows of controls depend on beside the circuit.
 _CONTROLS_VERSION = 1
 
@@ -99,6 +100,11 @@ def controls_key(folder: Path, corpus: str, seed: int) -> str:
     """Hash of what the rows of the controls of the circuit in `folder` depend on."""
     text = json.dumps([_CONTROLS_VERSION, corpus, seed]).encode()
     return hashlib.sha256((folder / MANIFEST).read_bytes() + text).hexdigest()[:16]
+
+
+def measured_folder(key: str, corpus: str) -> str:
+    """What the folder of an audit's finished parts is called; earlier versions measured something else."""
+    return f"{VERSION}-{key[:16]}-{corpus[:8]}"
 
 
 def covers(report: Mapping[str, Any], choice: str) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from circuits_jax.circuits import graph
 from circuits_jax.circuits.ablation.means import reference_activations
-from circuits_jax.circuits.audit.auditor import STAGES, Auditor, verdict_of
+from circuits_jax.circuits.audit.auditor import STAGES, Auditor, _Examination, verdict_of
 from circuits_jax.circuits.audit.real_code import Natural
 from circuits_jax.circuits.audit.verdict import FAITHFUL, NO_BETTER, NOT_RUN, NOT_SHOWN
 from circuits_jax.circuits.circuit import Calibration, Circuit, Node
@@ -115,6 +115,22 @@ def test_figures_lie_in_their_intervals(truth):
     assert len(found) > 25
     for figure in found:
         assert figure["low"] - 1e-9 <= figure["value"] <= figure["high"] + 1e-9
+
+
+def test_nothing_is_swapped_twice(auditor, means, monkeypatch):
+    asked, swapped = [], auditor.run.swapped
+
+    def counted(params, masks, donors, pairs, donor_params=None):
+        arrays = (np.asarray(x).tobytes() for x in (*masks.values(), *donors))
+        asked.append([id(params), id(donor_params), *arrays])
+        return swapped(params, masks, donors, pairs, donor_params)
+
+    monkeypatch.setattr(auditor.run, "swapped", counted)
+    examination = _Examination(auditor, circuit_of(PLANTED.nodes, means), PLANTED.train, PLANTED.test)
+    report = examination.references(), examination.interchange()
+    assert len(asked) == len(set(map(tuple, asked))) == 5
+    flips = examination.by_pair["flips, circuit"]
+    assert report[1]["circuit"]["value"] == flips.mean() == 1
 
 
 def test_templates_are_told_one_by_one(auditor, means):

@@ -12,6 +12,7 @@ import pytest
 from circuits_jax.circuits.ablation import competition
 from circuits_jax.circuits.ablation.means import mean_activations
 from circuits_jax.circuits.audit import random_circuits
+from circuits_jax.circuits.audit.auditor import _templates_of
 from circuits_jax.circuits.audit.intervals import Figure, pair_accuracies, pair_flips, pair_losses
 from circuits_jax.circuits.audit.real_code import find_natural, opening_quotes
 from circuits_jax.circuits.audit.verdict import (
@@ -51,6 +52,16 @@ def test_scores_of_pairs_are_the_tasks_metrics():
     np.testing.assert_array_equal(pair_accuracies(right), [[1, 0.5, 0, 0]])
     np.testing.assert_array_equal(pair_flips(right, -right)[0, :3], [1, 1, 1])
     assert not pair_flips(right, 3 * right).any()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_pairs_of_one_template_are_refused_by_their_split(split):
+    tokens = np.zeros((4, 2, 3), np.int32)
+    pairs = Pairs("mine", split, tokens, np.full(4, 2), np.tile([1, 2], (4, 1)), [("a", "b")] * 4, 1.0)
+    with pytest.raises(TaskError, match=f"the {split} pairs of mine are all of one template"):
+        _templates_of(pairs)
+    several = dataclasses.replace(pairs, template=np.array([0, 0, 1, 1]))
+    assert _templates_of(several) is several.template
 
 
 # Baselines.

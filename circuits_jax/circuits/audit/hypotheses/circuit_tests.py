@@ -34,6 +34,10 @@ from circuits_jax.config import AuditConfig
 from circuits_jax.config.audit import LEAST_DRAWS
 from circuits_jax.storage.tables import Report
 
+# Nats.  Calibration leaves up to a fifth of it where all answers are at chance and should be equal.
+LEAST_LOSS = 0.01
+LEAST_EFFECT = 1e-6  # logits, of rounding
+LEAST_SHARE = 1e-3  # of a pair's loss, of rounding of the calibration
 Calibrated = tuple[float, float]
 DROPPED, ADDED = "one edge dropped", "one foreign edge added"
 NULLS = {
@@ -111,7 +115,7 @@ class CircuitTests:
         alone = self._network.differences(sets, self._judged.pairs)
         enough = self._refitted(np.concatenate([self._alone[None], alone]))
         needed = self._refitted(self._without(nodes))
-        p_values = [rank_p(-enough[0], -enough[1:]), rank_p(needed[0], needed[1:])]
+        p_values = [rank_p(each[0], each[1:], LEAST_LOSS) for each in (-enough, needed)]
         return [
             {
                 "test": name,
@@ -150,7 +154,7 @@ class CircuitTests:
         ours = np.flatnonzero(self._own)
         effects = self._effects(np.concatenate([ours, drawn]))
         of_random = effects[count:]
-        p_values = [rank_p(effect, of_random) for effect in effects[:count]]
+        p_values = [rank_p(effect, of_random, LEAST_EFFECT) for effect in effects[:count]]
         corrected = holm(p_values)
         rows: list[Report] = [
             {"source": str(edges.ends(int(i))[0]), "target": str(edges.ends(int(i))[1])}
@@ -261,8 +265,13 @@ def _margins(differences: np.ndarray) -> np.ndarray:
 
 
 def _better(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """1 where our loss is lower, 0 where theirs is, 1/2 where they are equal, [N]."""
-    return (np.sign(theirs - ours) + 1) / 2
+    """1 where our loss is lower, 0 where theirs is, 1/2 where they are equal up to rounding, [N].
+
+    A circuit that is the whole model, calibrated in another program, would else be better on all pairs or on
+    none.
+    """
+    same = np.isclose(ours, theirs, rtol=LEAST_SHARE, atol=0)
+    return np.where(same, 0.5, ours < theirs)
 
 
 def all_tests(tests: CircuitTests, thorough: bool, keep: Keep) -> Report:

@@ -16,13 +16,19 @@ def draws_needed(tests: int) -> int:
     return math.floor(tests / LEVEL + 1e-9)
 
 
-def rank_p(observed: float, draws: np.ndarray) -> float:
-    """The share of `observed` and `draws`, together, that are at least `observed`.
+def rank_p(observed: float, draws: np.ndarray, tie: float = 0.0) -> float:
+    """The share of `observed` and `draws`, together, that are not below `observed` by more than `tie`.
 
     Where all are drawn alike it is at most alpha with probability alpha at most, whatever their distribution.
+    What is no number speaks against `observed`.
+
+    Args:
+      observed: What is ranked.
+      draws: float [D], what it is ranked among.
+      tie: Differences up to this say nothing, such as those of rounding.
     """
-    draws = np.asarray(draws, np.float64)
-    return float((1 + (draws >= observed).sum()) / (1 + len(draws)))
+    below = np.asarray(draws, np.float64) < observed - tie
+    return float((1 + (~below).sum()) / (1 + len(below)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -88,7 +94,7 @@ def independence_p(
     observed = float((ours * theirs).mean())
     found = np.array([shuffled() for _ in range(draws)])
     # Equal up to rounding is equal: of constants nothing can be told.
-    return observed, rank_p(observed - 1e-12, found)
+    return observed, rank_p(observed, found, 1e-12)
 
 
 def _kernel(values: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import types
 
 import jax
 import numpy as np
@@ -59,7 +60,8 @@ def circuit_of(pairs, nodes=None):
 
 def examined(circuit, config=CONFIG):
     pairs = pair_batch(PLANTED.test, PLANTED.config.n_ctx)
-    judged = Judged(pairs, np.arange(pairs.size) % 4, (1.0, 0.0), (1.0, 0.0))
+    # Of fewer than six templates, a test in which all agree has no p-value below LEVEL.
+    judged = Judged(pairs, np.arange(pairs.size) % 6, (1.0, 0.0), (1.0, 0.0))
     return CircuitTests(circuit, subject(), interventions(), judged, config)
 
 
@@ -99,6 +101,18 @@ def test_live_edges_are_those_on_a_path():
 def keep_none(name, make):
     """Makes every part anew."""
     return make()
+
+
+@pytest.mark.parametrize(("better", "p"), [(0.001, 1.0), (0.02, 1 / 10)])
+def test_a_circuit_has_to_be_better_than_random_by_more_than_calibration_leaves(better, p):
+    drawing, _, circuit = draws()
+    tests = object.__new__(CircuitTests)
+    tests.config, tests._nodes, tests._draws = CONFIG, EDGES.joined(circuit), drawing
+    tests._judged = Judged(None, None, (1.0, 0.0), (1.0, 0.0))
+    tests._network = types.SimpleNamespace(edges=EDGES, differences=lambda sets, pairs: np.zeros(len(sets)))
+    tests._alone, tests._without = np.float64(-better), lambda nodes: np.array([better, *[0.0] * 9])
+    tests._refitted = lambda losses: 0.69 + losses
+    assert [row["p"] for row in tests.against_random(9)] == pytest.approx([p, p])
 
 
 @pytest.fixture(scope="module")

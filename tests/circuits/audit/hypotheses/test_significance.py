@@ -2,10 +2,12 @@
 
 import itertools
 
+import jax
 import numpy as np
 import pytest
 from scipy import stats
 
+from circuits_jax.circuits.audit.hypotheses.circuit_tests import LEAST_LOSS, _better
 from circuits_jax.circuits.audit.hypotheses.significance import (
     LEVEL,
     draws_needed,
@@ -14,6 +16,8 @@ from circuits_jax.circuits.audit.hypotheses.significance import (
     mean_p,
     rank_p,
 )
+from circuits_jax.circuits.audit.intervals import pair_losses
+from circuits_jax.tasks.calibration import calibrate
 
 TEMPLATES = np.repeat(np.arange(6), 40)
 
@@ -31,6 +35,24 @@ def test_ranks_are_counted_with_ties_against_us():
     assert rank_p(3, draws) == 2 / 5
     assert rank_p(2, draws) == 4 / 5
     assert rank_p(-1, draws) == 1
+
+
+def test_small_differences_and_no_numbers_speak_against_us():
+    assert rank_p(1.005, np.array([1.0, 0.5]), 0.01) == 2 / 3
+    assert rank_p(1.02, np.array([1.0, 0.5]), 0.01) == 1 / 3
+    assert rank_p(1, np.array([np.nan, 0])) == 2 / 3
+    assert rank_p(np.nan, np.array([0.0, 1.0])) == 1
+
+
+@pytest.mark.slow
+def test_a_circuit_that_answers_nothing_is_not_told_from_others():
+    """All are at chance; what calibration leaves of their losses differs, by what their constants are."""
+    constants = np.array([0, *np.random.default_rng(0).normal(size=60)], np.float32)
+    differences = np.tile(constants[:, None, None], (1, 16, 2))
+    scales, shifts, _ = jax.jit(jax.vmap(calibrate))(differences)
+    losses = pair_losses(differences, scales, shifts).mean(axis=1)
+    assert rank_p(-losses[0], -losses[1:]) < LEVEL / 2  # what a rank alone would say
+    assert rank_p(-losses[0], -losses[1:], LEAST_LOSS) == rank_p(losses[0], losses[1:], LEAST_LOSS) == 1
 
 
 def test_holm_is_the_closed_test_of_bonferroni():
@@ -56,6 +78,13 @@ def test_the_mean_s_test_is_student_s_over_equal_clusters():
     values = rng.random(240) + 0.1 * TEMPLATES
     means = [values[k == TEMPLATES].mean() for k in range(6)]
     assert mean_p(values, TEMPLATES, 0.5) == pytest.approx(stats.ttest_1samp(means, 0.5).pvalue)
+
+
+def test_losses_equal_up_to_rounding_make_neither_better():
+    losses = np.geomspace(1e-9, 3, 240)
+    assert mean_p(_better(losses * (1 - 1e-5), losses), TEMPLATES, 0.5) == 1
+    np.testing.assert_array_equal(_better(losses * 0.9, losses), 1)
+    np.testing.assert_array_equal(_better(losses, losses * 0.9), 0)
 
 
 def test_clusters_that_do_not_differ_are_coins():
