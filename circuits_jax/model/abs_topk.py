@@ -101,7 +101,7 @@ def _threshold(bits: jax.Array, k: int, low_bit: int) -> tuple[jax.Array, jax.Ar
     return threshold, lax.fori_loop(0, 2, compare, jnp.zeros_like(bits, bool))
 
 
-class _Bracket(NamedTuple):
+class _Guesses(NamedTuple):
     """Where the threshold of each row lies, [rows, 1] each: low <= threshold < high.
 
     Attributes:
@@ -138,7 +138,7 @@ def _guessed_mask(x: jax.Array, k: int) -> jax.Array:
         width
     )  # entries by which the second guess steps too far, to be on the other side
 
-    def narrow(found: _Bracket) -> _Bracket:
+    def narrow(found: _Guesses) -> _Guesses:
         low, high = _float(found.low), _float(found.high)
         line = low + (high - low) * (found.over / (found.over + found.under))
         line = jnp.where(found.high == MOST, 2 * low, line)
@@ -150,7 +150,7 @@ def _guessed_mask(x: jax.Array, k: int) -> jax.Array:
         excess = _folded_count(bits >= at) - k
         open_, enough = found.high - found.low > 1, excess >= 0
         stale = jnp.where(enough == (found.excess >= 0), 0.5, 1.0)
-        return _Bracket(
+        return _Guesses(
             passes=found.passes + 1,
             low=jnp.where(open_ & enough, at, found.low),
             high=jnp.where(open_ & (excess <= 0), jnp.where(enough, at + 1, at), found.high),
@@ -162,7 +162,7 @@ def _guessed_mask(x: jax.Array, k: int) -> jax.Array:
 
     # Fewer nonzeros than k: all are kept, zeros too.  Exactly k: the threshold is the least positive number.
     low = jnp.where(nonzero >= k, 1, 0)
-    start = _Bracket(
+    start = _Guesses(
         passes=0,
         low=low,
         high=jnp.where(nonzero > k, MOST, low + 1),
