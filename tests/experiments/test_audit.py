@@ -265,6 +265,7 @@ def test_an_audit_of_a_run_that_cannot_be_written_goes_to_another_folder(
         return report | {"key": subject.key}
 
     monkeypatch.setattr(RunAuditor, "examine", examine)
+    monkeypatch.setattr(auditing, "those_that_show", lambda reports, path: reports)
     monkeypatch.setattr(auditing, "audit_table", lambda reports, refusals: [])
     monkeypatch.setattr(auditing, "build_audit_page", lambda *rest: "a page")
     (tmp_path / "file").write_text("")

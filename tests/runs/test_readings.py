@@ -231,7 +231,7 @@ def test_a_circuit_of_before_edges_were_removed_is_read_too(run, monkeypatch):
 
 def test_the_command_prints_the_best_first_and_a_row_a_circuit(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(command, "load_workdir", lambda *rest: run)
-    monkeypatch.setattr(command.launching, "read_config", lambda: run.whole_config)
+    monkeypatch.setattr(command.setting_flags, "run_config", lambda folder: run.whole_config)
     with flagsaver.flagsaver():
         command.define_flags()
         flags.FLAGS(["readings", f"--workdir={tmp_path}"])

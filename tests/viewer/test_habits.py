@@ -124,8 +124,9 @@ def test_a_picture_is_saved_as_png(pages: Pages, example: Example):
 def test_a_moving_slider_does_not_flood_the_address(pages: Pages, live: Live):
     """Browsers ignore a page that changes its address some hundred times in a few seconds."""
     tab = pages.open(live.page)
-    writes = tab.evaluate("""(() => {
+    writes, seconds = tab.evaluate("""(() => {
       let writes = 0;
+      const began = Date.now();
       const put = history.replaceState.bind(history);
       history.replaceState = (...rest) => { writes++; put(...rest); };
       const slider = document.querySelector('.toolbar input[type="range"]');
@@ -133,9 +134,9 @@ def test_a_moving_slider_does_not_flood_the_address(pages: Pages, live: Live):
         slider.value = i / 200;
         slider.dispatchEvent(new Event("input", { bubbles: true }));
       }
-      return writes;
+      return [writes, (Date.now() - began) / 1000];
     })()""")
-    assert writes < 20
+    assert writes < 20 * max(1, seconds)  # a busy machine takes its time
     tab.wait("location.hash.includes('edges=0.5')")
     node = str(live.circuit.nodes[0])
     tab.evaluate(
