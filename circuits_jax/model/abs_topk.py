@@ -42,7 +42,6 @@ def abs_top_k(x: jax.Array, k: int | None) -> jax.Array:
     return jnp.where(mask, x, 0)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2), inline=True)  # a program of its own outside of others
 def top_k_mask(x: jax.Array, k: int, cached: bool | None = None) -> jax.Array:
     """The bool mask [..., width] of the entries that AbsTopK keeps, 0 < k < width.
 
@@ -52,7 +51,12 @@ def top_k_mask(x: jax.Array, k: int, cached: bool | None = None) -> jax.Array:
       cached: Whether some rows are taken at a time, for an array that lies on one device; None for where the
         only device is a CPU.  The mask is the same.
     """
-    if one_cpu() if cached is None else cached:
+    return _top_k_mask(x, k, one_cpu() if cached is None else cached)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2), inline=True)  # a program of its own outside of others
+def _top_k_mask(x: jax.Array, k: int, cached: bool) -> jax.Array:
+    if cached:
         return map_rows(lambda rows: _guessed_mask(rows, k), x)
     bits, low_bit = _magnitude_bits(x), 16 if x.dtype == jnp.bfloat16 else 0
     threshold, mask = _threshold(bits, k, low_bit)
