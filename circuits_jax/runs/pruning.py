@@ -178,7 +178,10 @@ def check_unchanged(circuit: Circuit, split: str, pairs: Pairs) -> None:
 
 
 def pruning_table(outcomes: Sequence[Outcome]) -> list[dict[str, str | float]]:
-    """One row a task: full model and circuit on test pairs, and whether select pairs meet the target."""
+    """One row a task: full model and circuit on test pairs, and whether select pairs meet the target.
+
+    "model" is "mediocre" where the full model itself does not meet it.
+    """
     rows = []
     for outcome in outcomes:
         row: dict[str, str | float] = {"task": outcome.task}
@@ -198,6 +201,8 @@ def pruning_table(outcomes: Sequence[Outcome]) -> list[dict[str, str | float]]:
                 "uncalibrated accuracy": figures["test/accuracy"],
                 "target": "met" if outcome.circuit.provenance["met_target"] else "missed",
             }
+            if outcome.circuit.provenance.get("mediocre_model"):  # which a mask can repair
+                row["model"] = "mediocre"
         rows.append(row)
     return rows
 

@@ -19,13 +19,14 @@ function verdictBand(circuit) {
 }
 
 /** What pruning found is said as it was found; of a circuit from elsewhere it is not known. */
-function unauditedWords({ metrics, provenance: { met_target: met, prune } }) {
+function unauditedWords({ metrics, provenance: { met_target: met, mediocre_model: mediocre, prune } }) {
   if (met === false) {
     const loss = metrics["select/calibrated_loss"] ?? metrics["test/calibrated_loss"];
     return "These nodes do not solve the task: no circuit was found that meets the target, a loss of " +
       `${formatNumber(prune?.target)}; that of this one is ${formatNumber(loss)}.`;
   }
-  return (met ? "That these nodes solve the task" : "Even if these nodes solve the task, that") + " does not show that the model uses them.";
+  return (met ? "That these nodes solve the task" : "Even if these nodes solve the task, that") + " does not show that the model uses them." +
+    (mediocre ? ` The model itself misses the target, by a loss of ${formatNumber(metrics["full/select/calibrated_loss"] ?? metrics["full/test/calibrated_loss"])}: masks can repair such a model.` : "");
 }
 
 function evidenceSection(circuit) {
