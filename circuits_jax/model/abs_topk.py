@@ -21,7 +21,7 @@ INFINITY, MOST = 0x7F800000, 0x7FFFFFFF  # as bits; those of NaN lie between
 GUESSES = 12  # passes after which the search only halves, so that it ends whatever the distribution
 
 
-def abs_top_k(x: jax.Array, k: int | None) -> jax.Array:
+def abs_top_k(x: jax.Array, k: int | None, cached: bool | None = None) -> jax.Array:
     """Zeroes all but the `k` entries of largest magnitude in the last axis.
 
     Signs are kept; the gradient passes through kept entries only.  Exactly k are kept: among equal
@@ -30,6 +30,7 @@ def abs_top_k(x: jax.Array, k: int | None) -> jax.Array:
     Args:
       x: [..., width], float32 or bfloat16.
       k: How many to keep; None or k >= width keeps all, 0 keeps none.
+      cached: As `top_k_mask` has it.
 
     Returns:
       An array like `x`.
@@ -38,7 +39,7 @@ def abs_top_k(x: jax.Array, k: int | None) -> jax.Array:
         return x
     if k <= 0:
         return jnp.zeros_like(x)
-    mask = lax.stop_gradient(top_k_mask(lax.stop_gradient(x), k))
+    mask = lax.stop_gradient(top_k_mask(lax.stop_gradient(x), k, cached))
     return jnp.where(mask, x, 0)
 
 

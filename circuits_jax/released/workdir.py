@@ -91,7 +91,9 @@ def _clear_unfinished(source: str | Path, workdir: Path) -> None:
 
 @contextlib.contextmanager
 def _owned(workdir: Path) -> Iterator[None]:
-    """Within the block no other process has `workdir`; one that fails leaves no folder that was not there."""
+    """Within the block no other process has `workdir`; one that fails leaves no folder that was not there,
+    unless another process has finished a run in it meanwhile.
+    """
     missing = (
         [] if is_remote(workdir) else [place for place in (workdir, *workdir.parents) if not exists(place)]
     )
@@ -99,7 +101,7 @@ def _owned(workdir: Path) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            if missing:
+            if missing and not exists(workdir / filenames.CONFIG):
                 shutil.rmtree(workdir, ignore_errors=True)
             with contextlib.suppress(OSError):  # not empty any more
                 for place in missing[1:]:

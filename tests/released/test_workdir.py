@@ -1,5 +1,6 @@
 """Imported models as workdirs of ours."""
 
+import contextlib
 import json
 
 import jax
@@ -11,6 +12,7 @@ from circuits_jax.config import DataConfig, ModelConfig
 from circuits_jax.data.corpus import prepare
 from circuits_jax.data.tokenizers.bpe import train_sentencepiece
 from circuits_jax.data.tokenizers.tinypython import TinyPython
+from circuits_jax.released import workdir
 from circuits_jax.storage.errors import CheckpointError, ConfigError, UserError
 from circuits_jax.training.run import read_run
 from tests.data.tokenizers.test_tinypython import write_pair
@@ -96,6 +98,19 @@ def test_an_import_that_was_killed_is_made_anew(last, words, tmp_path, monkeypat
     assert (tmp_path / "run" / "imported.json").exists()
     _, model = read_run(released.as_workdir(source, tmp_path / "run"))
     assert model.tokenizer.hash == words.hash
+
+
+def test_the_run_of_a_process_that_was_faster_stays(tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def taken_late(folder):
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")  # finished since it was seen that nothing was there
+        yield
+
+    monkeypatch.setattr(workdir, "locked", taken_late)
+    with pytest.raises(CheckpointError, match="holds a run"):
+        released.as_workdir(tmp_path / "model", tmp_path / "run")
+    assert (tmp_path / "run" / "config.json").exists()
 
 
 @pytest.mark.parametrize(

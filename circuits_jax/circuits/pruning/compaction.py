@@ -28,7 +28,7 @@ from circuits_jax.circuits.ablation.pairs import pair_difference
 from circuits_jax.circuits.masks import Masks
 from circuits_jax.config import ModelConfig
 from circuits_jax.model import sites
-from circuits_jax.model.abs_topk import abs_top_k, top_k_mask, top_k_mask_at
+from circuits_jax.model.abs_topk import abs_top_k, top_k_mask_at
 from circuits_jax.model.blocks import map_rows
 from circuits_jax.model.parameters import get, updated
 from circuits_jax.model.taps import Tap, compose
@@ -40,7 +40,7 @@ WASTE = 2.0
 WORTH = 0.5
 # Columns, at most, whose ranks are counted one by one, with a pass over all outputs each.
 RANKED = 16
-PASSES = 31  # of the threshold's search
+PASSES = 31  # of bisection for the threshold; the search on a CPU takes a dozen, with more work in each
 COMPARISON = 4  # multiplications that take as long (on CPU)
 
 Capacities = dict[str, int]
@@ -301,10 +301,7 @@ def _chosen_top_k(x: jax.Array, k: int | None, columns: jax.Array) -> jax.Array:
 
 def _abs_top_k(x: jax.Array, k: int | None) -> jax.Array:
     """`abs_top_k` of an array that lies on one device, as all do here."""
-    if k is None or not 0 < k < x.shape[-1]:
-        return abs_top_k(x, k)
-    x_, cached = jax.lax.stop_gradient(x), jax.default_backend() == "cpu"
-    return jnp.where(jax.lax.stop_gradient(top_k_mask(x_, k, cached)), x, 0)
+    return abs_top_k(x, k, cached=jax.default_backend() == "cpu")
 
 
 def _local_mask(mask: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
