@@ -158,12 +158,8 @@ class Circuit:
         return f"Circuit({self.task}: {self})"
 
     def _repr_html_(self) -> str:
-        heads = {
-            "task": self.task,
-            "nodes": len(self.nodes),
-            "edges": len(self.edges),
-            "ablation": self.ablation,
-        }
+        size = {"nodes": len(self.nodes), "edges": len(self.edges)}
+        heads = {"task": self.task, **size, "ablation": self.ablation}
         names = {
             "test loss, calibrated": "test/calibrated_loss",
             "test accuracy, calibrated": "test/calibrated_accuracy",
@@ -224,6 +220,13 @@ class Circuit:
     def identity(self) -> tuple[Any, ...]:
         """What tells two circuits of a task apart."""
         return self.model_hash, self.ablation, self.nodes, tuple(edge[:2] for edge in self.edges)
+
+    @property
+    def digest(self) -> str:
+        """Eight letters and digits that tell it from others of its task, for a file's name."""
+        model, ablation, nodes, edges = self.identity
+        parts = [model, ablation, *map(str, nodes), *(f"{source} {target}" for source, target in edges)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
     def check_model(self, model_hash: str, tokenizer_hash: str) -> None:
         """Raises CircuitError unless the circuit was cut from this model, with this tokenizer."""

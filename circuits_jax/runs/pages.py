@@ -5,7 +5,6 @@ another circuit of the task lies beside it.
 """
 
 import dataclasses
-import hashlib
 import html
 import os
 from collections.abc import Mapping, Sequence
@@ -238,7 +237,7 @@ def _write_circuit(run: "Run", circuit: Circuit) -> Page:
     folder = run.folder / CIRCUITS / name
     saved = _is_saved(circuit, folder)
     places = [folder] if saved else []  # what was found out about the saved one is not of another
-    path = folder / (PAGE if saved else f"page-{_digest(circuit)}.html")
+    path = folder / (PAGE if saved else f"page-{circuit.digest}.html")
     audits, readings = read_audits(run.folder / AUDIT, places), read_shown(places)
     shown = [(circuit, evidence_of(run, circuit))]
     vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
@@ -258,13 +257,6 @@ def _is_saved(circuit: Circuit, folder: Path) -> bool:
         return load_circuit(folder).identity == circuit.identity
     except CircuitError:  # none, or one that cannot be read
         return False
-
-
-def _digest(circuit: Circuit) -> str:
-    """Names a circuit among those of its task, whether it was found now or read from a file."""
-    model, ablation, nodes, edges = circuit.identity
-    parts = [model, ablation, *map(str, nodes), *(f"{source} {target}" for source, target in edges)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
 
 def evidence_of(run: "Run", circuit: Circuit, pairs: Pairs | None = None) -> Evidence:

@@ -32,7 +32,7 @@ from circuits_jax.config import ReadingsConfig, to_dict
 from circuits_jax.runs.auditing import AuditSubject, saved_subject
 from circuits_jax.runs.corpora import reference_windows
 from circuits_jax.runs.judging import judging_pairs
-from circuits_jax.storage.errors import ConfigError, TaskError
+from circuits_jax.storage.errors import ConfigError, TaskError, check_kind
 from circuits_jax.storage.filenames import CIRCUITS
 from circuits_jax.storage.files import read_bytes, write_json
 from circuits_jax.storage.locks import locked
@@ -87,6 +87,9 @@ def read_edges(
         raise ConfigError(
             f"rules are of the edges of one circuit, and there are {len(subjects)}; name its task alone"
         )
+    if rules is not None and not callable(rules):
+        way_out = "{'SOURCE -> TARGET': token ids or texts}, a JSON file of such, or a function"
+        check_kind("what gives the rules", rules, (Mapping, str, Path), way_out)
     if isinstance(rules, str | Path):
         rules = read_rules(as_path(rules))
     reports: dict[str, ReadingsReport] = {}

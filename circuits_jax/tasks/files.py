@@ -193,7 +193,8 @@ def _from_jsonl(path: pathlib.Path, content: bytes) -> Task:
         # Not splitlines: JSON strings may hold U+2028 and others of its line ends as they are.
         texts = content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise TaskError(f"task file {path} is not UTF-8: {error}") from error
+        line = content.count(b"\n", 0, error.start) + 1
+        raise TaskError(f"task file {path}, line {line}, is not UTF-8: {error}") from error
     lines = [
         _read_line(text, f"{path} line {number}") for number, text in enumerate(texts, 1) if text.strip()
     ]

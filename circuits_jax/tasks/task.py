@@ -7,12 +7,14 @@ docs/tasks.md, "Rules".
 import collections
 import dataclasses
 import hashlib
+import numbers
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from circuits_jax.data.programs.words import SPLITS, WORDS
 from circuits_jax.model.tokenizer import Tokenizer
+from circuits_jax.storage.errors import check_kind
 from circuits_jax.storage.paths import names_a_folder
 from circuits_jax.tasks.encoding import DroppedError, Encoded, encode_pair
 from circuits_jax.tasks.splits import BEFORE, group_numbers, three_splits, three_word_lists
@@ -153,6 +155,11 @@ def build_pairs(task: Task, tokenizer: Tokenizer, split: str, count: int, seed: 
       TaskError: for an unknown split, one without templates, fewer than `count` pairs, words that the
         tokenizer all splits, more than half of the pairs lost, or a prompt longer than `n_ctx`.
     """
+    check_kind("the task", task, Task, "cj.TASKS[NAME], or cj.load_task(FILE)")
+    if tokenizer is None:
+        raise TaskError(f"pairs of task {task.name!r} need a tokenizer, and this model has none")
+    for what, number in (("the number of pairs", count), ("the seed", seed), ("n_ctx", n_ctx)):
+        check_kind(what, number, numbers.Integral, "a whole number")
     if split not in SPLITS:
         raise TaskError(f"split is {split!r}; choose one of {', '.join(SPLITS)}")
     if not task.templates[split]:

@@ -196,6 +196,7 @@ def test_what_cannot_be_read_is_refused_before_any_work(run, made, monkeypatch):
         ({"a -> b": [1]}, CircuitError, "has no edge 'a -> b'"),
         ({f"{node} -> {node}": [1]}, CircuitError, f"the circuit of {TASK} has no edge"),
         (lambda name, tokens: np.zeros(len(tokens), bool), ConfigError, "selects none of the tokens"),
+        (3, ConfigError, "what gives the rules is 3; give {"),
     ):
         with pytest.raises(error, match=words) as raised:
             run.readings(circuit, rules)

@@ -192,6 +192,13 @@ def test_answers_that_part_within_a_character_are_shown_as_they_are(tmp_path, an
             assert whole[: last + 2] == [*ids[: last + 1].tolist(), answer]
 
 
+def test_bytes_that_are_no_text_are_told_by_their_line(tmp_path):
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(json.dumps(_row(1)).encode() + b"\n\n" + b'{"a": "\xff"}\n')
+    with pytest.raises(TaskError, match="mine.jsonl, line 3, is not UTF-8"):
+        load_task(path)
+
+
 def test_a_task_whose_name_is_no_text_is_refused(tmp_path):
     path = tmp_path / "t\udce9.jsonl"
     path.write_text("\n".join(json.dumps(_row(1, split=split)) for split in ("train", "heldout")))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from circuits_jax.data.programs.words import SPLITS
+from circuits_jax.storage.errors import UserError
 from circuits_jax.tasks import TASKS, Pairs, Task, TaskError, build_pairs, skeleton
 from tests.tasks.word_tokenizer import WordTokenizer
 
@@ -177,3 +178,25 @@ def test_clear_errors(message, build):
     with pytest.raises(TaskError, match=message) as caught:
         build(WordTokenizer())
     assert isinstance(caught.value, TaskError) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ((QUOTE.name, WordTokenizer(), "train", 4, 0, 64), "the task is 'quote'; give"),
+        ((QUOTE, None, "train", 4, 0, 64), "need a tokenizer"),
+        ((QUOTE, WordTokenizer(), "train", "4", 0, 64), "the number of pairs is '4'; give a whole number"),
+        ((QUOTE, WordTokenizer(), "train", 4, None, 64), "the seed is None"),
+        ((QUOTE, WordTokenizer(), "train", 4, 0, 6.5), "n_ctx is 6.5"),
+    ],
+)
+def test_arguments_of_the_wrong_kind(given, words):
+    with pytest.raises(UserError) as caught:
+        build_pairs(*given)
+    assert words.replace("'quote'", repr(QUOTE.name)) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_numpy_are_numbers():
+    found = build_pairs(QUOTE, WordTokenizer(), "train", np.int64(4), np.int32(0), np.int64(64))
+    assert found.digest == build_pairs(QUOTE, WordTokenizer(), "train", 4, 0, 64).digest

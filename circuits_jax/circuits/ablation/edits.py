@@ -20,7 +20,7 @@ from circuits_jax.config import CONSTANT_ABLATIONS, ModelConfig
 from circuits_jax.config.checks import check_choice
 from circuits_jax.model import sites
 from circuits_jax.model.taps import Tap, mix
-from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.errors import ConfigError, check_kind
 from circuits_jax.storage.surroundings import settled
 
 
@@ -87,7 +87,11 @@ def intervene(
     kept: dict[str, np.ndarray] = {}
     values: dict[str, np.ndarray] = {}
     widths = sites.sites(config)
+    check_kind("the first argument", config, ModelConfig, "model.config")
+    if isinstance(changes, str):
+        raise ConfigError(f"the changes are one text, {changes!r}; give a list of them")
     for each in changes:
+        check_kind("a change", each, (str, Edit), "a text such as '1.attn.v.12:mean', or a parsed Edit")
         change = parse_edit(each, config) if isinstance(each, str) else each
         check_node(change.node, config)
         site, index = change.node

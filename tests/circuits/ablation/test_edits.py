@@ -129,6 +129,20 @@ def test_what_the_grammar_refuses(text, words):
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((["1.attn.v.0=0"], CONFIG), "the first argument is a list; give model.config"),
+        ((CONFIG, "1.attn.v.0=0"), "the changes are one text, '1.attn.v.0=0'; give a list"),
+        ((CONFIG, [3]), "a change is 3; give a text"),
+    ],
+)
+def test_what_is_no_change(arguments, words):
+    with pytest.raises(ConfigError) as error:
+        intervene(*arguments)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
 def test_a_mean_that_is_not_known():
     with pytest.raises(ConfigError, match="mean of 1.mlp.post_act.7 is not known: no means are given"):
         intervene(CONFIG, ["1.mlp.post_act.7:mean"])

@@ -183,7 +183,7 @@ class ControlRuns:
     def _moved(self, wanted: int) -> list[Report]:
         other = moved.nearest(self._case.circuit, self._answers, self._case.others)
         if other is not None:
-            name = f"-of-{other.task}-{_digest(other)}"
+            name = f"-of-{other.task}-{other.digest}"
             return [self._stored(kinds.MOVED, 0, lambda: self._move(other), name)]
         return [
             self._stored(kinds.MOVED, draw, functools.partial(self._stand_in, draw)) for draw in range(wanted)
@@ -299,9 +299,3 @@ def _all_edges(model: Model) -> int:
     """All nonzero weights between nodes."""
     every = (np.count_nonzero(wire.weights(model.params)) for wire in wires(model.config.n_layer))
     return int(sum(every))
-
-
-def _digest(circuit: Circuit) -> str:
-    """Tells circuits of one name apart, for a file's name."""
-    text = repr((circuit.nodes, [edge[:2] for edge in circuit.edges]))
-    return f"{zlib.crc32(text.encode()):08x}"
