@@ -1,7 +1,7 @@
 """Arrays taken in blocks of rows that stay in a CPU's cache over many passes.
 
-One device works on a block after the other, so that this is for arrays that lie on one device: on a mesh it
-would gather them.
+One device works on a block after the other, so that this is for arrays that lie on one device: those that are
+spread over a mesh it would gather.
 """
 
 import math
@@ -15,8 +15,14 @@ ENTRIES = 2**14
 
 
 def one_cpu() -> bool:
-    """Whether there is one device and it is a CPU: then every array lies on it."""
-    return jax.default_backend() == "cpu" and jax.device_count() == 1
+    """Whether arrays lie on one device each, a CPU.
+
+    What is traced in the context of a mesh (`jax.set_mesh`) has arrays that are spread over it, except inside
+    a `jax.shard_map`, where each device sees its own.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    spread = not mesh.empty and mesh.size > 1 and len(mesh.manual_axes) < len(mesh.axis_names)
+    return jax.default_backend() == "cpu" and not spread
 
 
 def map_rows(f: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:

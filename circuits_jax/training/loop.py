@@ -82,6 +82,7 @@ class Trainer:
           Stopped: when the run was asked to stop (`storage.stopping`); its state is saved.
         """
         with stopping.watched(), contextlib.ExitStack() as holding, contextlib.closing(self._checkpoints):
+            holding.enter_context(jax.set_mesh(self.layout.mesh))  # for what is traced
             state = self._start()
             first, steps = int(state.step), self.config.train.steps
             if first < steps:

@@ -33,6 +33,7 @@ def pretraining(config: Config, inputs: Callable[[], dict[str, Any] | None] = la
         learning_rate_schedule(config.optimizer, config.sparsity, config.train.steps),
         config.train.log_every,
         config.mesh.accumulate,
+        by_rows=True,
     )
     return Program(
         init=make_init(config, optimizer),

@@ -11,6 +11,7 @@ from circuits_jax.model import sites
 from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.sparsity.optimizer import gradient_rms
 from circuits_jax.sparsity.report import support_churn
+from circuits_jax.training.mesh.own_rows import of_own_rows
 from circuits_jax.training.program import Metrics
 from circuits_jax.training.state import TrainState
 
@@ -40,6 +41,7 @@ def make_train_step(
     learning_rate: optax.Schedule,
     log_every: int,
     accumulate: int = 1,
+    by_rows: bool = False,
     churn: Callable[[Params, Params], jax.Array] = support_churn,
 ) -> TrainStep:
     """The step function: (state, windows int [B, n_ctx + 1], frozen) -> (state, scalar metrics).
@@ -50,16 +52,20 @@ def make_train_step(
       learning_rate: Step -> rate, for the metrics alone.
       log_every: Churn is measured on multiples of it, and is NaN on other steps.
       accumulate: Parts of the batch whose gradients are taken one after another and averaged; divides B.
+      by_rows: Whether the loss and the metrics are means over rows, every row by itself: then each of several
+        CPU devices takes the gradient of its own rows.
       churn: (params before, params after) -> share of weights whose support the step changed.
 
     Returns:
       The step.  Its metrics are those of `loss`, "loss", the gradient's root mean square, the learning rate,
       churn, and "finite": whether every parameter after the step is.
     """
-    gradient = jax.value_and_grad(loss, has_aux=True)
+    gradient = _accumulated(jax.value_and_grad(loss, has_aux=True), accumulate)
+    if by_rows:
+        gradient = of_own_rows(gradient, averaged=True)
 
     def train_step(state: TrainState, windows: jax.Array, frozen: Any = None) -> tuple[TrainState, Metrics]:
-        (value, extra), grads = _accumulated(gradient, state.params, windows, frozen, accumulate)
+        (value, extra), grads = gradient(state.params, windows, frozen)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         step = state.step + 1
@@ -79,24 +85,26 @@ def make_train_step(
     return train_step
 
 
-def _accumulated(
-    gradient: Callable[..., Any], params: Params, windows: jax.Array, frozen: Any, parts: int
-) -> Any:
+def _accumulated(gradient: Callable[..., Any], parts: int) -> Callable[..., Any]:
     """`gradient(params, windows, frozen)` averaged over `parts` parts of the rows, one after another.
 
     A part takes every parts-th row, so that each device works on rows it already has.
     """
     if parts == 1:
-        return gradient(params, windows, frozen)
-    split = windows.reshape(-1, parts, *windows.shape[1:]).swapaxes(0, 1)
-    shapes = jax.eval_shape(gradient, params, split[0], frozen)
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return gradient
 
-    def add(total: Any, part: jax.Array) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, gradient(params, part, frozen)), None
+    def average(params: Params, windows: jax.Array, frozen: Any) -> Any:
+        split = windows.reshape(-1, parts, *windows.shape[1:]).swapaxes(0, 1)
+        shapes = jax.eval_shape(gradient, params, split[0], frozen)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
-    total, _ = jax.lax.scan(add, zeros, split)
-    return jax.tree.map(lambda leaf: leaf / parts, total)
+        def add(total: Any, part: jax.Array) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, gradient(params, part, frozen)), None
+
+        total, _ = jax.lax.scan(add, zeros, split)
+        return jax.tree.map(lambda leaf: leaf / parts, total)
+
+    return average
 
 
 def make_eval_step(model: Transformer) -> Callable[..., tuple[jax.Array, Metrics]]:
@@ -108,10 +116,11 @@ def make_eval_step(model: Transformer) -> Callable[..., tuple[jax.Array, Metrics
     """
     watched = sites.unit_sites(model.config)
 
-    def eval_step(params: Params, windows: jax.Array, frozen: Any = None) -> tuple[jax.Array, Metrics]:
+    def eval_step(params: Params, windows: jax.Array, frozen: Any) -> tuple[jax.Array, Metrics]:
         del frozen
         logits, records = model.apply(params, windows[:, :-1], record=watched)
         alive = {site: jnp.any(x != 0, axis=1) for site, x in records.items()}
         return token_losses(logits, windows[:, 1:]).mean(axis=1), alive
 
-    return eval_step
+    each = of_own_rows(eval_step, averaged=False)
+    return lambda params, windows, frozen=None: each(params, windows, frozen)

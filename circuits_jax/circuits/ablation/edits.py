@@ -84,12 +84,12 @@ def intervene(
     Raises:
       ConfigError: for a change that this model has no place for, or a mean that is not known.
     """
-    kept: dict[str, np.ndarray] = {}
-    values: dict[str, np.ndarray] = {}
-    widths = sites.sites(config)
     check_kind("the first argument", config, ModelConfig, "model.config")
     if isinstance(changes, str):
         raise ConfigError(f"the changes are one text, {changes!r}; give a list of them")
+    kept: dict[str, np.ndarray] = {}
+    values: dict[str, np.ndarray] = {}
+    widths = sites.sites(config)
     for each in changes:
         check_kind("a change", each, (str, Edit), "a text such as '1.attn.v.12:mean', or a parsed Edit")
         change = parse_edit(each, config) if isinstance(each, str) else each
