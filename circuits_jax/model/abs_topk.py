@@ -18,6 +18,7 @@ from jax import lax
 from circuits_jax.model.blocks import map_rows, one_cpu
 
 INFINITY, MOST = 0x7F800000, 0x7FFFFFFF  # as bits; those of NaN lie between
+SMALL = 2**15  # entries that a cache holds anyway: bisection is compiled sooner
 GUESSES = 12  # passes after which the search only halves, so that it ends whatever the distribution
 
 
@@ -49,10 +50,12 @@ def top_k_mask(x: jax.Array, k: int, cached: bool | None = None) -> jax.Array:
     Args:
       x: [..., width], float32 or bfloat16.
       k: How many are kept.
-      cached: Whether some rows are taken at a time, for an array that lies on one device; None for where the
-        only device is a CPU.  The mask is the same.
+      cached: Whether some rows are taken at a time, for an array that lies on one device; None for where that
+        is a CPU and the array not small.  The mask is the same.
     """
-    return _top_k_mask(x, k, one_cpu() if cached is None else cached)
+    if cached is None:
+        cached = x.size > SMALL and one_cpu()
+    return _top_k_mask(x, k, cached)
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2), inline=True)  # a program of its own outside of others

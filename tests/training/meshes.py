@@ -54,9 +54,10 @@ def run(config, mesh, windows, state=None):
     program, layout, step = compiled(config, mesh)
     state = first_state(program, layout) if state is None else place(state, layout.state)
     losses = []
-    for rows in windows:
-        state, metrics = step(state, jax.device_put(rows, layout.rows), None)
-        losses.append(float(metrics["loss"]))
+    with jax.set_mesh(layout.mesh):  # as the Trainer does
+        for rows in windows:
+            state, metrics = step(state, jax.device_put(rows, layout.rows), None)
+            losses.append(float(metrics["loss"]))
     return np.array(losses), jax.device_get(state)
 
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from circuits_jax.config import MeshConfig
+from circuits_jax.model import attention
+from circuits_jax.model.blocks import one_cpu
 from circuits_jax.sparsity.projection import keep_largest
 from circuits_jax.sparsity.schedules import l0_schedule
-from circuits_jax.training.layout import make_layout
+from circuits_jax.training.layout import first_state, make_layout
 from circuits_jax.training.pretraining import pretraining
 from tests.quick import quick_cases
 from tests.training import meshes
@@ -40,7 +42,7 @@ def alone():
 
 
 @pytest.mark.parametrize(
-    "mesh", ["2x4", *(pytest.param(mesh, marks=pytest.mark.slow) for mesh in ("data", "model", "4x2"))]
+    "mesh", ["data", "2x4", *(pytest.param(mesh, marks=pytest.mark.slow) for mesh in ("model", "4x2"))]
 )
 def test_twenty_steps_are_those_of_one_device(alone, mesh):
     config, windows, losses, state = alone
@@ -49,6 +51,33 @@ def test_twenty_steps_are_those_of_one_device(alone, mesh):
     assert_same(there, losses, reached, state)
     kernel = state.params["h_0"]["mlp"]["c_fc"]["kernel"]
     assert np.count_nonzero(kernel) == kernel.size // 8
+
+
+@pytest.mark.parametrize(("mesh", "own"), [("data", True), ("2x4", False)])
+def test_devices_that_split_rows_alone_have_them_to_themselves(mesh, own, monkeypatch):
+    config, seen = meshes.config(), []
+    monkeypatch.setattr(attention, "LONG", 1)
+    monkeypatch.setattr(attention, "one_cpu", lambda: seen.append(one_cpu()) or False)
+    _, layout, step = meshes.compiled(config, meshes.MESHES[mesh])
+    rows = jax.ShapeDtypeStruct((config.train.batch_size, config.model.n_ctx + 1), jnp.int32)
+    with jax.set_mesh(layout.mesh):
+        lowered = step.lower(layout.shapes, rows, None)
+    assert seen and set(seen) == {own}
+    assert ("manual_computation" in lowered.as_text()) == own
+    assert one_cpu()  # in no mesh
+
+
+def test_what_is_validated_is_that_of_one_device():
+    config = meshes.config()
+    config = dataclasses.replace(config, mesh=meshes.MESHES["data"])
+    program, (rows,) = pretraining(config), meshes.batches(config, 1)
+    layout = make_layout(program, config)
+    state = first_state(program, layout)
+    with jax.set_mesh(layout.mesh):
+        spread = jax.jit(program.evaluate)(state.params, jax.device_put(rows, layout.rows))
+    assert spread[0].sharding.spec[0] == "data"
+    alone = jax.jit(program.evaluate)(jax.device_get(state.params), rows)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), spread, alone)
 
 
 @pytest.mark.slow
