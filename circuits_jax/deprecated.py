@@ -23,9 +23,8 @@ from circuits_jax.model.model import Model
 from circuits_jax.model.taps import Tap, ablate, only
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.model.transformer import Params, Transformer
-from circuits_jax.storage.paths import as_path
+from circuits_jax.runs.opening import load_workdir
 from circuits_jax.training.loop import Trainer
-from circuits_jax.training.run import read_run
 
 __all__ = [
     "Auditor",
@@ -53,8 +52,8 @@ class EarlierRun:
 
 def load_run(workdir: Path) -> EarlierRun:
     """Reads the run in `workdir`; `load` gives one object that does all that follows."""
-    config, model = read_run(as_path(workdir))
-    return EarlierRun(config, model.network, model.params, model.tokenizer)
+    run = load_workdir(workdir)
+    return EarlierRun(run.whole_config, run.model.network, run.model.params, run.model.tokenizer)
 
 
 def Pruner(  # noqa: N802 - a class before

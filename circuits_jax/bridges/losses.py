@@ -34,6 +34,7 @@ from circuits_jax.bridges.model import (
     residuals,
 )
 from circuits_jax.config import BridgeConfig
+from circuits_jax.model.parameters import merged
 from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.training.step import token_losses
 
@@ -105,7 +106,7 @@ class BridgeLoss:
 
         Args:
           params: {"bridges", and "sparse" if that is trained}.
-          frozen: {"dense", and "sparse" if that is not trained}.
+          frozen: {"dense", and "sparse": those of its parameters that are not trained, if there are any}.
         """
         terms = self.terms(params, windows, frozen)
         return sum(getattr(self.config, name) * term for name, term in terms.items()), terms
@@ -113,10 +114,10 @@ class BridgeLoss:
     def terms(self, params: Any, windows: jax.Array, frozen: Any) -> dict[str, jax.Array]:
         """Each term, a scalar, by its coefficient's name; hybrid terms are left out where that is 0."""
         frozen = lax.stop_gradient(frozen)
-        bridges, sparse_params = params[BRIDGES], {**frozen, **params}[SPARSE]
-        tokens = windows[:, :-1]
+        bridges, tokens = params[BRIDGES], windows[:, :-1]
+        trained, still = params.get(SPARSE, {}), frozen.get(SPARSE, {})
         dense_logits, dense = residuals(self.dense, frozen[DENSE], tokens)
-        sparse_logits, sparse = residuals(self.sparse, sparse_params, tokens)
+        sparse_logits, sparse = residuals(self.sparse, merged(trained, still), tokens)
         teacher = make_teacher(dense_logits, self.config.top_n)
         encoded, decoded = encode(self.bridge, bridges, dense), decode(bridges, sparse)
         target = lax.stop_gradient(encoder_target(self.bridge, sparse))
@@ -128,7 +129,7 @@ class BridgeLoss:
         }
         if self.config.dense_to_sparse:
             terms["dense_to_sparse"] = sum_over_sites(
-                _averaged(self._sparse_above), sparse_params, encoded, (teacher, tokens)
+                _averaged(self._sparse_above), trained, encoded, (teacher, tokens, still)
             )
         if self.config.sparse_to_dense:
             # One sum after the other too: neither their memory nor their collectives should overlap.
@@ -143,16 +144,16 @@ class BridgeLoss:
 
         Nothing is summed over rows, so that devices that split them need not wait for each other.
         """
-        bridges, sparse_params = params[BRIDGES], {**frozen, **params}[SPARSE]
+        bridges, trained, still = params[BRIDGES], params.get(SPARSE, {}), frozen.get(SPARSE, {})
         tokens, places = windows[:, :-1], range(len(self.bridge.sites))
         dense_logits, dense = residuals(self.dense, frozen[DENSE], tokens)
-        sparse_logits, sparse = residuals(self.sparse, sparse_params, tokens)
+        sparse_logits, sparse = residuals(self.sparse, merged(trained, still), tokens)
         teacher = make_teacher(dense_logits, self.config.top_n)
         encoded, decoded = encode(self.bridge, bridges, dense), decode(bridges, sparse)
-        given = (teacher, tokens)
+        given = (teacher, tokens, still)
         up = down = jnp.zeros(tokens.shape)
         for place in places:  # in turn, as in training
-            up += self._sparse_above(place, sparse_params, encoded[place] + 0 * up[..., None], given)
+            up += self._sparse_above(place, trained, encoded[place] + 0 * up[..., None], given)
         given = (teacher, tokens, frozen[DENSE])
         for place in places:
             down += self._dense_above(place, (), decoded[place] + 0 * (up + down)[..., None], given)
@@ -164,9 +165,10 @@ class BridgeLoss:
         }
         return {name: each.mean(axis=1) for name, each in found.items()}
 
-    def _sparse_above(self, place: int, params: Params, value: jax.Array, given: Any) -> jax.Array:
+    def _sparse_above(self, place: int, trained: Params, value: jax.Array, given: Any) -> jax.Array:
         """KL [B, T] of the hybrid that is sparse above a site, where `value` [B, T, D] enters."""
-        teacher, tokens = given
+        teacher, tokens, still = given
+        params = merged(trained, still)
         return kl(teacher, logits_from(self.sparse, params, tokens, self.bridge.sites[place], value))
 
     def _dense_above(self, place: int, trained: tuple, value: jax.Array, given: Any) -> jax.Array:

@@ -14,6 +14,7 @@ from safetensors.numpy import save as save_tensors
 from circuits_jax.bridges.model import DENSE, SPARSE, Bridge, BridgeParams, init_bridge, make_bridge
 from circuits_jax.config import BridgeConfig, Config, ModelConfig, from_dict, to_dict
 from circuits_jax.data.local_copy import RUN_TOKENIZER_FILES
+from circuits_jax.model.parameters import trained_part
 from circuits_jax.model.transformer import Params
 from circuits_jax.sparsity.optimizer import make_optimizer
 from circuits_jax.storage.errors import BridgeError, CheckpointError
@@ -89,13 +90,14 @@ def load_bridge(folder: Path, hashes: Hashes) -> tuple[Bridge, BridgeParams]:
 def save_model(workdir: Path, config: Config, params: Params, tokenizer_folder: Path) -> None:
     """Makes `workdir` that of a finished run of pretraining, so that every command takes it.
 
-    Its checkpoint has the parameters, and an optimizer at zero; the tokenizer's files are copied.  Called by
-    all processes of a run, which write a checkpoint together.
+    Its checkpoint has those parameters that are trained, and an optimizer at zero; the tokenizer's files are
+    copied.  Called by all processes of a run, which write a checkpoint together.
     """
     config = dataclasses.replace(config, bridge=BridgeConfig())
     shapes = jax.eval_shape(make_init(config, make_optimizer(config)))
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    state = state.replace(params=params, step=np.asarray(config.train.steps, shapes.step.dtype))
+    step = np.asarray(config.train.steps, shapes.step.dtype)
+    state = state.replace(params=trained_part(config.model, params), step=step)
     workdirs.claim(workdir, config)
     for name in RUN_TOKENIZER_FILES:
         if is_primary() and (tokenizer_folder / name).exists():

@@ -15,9 +15,9 @@ from circuits_jax.bridges.losses import BridgeLoss
 from circuits_jax.bridges.model import BRIDGES, DENSE, SPARSE, Bridge, bridge_rules, init_bridge, make_bridge
 from circuits_jax.config import Config, ModelConfig, SparsityConfig
 from circuits_jax.model.model import Model
-from circuits_jax.model.parameters import EMBEDDING, MATRIX
+from circuits_jax.model.parameters import EMBEDDING, MATRIX, frozen_shapes, trained_part
 from circuits_jax.model.transformer import Transformer, init_params
-from circuits_jax.sparsity.optimizer import normalize_rms
+from circuits_jax.sparsity.optimizer import normalize_rms, still_entries
 from circuits_jax.sparsity.projection import keep_largest, map_rules
 from circuits_jax.sparsity.report import sparsity_metrics, support_churn
 from circuits_jax.sparsity.schedules import l0_schedule, learning_rate_schedule
@@ -34,6 +34,7 @@ def bridging(
     dense: Model,
     sparse: Model | None = None,
     inputs: Callable[[], dict[str, Any] | None] = lambda: None,
+    frozen: Mapping[str, Any] | None = None,
 ) -> Program:
     """The program of a run that joins `dense` and the sparse model of `config.model`.
 
@@ -44,6 +45,8 @@ def bridging(
         None trains one of `config.model` from scratch, coupled to the dense one.
       inputs: () -> what the run starts from instead of random parameters, {"sparse"} or {"bridges"} or both,
         or None.
+      frozen: Values of the parameters of a sparse model from scratch that are not trained, as `pretraining`
+        takes them.
 
     Raises:
       BridgeError: if no bridge can join the two.
@@ -56,8 +59,10 @@ def bridging(
     )
     thinning = config.sparsity if sparse is None else _WHOLE
     optimizer = make_bridge_optimizer(config, thinning)
-    rules = model_rules(sparse_config)
-    frozen = {DENSE: dense.params} | ({} if sparse is None else {SPARSE: sparse.params})
+    if sparse is not None:
+        frozen = sparse.params
+    elif frozen is None:
+        frozen = frozen_shapes(sparse_config)
     return Program(
         init=_make_init(config, bridge, optimizer, coupled=sparse is None),
         step=make_train_step(
@@ -71,10 +76,9 @@ def bridging(
         evaluate=loss.rows,
         summarize=summarize,
         measure=lambda params: sparsity_metrics(params[SPARSE]) if SPARSE in params else {},
-        rules=bridge_rules() + (rules if sparse is None else ()),
+        rules=tuple(dict.fromkeys(bridge_rules() + model_rules(sparse_config) + model_rules(dense.config))),
         inputs=inputs,
-        frozen=frozen,
-        frozen_rules=tuple(dict.fromkeys(model_rules(dense.config) + (() if sparse is None else rules))),
+        frozen={DENSE: dense.params} | ({SPARSE: frozen} if frozen else {}),
         flops_per_token=flops_per_token(bridge, coupled=sparse is None),
     )
 
@@ -85,6 +89,7 @@ def make_bridge_optimizer(config: Config, sparsity: SparsityConfig) -> optax.Gra
     Bridges stay dense; their kernels decay as the sparse model's matrices do.
     """
     optimizer, steps = config.optimizer, config.train.steps
+    still = still_entries(optimizer, config.model) if config.bridge.sparse is None else 0
     thin = keep_largest(
         l0_schedule(sparsity, steps),
         floor=sparsity.floor,
@@ -92,7 +97,7 @@ def make_bridge_optimizer(config: Config, sparsity: SparsityConfig) -> optax.Gra
         sparse_embeddings=sparsity.sparse_embeddings,
     )
     return optax.chain(
-        normalize_rms(optimizer.gradient_rms, optimizer.gradient_mode),
+        normalize_rms(optimizer.gradient_rms, optimizer.gradient_mode, still),
         optax.scale_by_adam(b1=optimizer.b1, b2=optimizer.b2, eps=optimizer.eps),
         optax.add_decayed_weights(optimizer.weight_decay, mask=_decayed),
         optax.scale_by_learning_rate(learning_rate_schedule(optimizer, sparsity, steps)),
@@ -152,7 +157,7 @@ def _make_init(
         bridges, sparse, rng = jax.random.split(jax.random.PRNGKey(config.train.seed), 3)
         params = {BRIDGES: init_bridge(bridge, bridges)}
         if coupled:
-            params[SPARSE] = init_params(bridge.sparse, sparse)
+            params[SPARSE] = trained_part(bridge.sparse, init_params(bridge.sparse, sparse))
         params |= start or {}
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), rng)
 

@@ -13,6 +13,7 @@ from circuits_jax.config.mesh import REMATS, MeshConfig
 from circuits_jax.config.model import (
     ACTIVATIONS,
     ATTENTIONS,
+    BIGRAMS,
     DTYPES,
     NORMS,
     POSITIONS,
@@ -20,7 +21,7 @@ from circuits_jax.config.model import (
     TOPK_LOCATIONS,
     ModelConfig,
 )
-from circuits_jax.config.optimizer import GRADIENT_MODES, OptimizerConfig
+from circuits_jax.config.optimizer import GRADIENT_MODES, RMS_ENTRIES, OptimizerConfig
 from circuits_jax.config.profiling import ProfileConfig
 from circuits_jax.config.prune import ABLATIONS, BATCHINGS, CONSTANT_ABLATIONS, PruneConfig
 from circuits_jax.config.readings import ReadingsConfig
@@ -36,6 +37,7 @@ __all__ = [
     "ATTENTIONS",
     "AuditConfig",
     "BATCHINGS",
+    "BIGRAMS",
     "BridgeConfig",
     "CONSTANT_ABLATIONS",
     "CONTROLS",
@@ -53,6 +55,7 @@ __all__ = [
     "ProfileConfig",
     "PruneConfig",
     "REMATS",
+    "RMS_ENTRIES",
     "ReadingsConfig",
     "RESIDUAL_ACTIVATIONS",
     "SOURCES",

@@ -13,6 +13,13 @@ T = TypeVar("T")
 
 # Settings by the names that they had before, in files and flags; what was one may be two now, or none.
 FORMER_NAMES: dict[str, tuple[str, ...]] = {"heldout_pairs": ("select_pairs", "test_pairs"), "resamples": ()}
+# Settings that were true or false before, with what these are called now.
+FORMER_SWITCHES: dict[str, dict[bool, str]] = {"bigram": {True: "learned", False: "none"}}
+
+
+def former_switch(name: str, value: Any) -> Any:
+    """`value` of the setting `name` as it is called today."""
+    return FORMER_SWITCHES.get(name, {}).get(value, value) if isinstance(value, bool) else value
 
 
 def former_names(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +47,10 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") ->
     unknown = [f"{where}.{key}" for key in values if key not in hints]
     if unknown:
         raise ConfigError(f"unknown config key {', '.join(unknown)}; {where} has {', '.join(hints)}")
-    return cls(**{key: _convert(hints[key], value, f"{where}.{key}") for key, value in values.items()})
+    given = {
+        key: _convert(hints[key], former_switch(key, value), f"{where}.{key}") for key, value in values.items()
+    }
+    return cls(**given)
 
 
 def _finite(value: float, where: str) -> float:

@@ -30,6 +30,9 @@ _VERSION_1 = {
     ),
     "ReadingsConfig": "pairs choose_pairs draws recovery coverage effect seed",
 }
+# Fields that version 1 had in another form.  Of the bigram table it said whether there is one: how the table
+# came about changes nothing that a network computes, and its entries are covered with the other parameters.
+_AS_IN_VERSION_1 = {"bigram": lambda value: value not in (False, "none")}
 
 
 def identity(section: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,4 +53,9 @@ def identity(section: type, values: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in sorted(values.items())
         if name not in first and not (name in defaults and value == defaults[name])
     }
-    return {name: values.get(name, defaults.get(name)) for name in first} | later
+    covered = {name: values.get(name, defaults.get(name)) for name in first}
+    return {name: _AS_IN_VERSION_1.get(name, _same)(value) for name, value in covered.items()} | later
+
+
+def _same(value: Any) -> Any:
+    return value

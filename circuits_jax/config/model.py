@@ -7,6 +7,7 @@ from circuits_jax.config.checks import (
     check_fraction,
     check_positive,
 )
+from circuits_jax.config.conversion import former_switch
 from circuits_jax.storage.errors import ConfigError
 
 NORMS = ("rms", "layer", "none")
@@ -14,6 +15,7 @@ ATTENTIONS = ("causal", "full")
 ACTIVATIONS = ("gelu", "relu")
 RESIDUAL_ACTIVATIONS = ("identity", "relu")
 POSITIONS = ("none", "add", "concat")
+BIGRAMS = ("learned", "counts", "none")
 DTYPES = ("float32", "bfloat16")
 # Places where AbsTopK may act (docs/method.md, "AbsTopK"); the first eight are the paper's default.
 TOPK_LOCATIONS = (
@@ -54,7 +56,9 @@ class ModelConfig:
       attention: "causal", or "full" for networks that are no language models (compiled programs): every
         token sees every other.
       attention_sink: Whether each head has a learned sink logit in its softmax.
-      bigram: Whether a vocab x vocab table, row = current token, is added to the logits.
+      bigram: A vocab x vocab table, row = current token, that is added to the logits: "learned" with the
+        other parameters, "counts" (log-probabilities of the corpus' counts, smoothed by train.bigram_prior
+        and never trained) or "none".  True and False, as it was before, are "learned" and "none".
       logits_bias: Whether a bias over the vocabulary is added to the logits.
       activation_fraction: AbsTopK keeps int(fraction * width) entries; None, or 1, switches AbsTopK off.
       activation_locations: Where AbsTopK acts, of TOPK_LOCATIONS.
@@ -77,7 +81,7 @@ class ModelConfig:
     norm_bias: bool = True
     tied_unembed: bool = False
     attention_sink: bool = True
-    bigram: bool = True
+    bigram: str = "learned"
     logits_bias: bool = False
     activation_fraction: float | None = 0.25
     activation_locations: tuple[str, ...] = TOPK_LOCATIONS[:8]
@@ -85,6 +89,7 @@ class ModelConfig:
     attention: str = "causal"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bigram", former_switch("bigram", self.bigram))
         for field in ("n_layer", "d_model", "n_ctx", "vocab_size", "d_head"):
             check_positive(f"model.{field}", getattr(self, field))
         if self.n_head is None and self.d_model % self.d_head:
@@ -99,6 +104,7 @@ class ModelConfig:
         check_choice("model.activation", self.activation, ACTIVATIONS)
         check_choice("model.residual_activation", self.residual_activation, RESIDUAL_ACTIVATIONS)
         check_choice("model.position", self.position, POSITIONS)
+        check_choice("model.bigram", self.bigram, BIGRAMS)
         check_choice("model.attention", self.attention, ATTENTIONS)
         check_choice("model.dtype", self.dtype, DTYPES)
         if self.d_pos < 0 or (self.position == "concat") != (self.d_pos > 0):
@@ -125,6 +131,11 @@ class ModelConfig:
     def neurons(self) -> int:
         """Neurons of one MLP."""
         return 4 * self.d_model if self.d_mlp is None else self.d_mlp
+
+    @property
+    def has_bigram(self) -> bool:
+        """Whether a bigram table, trained or counted, is added to the logits."""
+        return self.bigram != "none"
 
     @property
     def d_read(self) -> int:

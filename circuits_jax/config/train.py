@@ -18,7 +18,8 @@ class TrainConfig:
       batch_size: Windows of n_ctx + 1 tokens a step, over all devices.
       seed: Seed of the initial parameters.
       bigram_prior: Strength, in tokens, of the unigram prior of a bigram table that starts from the
-        corpus' counts; None starts it at zeros, as the paper does.
+        corpus' counts, or stays at them (model.bigram "counts", which needs it); None starts a learned one
+        at zeros, as the paper does.
       log_every: Steps between rows of metrics.jsonl.
       eval_every: Steps between validation losses.
       eval_batches: Validation batches read each time.

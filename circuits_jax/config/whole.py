@@ -40,6 +40,12 @@ class Config:
                 f"model.attention is {self.model.attention!r}, in which a token sees the one that is to be "
                 "predicted from it; a language model is trained with 'causal'"
             )
+        counted = self.model.bigram == "counts" and self.bridge.sparse is None  # a trained model has its table
+        if counted and self.train.bigram_prior is None:
+            raise ConfigError(
+                "model.bigram is 'counts', and train.bigram_prior, which smooths them, is None; give one in "
+                "tokens, such as --config.train.bigram_prior=300"
+            )
         if self.profile.steps and self.profile.steps[1] > self.train.steps:
             raise ConfigError(
                 f"profile.steps is {self.profile.steps}, but train.steps is {self.train.steps}; "

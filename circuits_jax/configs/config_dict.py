@@ -6,9 +6,14 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
+from circuits_jax.config.conversion import FORMER_SWITCHES
+
 
 def to_config_dict(config: Any) -> ConfigDict:
-    """A dataclass as a ConfigDict, so that flags can set its values; None becomes a typed placeholder."""
+    """A dataclass as a ConfigDict, so that flags can set its values; None becomes a typed placeholder.
+
+    What was a switch before takes values of any type: `from_dict` looks at them.
+    """
     hints = typing.get_type_hints(type(config))
     values = {}
     for field in dataclasses.fields(config):
@@ -18,5 +23,7 @@ def to_config_dict(config: Any) -> ConfigDict:
         elif value is None:
             kind = next(t for t in typing.get_args(hints[field.name]) if t is not type(None))
             value = config_dict.placeholder(kind)
+        elif field.name in FORMER_SWITCHES:
+            value = config_dict.FieldReference(value, field_type=object)
         values[field.name] = value
     return ConfigDict(values)

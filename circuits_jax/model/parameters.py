@@ -1,7 +1,7 @@
 """Every parameter tensor of a Transformer, one row each: the only place that knows their names.
 
 A row says what a tensor is called here and in the released state dict, its shape, whether it can be sparse,
-where the floor of the sparsity applies and how a mesh splits it.  Projection, partition rules, checkpoints
+where the floor of the sparsity applies, how a mesh splits it and whether it is trained.  Projection, partition rules, checkpoints
 from elsewhere, reports and pages read the table, so that a new tensor is a new row (and its use in
 `model/transformer.py`).  Sources: docs/method.md, "Weight sparsity"; docs/numerics.md, "State dict".
 """
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from circuits_jax.config import ModelConfig
 from circuits_jax.config.mesh import FSDP, MODEL
@@ -67,6 +68,7 @@ class _Row:
     axes: tuple[str | None, ...] = ()
     transposed: bool = False
     exists: Callable[[ModelConfig], bool] = _always
+    trained: Callable[[ModelConfig], bool] = _always
 
     @functools.cached_property
     def pattern(self) -> str:
@@ -162,7 +164,7 @@ _ROWS: tuple[_Row, ...] = (
     ),
     _Row(
         BIGRAM, "bigram_table", lambda c: (c.vocab_size, c.vocab_size), SparsityRule(DENSE), (FSDP, MODEL),
-        exists=lambda c: c.bigram,
+        exists=lambda c: c.has_bigram, trained=lambda c: c.bigram == "learned",
     ),
 )  # fmt: skip
 
@@ -176,6 +178,7 @@ class Parameter(NamedTuple):
       rule: How the projection treats it.
       released: Its name in the released state dict.
       transposed: Whether it lies there transposed.
+      trained: Whether a run of this configuration trains it; one that is not is computed from the corpus.
     """
 
     name: str
@@ -183,6 +186,7 @@ class Parameter(NamedTuple):
     rule: SparsityRule
     released: str
     transposed: bool
+    trained: bool
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -205,7 +209,25 @@ def parameters(config: ModelConfig) -> Iterator[Parameter]:
                 rule=row.rule,
                 released=row.released.format(layer=layer),
                 transposed=row.transposed,
+                trained=row.trained(config),
             )
+
+
+def trained_part(config: ModelConfig, params: Any) -> dict[str, Any]:
+    """A parameter tree, of arrays or shapes, without the tensors that are not trained."""
+    frozen = named(frozen_shapes(config))
+    return build_tree((name, leaf) for name, leaf in named(params).items() if name not in frozen)
+
+
+def frozen_shapes(config: ModelConfig) -> dict[str, Any]:
+    """The tree of the tensors that are not trained, as float32 ShapeDtypeStructs; usually an empty one."""
+    frozen = (row for row in parameters(config) if not row.trained)
+    return build_tree((row.name, jax.ShapeDtypeStruct(row.shape, np.float32)) for row in frozen)
+
+
+def merged(*trees: Any) -> dict[str, Any]:
+    """One tree of the leaves of several, of which no two have one in common; None has none."""
+    return build_tree(item for tree in trees for item in named(tree).items())
 
 
 def mesh_axes(config: ModelConfig) -> Iterator[tuple[str, tuple[str | None, ...]]]:

@@ -227,7 +227,7 @@ class Transformer(nn.Module):
         logits = logits.astype(jnp.float32)
         if c.logits_bias:
             logits += self.param("logits_bias", nn.initializers.zeros, (c.vocab_size,))
-        if c.bigram:
+        if c.has_bigram:
             table = self.param("bigram", nn.initializers.zeros, (c.vocab_size, c.vocab_size))
             logits += jnp.take(table, tokens, axis=0)
         return logits

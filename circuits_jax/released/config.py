@@ -147,8 +147,8 @@ def config_to_released(config: ModelConfig) -> dict[str, Any]:
         "afrac_loctypes": ",".join(config.activation_locations),
         "tied_unembed": config.tied_unembed,
         "sink": config.attention_sink,
-        "enable_bigram_table": config.bigram,
-        "learnable_bigram_table": config.bigram,
+        "enable_bigram_table": config.has_bigram,
+        "learnable_bigram_table": config.bigram == "learned",
         "dropout": 0.0,
     }
     return {**values, "d_pos_emb": config.d_pos} if config.position == "concat" else values
@@ -222,7 +222,8 @@ def _build(values: Mapping[str, Any], logits_bias: bool) -> ModelConfig:
         norm_bias=values["ln_bias"],
         tied_unembed=values["tied_unembed"],
         attention_sink=bool(values["sink"]),
-        bigram=values["enable_bigram_table"],
+        # Trained or not, which `learnable_bigram_table` says: the table comes as a tensor, and not as counts.
+        bigram="learned" if values["enable_bigram_table"] else "none",
         logits_bias=logits_bias,
         activation_fraction=None if fraction is None else float(fraction),
         activation_locations=locations,

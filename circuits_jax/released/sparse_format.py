@@ -50,7 +50,9 @@ def save_sparse(
     with write_aside(folder / WEIGHTS) as file:
         file.write(safetensors.numpy.save(tensors, metadata={"format": FORMAT, "version": str(VERSION)}))
     save_released_tokenizer(tokenizer, folder)
-    write_json(folder / CONFIG, {"format": FORMAT, "version": VERSION, "model": to_dict(config)})
+    # A switch in version 1: the table is here as a tensor, however it came about.
+    settings = to_dict(config) | {"bigram": config.has_bigram}
+    write_json(folder / CONFIG, {"format": FORMAT, "version": VERSION, "model": settings})
     return folder
 
 

@@ -18,13 +18,12 @@ from circuits_jax.bridges.report import bridge_report, site_rows
 from circuits_jax.bridges.ridge import fit_ridge
 from circuits_jax.bridges.training import bridging
 from circuits_jax.config import Config, to_dict
-from circuits_jax.data.bigram import bigram_logits
 from circuits_jax.data.corpus import Corpus
 from circuits_jax.data.local_copy import local_folder
 from circuits_jax.data.windows import Windows
 from circuits_jax.model.model import Model
 from circuits_jax.model.oddities import refuse_silenced
-from circuits_jax.model.parameters import BIGRAM
+from circuits_jax.model.parameters import merged, trained_part
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.model.transformer import init_params
 from circuits_jax.runs.companions import DENSE, START, open_companion, remember_companion, settle_companion
@@ -38,13 +37,14 @@ from circuits_jax.runs.corpora import (
 )
 from circuits_jax.runs.opening import load_model
 from circuits_jax.runs.pages import Page
-from circuits_jax.runs.starts import bring_tokenizer, check_fits, tell
+from circuits_jax.runs.starts import bring_tokenizer, check_fits, first_table, tell
 from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import BridgeError
 from circuits_jax.storage.paths import as_path, exists, may_be_folder
 from circuits_jax.storage.tables import Row, save_table
 from circuits_jax.training.checkpoints import newest
 from circuits_jax.training.device_memory import TRAINING, memory_told
+from circuits_jax.training.frozen import keep_frozen
 from circuits_jax.training.layout import make_layout
 from circuits_jax.training.loop import Trainer
 from circuits_jax.training.multihost import processes
@@ -105,12 +105,14 @@ def _train(
         for setting, model in ((DENSE, dense), (TRAINED, sparse), (START, start)):
             if model is not None:
                 remember_companion(workdir, setting, model)
+        frozen = keep_frozen(config, workdir, corpus) if sparse is None else {}
         first = FirstParameters(config, corpus, bridge, dense, sparse, start)
-        program = bridging(config, dense, sparse, first.find)
+        program = bridging(config, dense, sparse, first.find, frozen)
         params = processes.fetch(Trainer(program, config, corpus, workdir, tensorboard).run().params)
     if sparse is None:
         place = workdir / filenames.SPARSE
-        trained = Model(config.model, params[SPARSE], corpus.tokenizer, str(place))
+        trained = Model(config.model, merged(params[SPARSE], frozen), corpus.tokenizer, str(place))
+        keep_frozen(config, place, corpus)
         save_model(place, config, trained.params, local_folder(workdir))
         share_corpus(config, workdir, place)
     joined = Joined(bridge, dense, trained if sparse is None else sparse, params[BRIDGES])
@@ -244,12 +246,10 @@ class FirstParameters:
         config, first = self.config, dict[str, Any]()
         trained = self.start or self.sparse
         if self.start is not None:
-            first[SPARSE] = dict(self.start.params)
-        elif trained is None and config.model.bigram and config.train.bigram_prior is not None:
+            first[SPARSE] = trained_part(config.model, self.start.params)
+        elif trained is None and (table := first_table(config, self.corpus)):
             params = jax.jit(lambda: init_params(config.model, jax.random.PRNGKey(config.train.seed)))()
-            vocab, prior = config.model.vocab_size, config.train.bigram_prior
-            table = bigram_logits(self.corpus.train.tokens, vocab, prior)
-            first[SPARSE] = {**jax.device_get(params), BIGRAM: table}
+            first[SPARSE] = {**jax.device_get(params), **table}
         if trained is not None and config.bridge.warm_start:
             joined = Joined(self.bridge, self.dense, trained, {})
             streams = Evaluator(joined).streams(_fitted(self.corpus, config))

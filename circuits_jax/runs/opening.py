@@ -5,12 +5,15 @@ import os
 from pathlib import Path
 
 from circuits_jax import released
+from circuits_jax.config import Config
+from circuits_jax.data.corpus import Corpus
 from circuits_jax.data.local_copy import local_folder
 from circuits_jax.data.tokenizers.bpe import load_tokenizer
 from circuits_jax.model import oddities
 from circuits_jax.model.model import Model
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.released.remote import HUB
+from circuits_jax.runs.corpora import open_corpus
 from circuits_jax.runs.run import Run
 from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import CheckpointError, ConfigError, check_kind
@@ -96,8 +99,16 @@ def load_model(source: str | Path) -> Model:
 
 
 def _open(folder: Path, store: str | Path | None) -> Run:
-    config, model = read_run(folder)
+    def corpus(config: Config) -> Corpus:
+        return open_corpus(_stored(config, store), folder)
+
+    config, model = read_run(folder, corpus)
     oddities.tell(model.name, model.config, model.params)
-    if store is not None:
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, store=str(store)))
-    return Run(model, folder, config)
+    return Run(model, folder, _stored(config, store))
+
+
+def _stored(config: Config, store: str | Path | None) -> Config:
+    """`config` with the folder that its corpus lies in, where that is given."""
+    if store is None:
+        return config
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, store=str(store)))

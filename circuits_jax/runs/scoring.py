@@ -51,7 +51,7 @@ def score(run: "Run", task: Task, split: str, circuit: Circuit | None, count: in
 def model_figures(model: Model, pairs: Pairs) -> dict[str, float]:
     """{"loss", "accuracy", "bigram"} of the full model, and of its bigram table alone where it has one."""
     found = _figures(_differences(model, pairs))
-    return found | ({"bigram": bigram_accuracy(model, pairs)} if model.config.bigram else {})
+    return found | ({"bigram": bigram_accuracy(model, pairs)} if model.config.has_bigram else {})
 
 
 def circuit_figures(circuit: Circuit, model: Model, pairs: Pairs) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What `train.start_from` names: a trained model for a run to start from."""
+"""What a run starts from in place of random parameters: a trained model, or a counted bigram table."""
 
 import dataclasses
 from pathlib import Path
@@ -7,9 +7,11 @@ from typing import Any
 import jax
 
 from circuits_jax.config import Config
-from circuits_jax.data.corpus import IMPORTED
+from circuits_jax.data.bigram import count_bigrams
+from circuits_jax.data.corpus import IMPORTED, Corpus
 from circuits_jax.data.tokenizers.folder import load_released_tokenizer, save_released_tokenizer
 from circuits_jax.model.model import Model
+from circuits_jax.model.parameters import BIGRAM, trained_part
 from circuits_jax.model.transformer import init_params
 from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.storage.files import write_json
@@ -17,12 +19,14 @@ from circuits_jax.training.layout import check_start
 
 
 def check_fits(start: Model, config: Config) -> None:
-    """Raises CheckpointError unless the parameters are all those of `config.model`, and of their shapes; says
+    """Raises CheckpointError unless the parameters that `config` trains are all there, and of its shapes; says
     how to set it.
     """
-    shapes = jax.eval_shape(lambda: init_params(config.model, jax.random.key(0)))
+    shapes = trained_part(
+        config.model, jax.eval_shape(lambda: init_params(config.model, jax.random.key(0)))
+    )
     try:
-        check_start({**dict.fromkeys(shapes, {}), **start.params}, shapes)
+        check_start({**dict.fromkeys(shapes, {}), **trained_part(config.model, start.params)}, shapes)
     except CheckpointError as error:
         settings = [
             f"--config.model.{name}={there}" for name, (there, _) in _differing(start, config).items()
@@ -37,6 +41,8 @@ def tell(start: Model, config: Config) -> str:
     line = f"start        the parameters of {start.source}"
     for name, (there, here) in _differing(start, config).items():
         line += f"; model.{name} was {there}, now {here}"
+    if config.model.bigram == "counts" and start.config.has_bigram:
+        line += "; its bigram table is left out, this run's corpus is counted"
     return line
 
 
@@ -60,6 +66,14 @@ def bring_tokenizer(start: Model, folder: Path, vocab_size: int) -> None:
     write_json(folder / IMPORTED, {"source": start.source})  # it may have fewer tokens than the model
     if there is None:
         save_released_tokenizer(start.tokenizer, folder)
+
+
+def first_table(config: Config, corpus: Corpus) -> dict[str, Any] | None:
+    """The bigram table that a learned one starts from, if it starts from the corpus' counts."""
+    prior = config.train.bigram_prior
+    if prior is None or config.model.bigram != "learned":
+        return None
+    return {BIGRAM: count_bigrams(corpus.train.tokens, config.model.vocab_size).logits(prior)}
 
 
 def _differing(start: Model, config: Config) -> dict[str, tuple[Any, Any]]:

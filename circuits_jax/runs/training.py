@@ -7,22 +7,22 @@ from typing import Any
 import jax
 
 from circuits_jax.config import Config, to_dict
-from circuits_jax.data.bigram import bigram_logits
 from circuits_jax.data.corpus import Corpus
 from circuits_jax.model.model import Model
 from circuits_jax.model.oddities import refuse_silenced
-from circuits_jax.model.parameters import BIGRAM
+from circuits_jax.model.parameters import merged, trained_part
 from circuits_jax.runs.companions import START, remember_companion, settle_companion
 from circuits_jax.runs.corpora import corpus_to_train, remember_store, settle, with_corpus
 from circuits_jax.runs.opening import load_model
 from circuits_jax.runs.run import Run
-from circuits_jax.runs.starts import bring_tokenizer, check_fits, tell
+from circuits_jax.runs.starts import bring_tokenizer, check_fits, first_table, tell
 from circuits_jax.storage import filenames, notices
 from circuits_jax.storage.errors import ConfigError, check_kind
 from circuits_jax.storage.paths import as_path, exists
 from circuits_jax.storage.surroundings import settled
 from circuits_jax.training.checkpoints import newest
 from circuits_jax.training.device_memory import TRAINING, memory_told
+from circuits_jax.training.frozen import keep_frozen, read_frozen
 from circuits_jax.training.layout import make_layout
 from circuits_jax.training.loop import Trainer
 from circuits_jax.training.multihost import processes
@@ -53,9 +53,12 @@ def train(config: Config, workdir: str | Path, tensorboard: bool = False) -> Run
         raise ConfigError("the workdir is empty; name a folder, or . for this one")
     folder = as_path(workdir)
     state, corpus = pretrain(config, folder, tensorboard)
-    model = Model(config.model, processes.fetch(state.params), corpus.tokenizer, str(folder))
+    config = load_config(folder)
+    frozen = read_frozen(config, folder, corpus.tokenizer, lambda: corpus)
+    params = merged(processes.fetch(state.params), frozen)
+    model = Model(config.model, params, corpus.tokenizer, str(folder))
     notices.tell()
-    return Run(model, folder, load_config(folder), prepared=corpus)
+    return Run(model, folder, config, prepared=corpus)
 
 
 def pretrain(config: Config, workdir: Path, tensorboard: bool = False) -> tuple[TrainState, Corpus]:
@@ -81,7 +84,8 @@ def pretrain(config: Config, workdir: Path, tensorboard: bool = False) -> tuple[
             remember_store(config, workdir)
             if start is not None:
                 remember_companion(workdir, START, start)
-            program = pretraining(config, lambda: _first_parameters(config, corpus, start))
+            frozen = keep_frozen(config, workdir, corpus)
+            program = pretraining(config, lambda: _first_parameters(config, corpus, start), frozen)
             return Trainer(program, config, corpus, workdir, tensorboard).run(), corpus
 
 
@@ -99,11 +103,8 @@ def _start(config: Config, workdir: Path) -> Model | None:
 def _first_parameters(config: Config, corpus: Corpus, start: Model | None) -> dict[str, Any] | None:
     """What takes the place of random parameters in the first state."""
     if start is not None:
-        return dict(start.params)
-    if config.train.bigram_prior is None or not config.model.bigram:
-        return None
-    vocab, prior = config.model.vocab_size, config.train.bigram_prior
-    return {BIGRAM: bigram_logits(corpus.train.tokens, vocab, prior)}
+        return trained_part(config.model, start.params)
+    return first_table(config, corpus)
 
 
 def count_parameters(model: Model) -> int:

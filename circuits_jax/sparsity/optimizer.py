@@ -10,23 +10,25 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from circuits_jax.config import GRADIENT_MODES, Config
+from circuits_jax.config import GRADIENT_MODES, RMS_ENTRIES, Config, ModelConfig, OptimizerConfig
 from circuits_jax.config.checks import check_choice
-from circuits_jax.model.parameters import EMBEDDING, MATRIX
+from circuits_jax.model.parameters import EMBEDDING, MATRIX, frozen_shapes
 from circuits_jax.sparsity.projection import keep_largest, map_rules
 from circuits_jax.sparsity.schedules import l0_schedule, learning_rate_schedule
 
 _SMALLEST_RMS = 1e-8
 
 
-def gradient_rms(gradients: Any) -> Array:
-    """Root mean square over all entries of all tensors of a tree, float32 scalar."""
-    entries = sum(leaf.size for leaf in jax.tree.leaves(gradients))
+def gradient_rms(gradients: Any, still: int = 0) -> Array:
+    """Root mean square over all entries of all tensors of a tree and `still` further zeros, float32 scalar."""
+    entries = still + sum(leaf.size for leaf in jax.tree.leaves(gradients))
     wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradients)
     return optax.global_norm(wide) / entries**0.5
 
 
-def normalize_rms(target: float = 1.0, mode: str = "rescale") -> optax.GradientTransformation:
+def normalize_rms(
+    target: float = 1.0, mode: str = "rescale", still: int = 0
+) -> optax.GradientTransformation:
     """Brings the gradient's root mean square, over all entries of all tensors, to `target`.
 
     g * target / max(RMS, 1e-8).  A clip hardly ever acts, for raw gradients have an RMS of about 1e-3, and
@@ -35,6 +37,7 @@ def normalize_rms(target: float = 1.0, mode: str = "rescale") -> optax.GradientT
     Args:
       target: The RMS to reach.
       mode: "rescale" (always) or "clip" (only when the RMS is larger than `target`).
+      still: Entries that are not trained and counted all the same, with a gradient of 0.
 
     Raises:
       ConfigError: for any other mode.
@@ -43,7 +46,7 @@ def normalize_rms(target: float = 1.0, mode: str = "rescale") -> optax.GradientT
 
     def rescale(gradients: Any, params: Any = None) -> Any:
         del params
-        factor = target / jnp.maximum(gradient_rms(gradients), _SMALLEST_RMS)
+        factor = target / jnp.maximum(gradient_rms(gradients, still), _SMALLEST_RMS)
         if mode == "clip":
             factor = jnp.minimum(factor, 1.0)
         return jax.tree.map(lambda g: (g * factor).astype(g.dtype), gradients)
@@ -59,7 +62,9 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     """
     optimizer, sparsity, steps = config.optimizer, config.sparsity, config.train.steps
     return optax.chain(
-        normalize_rms(optimizer.gradient_rms, optimizer.gradient_mode),
+        normalize_rms(
+            optimizer.gradient_rms, optimizer.gradient_mode, still_entries(optimizer, config.model)
+        ),
         optax.scale_by_adam(b1=optimizer.b1, b2=optimizer.b2, eps=optimizer.eps),
         optax.add_decayed_weights(optimizer.weight_decay, mask=_decayed),
         optax.scale_by_learning_rate(learning_rate_schedule(optimizer, sparsity, steps)),
@@ -70,6 +75,18 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
             sparse_embeddings=sparsity.sparse_embeddings,
         ),
     )
+
+
+def still_entries(optimizer: OptimizerConfig, model: ModelConfig) -> int:
+    """How many entries of a model that are not trained the gradient's root mean square counts.
+
+    Raises:
+      ConfigError: for another choice of `rms_entries` than those there are.
+    """
+    check_choice("optimizer.rms_entries", optimizer.rms_entries, RMS_ENTRIES)
+    if optimizer.rms_entries == "trained":
+        return 0
+    return sum(leaf.size for leaf in jax.tree.leaves(frozen_shapes(model)))
 
 
 def _decayed(params: Any) -> Any:

@@ -9,6 +9,7 @@ CONFIG = "config.json"
 TOKENIZER = "tokenizer.model"
 DATA = "data"
 CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
+BIGRAM_COUNTS = "bigram.npz"  # where `model.bigram` is "counts"
 METRICS = "metrics.jsonl"
 DEVICES = "devices.json"
 

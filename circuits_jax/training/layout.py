@@ -9,8 +9,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from circuits_jax.config import Config
-from circuits_jax.model.parameters import parameter_name
-from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.model.parameters import merged, named, parameter_name
+from circuits_jax.storage.errors import CheckpointError, ConfigError
 from circuits_jax.training.mesh import meshes, partition
 from circuits_jax.training.program import Program
 from circuits_jax.training.state import TrainState
@@ -47,14 +47,20 @@ def make_layout(program: Program, config: Config) -> Layout:
     mesh = meshes.make_mesh(config.mesh, config.train.batch_size)
     whole = meshes.replicated(mesh)
     shapes = program.shapes()
-    rules = partition.combined(partition.parse_rules(config.mesh.rules), program.rules, shapes.params)
+    everything = merged(shapes.params, program.frozen)
+    rules = partition.combined(partition.parse_rules(config.mesh.rules), program.rules, everything)
+    placed = named(partition.shardings(everything, rules, mesh))
+
+    def pick(tree: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(lambda path, _: placed[parameter_name(path)], tree)
+
     state = TrainState(
         step=whole,
-        params=partition.shardings(shapes.params, rules, mesh),
+        params=pick(shapes.params),
         opt_state=partition.like_params(shapes.opt_state, rules, mesh),
         rng=whole,
     )
-    frozen = partition.shardings(program.frozen, program.frozen_rules, mesh)
+    frozen = pick(program.frozen)
     shapes = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, state
     )
@@ -62,9 +68,18 @@ def make_layout(program: Program, config: Config) -> Layout:
 
 
 def place(tree: Any, shardings: Any) -> Any:
-    """Host arrays, the same on every process, laid out so that each device receives its part alone."""
+    """Host arrays, the same on every process, laid out so that each device receives its part alone.
+
+    Raises:
+      ConfigError: for a leaf of which only the shape is there.
+    """
 
     def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            raise ConfigError(
+                "the program has parameters that are not trained, and was given no values of them; the bigram "
+                "table of model.bigram 'counts' needs the counts of a corpus, or set model.bigram=learned"
+            )
         leaf = np.asarray(leaf)
         return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
 

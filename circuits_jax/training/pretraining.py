@@ -1,11 +1,12 @@
 """Pretraining a sparse, or dense, language model, as a program for the Trainer (docs/method.md, "Model")."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from circuits_jax.config import Config, ModelConfig
+from circuits_jax.model.parameters import frozen_shapes, merged
 from circuits_jax.model.sites import UNITS, parse
 from circuits_jax.model.transformer import Transformer
 from circuits_jax.sparsity.optimizer import make_optimizer
@@ -17,18 +18,24 @@ from circuits_jax.training.state import make_init
 from circuits_jax.training.step import make_eval_step, make_train_step, model_loss
 
 
-def pretraining(config: Config, inputs: Callable[[], dict[str, Any] | None] = lambda: None) -> Program:
+def pretraining(
+    config: Config,
+    inputs: Callable[[], dict[str, Any] | None] = lambda: None,
+    frozen: Mapping[str, Any] | None = None,
+) -> Program:
     """The program of a run.
 
     Args:
       config: The whole configuration.
       inputs: () -> what a fresh start replaces random parameters with, by their names at the top of the tree:
         {"bigram": float32 [V, V]}, or every parameter of an earlier run; None for nothing.
+      frozen: Values of the parameters that are not trained (`model.parameters.frozen_shapes`); without them
+        a program that has some can be laid out and not run.
     """
     optimizer = make_optimizer(config)
     model = Transformer(config.model, remat=config.mesh.remat)
     step = make_train_step(
-        lambda params, windows, frozen: (model_loss(model, params, windows), {}),
+        lambda params, windows, frozen: (model_loss(model, merged(params, frozen), windows), {}),
         optimizer,
         learning_rate_schedule(config.optimizer, config.sparsity, config.train.steps),
         config.train.log_every,
@@ -43,6 +50,7 @@ def pretraining(config: Config, inputs: Callable[[], dict[str, Any] | None] = la
         measure=sparsity_metrics,
         rules=model_rules(config.model),
         inputs=inputs,
+        frozen=frozen_shapes(config.model) if frozen is None else frozen,
         flops_per_token=flops_per_token(config.model),
     )
 

@@ -37,12 +37,13 @@ class Program:
       summarize: What `evaluate` gave for each validation batch, as numpy arrays -> figures, among them
         "validation_loss", by which the best checkpoints are chosen.
       measure: params -> scalars for the log.  Traced; called when a row is written.
-      rules: Partition rules of the parameters, without those of `mesh.rules`, which come before them.
+      rules: Partition rules of the parameters and of `frozen`, without those of `mesh.rules`, which come
+        before them.
       inputs: () -> what `init` starts from, such as a table or parameters of another run: a tree of host
         arrays or None.  Called for a fresh start only.
-      frozen: Host arrays that steps read and do not train, such as a dense model to be bridged to: {name:
-        tree}. They are laid out by `frozen_rules` and are no part of checkpoints.
-      frozen_rules: Partition rules of `frozen`.
+      frozen: Host arrays that steps read and do not train, such as a dense model to be bridged to, by names
+        that no parameter has.  They are no part of checkpoints.  ShapeDtypeStructs do for a program that is
+        laid out and not run.
       flops_per_token: Floating-point operations that one training step does for each token, for MFU; None if
         it is not known.
     """
@@ -55,7 +56,6 @@ class Program:
     rules: tuple[PartitionRule, ...]
     inputs: Callable[[], Any] = _nothing
     frozen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    frozen_rules: tuple[PartitionRule, ...] = ()
     flops_per_token: float | None = None
 
     def shapes(self) -> TrainState:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from circuits_jax.config import Config
+from circuits_jax.model.parameters import trained_part
 from circuits_jax.model.transformer import Params, init_params
 
 
@@ -18,7 +19,7 @@ class TrainState:
 
     Attributes:
       step: int32 scalar, optimizer steps taken.
-      params: The parameter tree, float32.
+      params: The tree of the parameters that are trained, float32.
       opt_state: The optimizer's state; the projection's step count is part of it.
       rng: uint32 [2], the key that random parts of a step fold the step into.
     """
@@ -38,7 +39,7 @@ def make_init(config: Config, optimizer: optax.GradientTransformation) -> Callab
 
     def init(start: Mapping[str, Any] | None = None) -> TrainState:
         init_key, rng = jax.random.split(jax.random.PRNGKey(config.train.seed))
-        params = {**init_params(config.model, init_key), **(start or {})}
+        params = {**trained_part(config.model, init_params(config.model, init_key)), **(start or {})}
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), rng)
 
     return init

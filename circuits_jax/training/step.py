@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from circuits_jax.model import sites
+from circuits_jax.model.parameters import merged
 from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.sparsity.optimizer import gradient_rms
 from circuits_jax.sparsity.report import support_churn
@@ -108,8 +109,8 @@ def _accumulated(gradient: Callable[..., Any], parts: int) -> Callable[..., Any]
 
 
 def make_eval_step(model: Transformer) -> Callable[..., tuple[jax.Array, Metrics]]:
-    """(params, windows [B, n_ctx + 1], frozen, which is not read) -> (loss [B], {site: bool [B, width], ever
-    nonzero}).
+    """(params, windows [B, n_ctx + 1], the model's other parameters or None) -> (loss [B], {site: bool
+    [B, width], ever nonzero}).
 
     Nothing is summed over rows: devices that split them need not wait for each other.  On the CPU they must
     not, for a collective blocks a thread, and several at once can block all there are.
@@ -117,8 +118,7 @@ def make_eval_step(model: Transformer) -> Callable[..., tuple[jax.Array, Metrics
     watched = sites.unit_sites(model.config)
 
     def eval_step(params: Params, windows: jax.Array, frozen: Any) -> tuple[jax.Array, Metrics]:
-        del frozen
-        logits, records = model.apply(params, windows[:, :-1], record=watched)
+        logits, records = model.apply(merged(params, frozen), windows[:, :-1], record=watched)
         alive = {site: jnp.any(x != 0, axis=1) for site, x in records.items()}
         return token_losses(logits, windows[:, 1:]).mean(axis=1), alive
 

@@ -38,11 +38,11 @@ EIGHT = (
 SHAPES = {
     "csp_yolo1": ModelConfig(
         n_layer=12, d_model=1024, d_head=8, n_head=128, d_mlp=4096, n_ctx=1024, vocab_size=2048,
-        position="add", attention_sink=False, bigram=True, activation_fraction=None,
+        position="add", attention_sink=False, bigram="learned", activation_fraction=None,
     ),
     "csp_yolo2": ModelConfig(
         n_layer=8, d_model=2048, d_head=16, n_head=128, d_mlp=8192, n_ctx=1024, vocab_size=2048,
-        position="concat", d_pos=32, attention_sink=True, bigram=True, activation_fraction=0.25,
+        position="concat", d_pos=32, attention_sink=True, bigram="learned", activation_fraction=0.25,
         activation_locations=EIGHT,
     ),
     "small": ModelConfig(n_layer=1, d_model=32, d_head=8, n_ctx=64, vocab_size=64, position="add"),

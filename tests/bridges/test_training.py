@@ -210,3 +210,30 @@ def test_the_operations_of_a_step_are_those_the_compiler_counts():
     counted = jax.jit(program.step).lower(shapes, windows, program.frozen).compile().cost_analysis()["flops"]
     expected = flops_per_token(make_bridge(dense, big, config.bridge), coupled=True) * 8 * 16
     assert counted == pytest.approx(expected, rel=0.35)
+
+
+def counted(config):
+    """`config` with a sparse model whose bigram table is counted."""
+    return replace(replace(config, "train", bigram_prior=20.0), "model", bigram="counts")
+
+
+def test_a_table_of_counts_is_frozen_beside_the_dense_model(dense):
+    """The terms and the gradient of all else are those of the same table among the parameters."""
+    rng = np.random.default_rng(0)
+    windows = rng.integers(0, 300, (2, 17))
+    table = rng.normal(size=(300, 300)).astype(np.float32)
+    program = bridging(counted(RUN), dense, frozen={"bigram": table})
+    params = jax.jit(program.init)().params
+    learned = dataclasses.replace(RUN.model, bigram="learned")
+    bridge = make_bridge(DENSE, learned, RUN.bridge)
+    loss = BridgeLoss(bridge, Transformer(DENSE), Transformer(learned), RUN.bridge)
+    both = {**params, "sparse": {**params["sparse"], "bigram": table}}
+    gradient = jit(jax.value_and_grad(lambda p, f: loss(p, windows, f)[0]))
+    expected, whole = gradient(both, {"dense": dense.params})
+    found, part = gradient(params, {"dense": dense.params, "sparse": {"bigram": table}})
+    assert found == pytest.approx(float(expected), rel=1e-6)
+    assert np.any(whole["sparse"].pop("bigram"))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), part, dict(whole))
+    assert set(program.frozen) == {"dense", "sparse"}
+    layout = make_layout(bridging(counted(RUN), dense), counted(RUN))
+    assert "bigram" not in layout.state.params["sparse"] and set(layout.frozen["sparse"]) == {"bigram"}

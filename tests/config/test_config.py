@@ -10,6 +10,7 @@ from circuits_jax.config import (
     ACTIVATIONS,
     ANNEALS,
     ATTENTIONS,
+    BIGRAMS,
     DTYPES,
     NORMS,
     POSITIONS,
@@ -39,6 +40,9 @@ REFUSED = [
     (ModelConfig, {"activation": "swish"}, ["model.activation", "swish", *ACTIVATIONS]),
     (ModelConfig, {"residual_activation": "gelu"}, ["model.residual_activation", "gelu", "identity", "relu"]),
     (ModelConfig, {"position": "rotary"}, ["model.position", "rotary", *POSITIONS]),
+    *((ModelConfig, {"bigram": b}, ["model.bigram", str(b), *BIGRAMS]) for b in ("frozen", None, 1)),
+    (Config, {"model": ModelConfig(bigram="counts")}, ["model.bigram", "counts", "train.bigram_prior=300"]),
+    (OptimizerConfig, {"rms_entries": "some"}, ["optimizer.rms_entries", "some", "trained", "all"]),
     (ModelConfig, {"dtype": "float16"}, ["model.dtype", "float16", *DTYPES]),
     (ModelConfig, {"position": "concat"}, ["model.d_pos", "0", "concat"]),
     (ModelConfig, {"d_pos": 4}, ["model.d_pos", "4", "none"]),
@@ -112,6 +116,15 @@ def test_a_value_that_cannot_be_used_is_named_with_the_choices(cls, values, word
 )
 def test_the_limits_themselves_are_allowed(allowed):
     assert from_dict(type(allowed), to_dict(allowed)) == allowed
+
+
+@pytest.mark.parametrize(("before", "today"), [(True, "learned"), (False, "none")])
+def test_a_table_that_was_a_switch_is_read_as_what_it_is_today(before, today):
+    config = ModelConfig(bigram=before)
+    assert config == ModelConfig(bigram=today) and to_dict(config)["bigram"] == today
+    assert from_dict(ModelConfig, {"bigram": before}) == config
+    assert config.has_bigram is before and ModelConfig(bigram="counts").has_bigram
+    assert hash(config) == hash(ModelConfig(bigram=today))
 
 
 def test_derived_widths():

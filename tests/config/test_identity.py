@@ -49,6 +49,14 @@ def test_the_models_hash_follows_the_identity():
     assert model_hash(ModelConfig(n_layer=3), PARAMS) != model_hash(ModelConfig(), PARAMS)
 
 
+def test_the_bigram_table_counts_as_there_or_not():
+    """Of any form, and in files of any release: what it holds is covered with the other parameters."""
+    there, none = (identity(ModelConfig, to_dict(ModelConfig(bigram=b))) for b in ("learned", "none"))
+    assert (there["bigram"], none["bigram"]) == (True, False)
+    for value, expected in ((True, there), ("counts", there), (False, none)):
+        assert identity(ModelConfig, to_dict(ModelConfig()) | {"bigram": value}) == expected
+
+
 def test_a_field_that_a_file_lacks_is_at_its_default():
     values = to_dict(PruneConfig())
     del values["slack"]

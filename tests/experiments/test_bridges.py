@@ -9,7 +9,8 @@ import pytest
 from circuits_jax.bridges.records import MANIFEST
 from circuits_jax.config import SteerConfig
 from circuits_jax.data.tokenizers.bpe import train_sentencepiece
-from circuits_jax.runs.bridging import read_models, train_bridges
+from circuits_jax.runs.bridging import read_bridges, read_models, train_bridges
+from circuits_jax.runs.opening import load_model
 from circuits_jax.runs.steering import steer
 from circuits_jax.storage.errors import UserError
 from circuits_jax.training.metrics import read_metrics
@@ -272,3 +273,21 @@ def test_a_strength_that_overflows_is_one_line_and_leaves_nothing(bridged, place
 
 def test_strengths_out_of_order_are_one_line():
     refused(lambda: SteerConfig(strengths=(2.0, 1.0)), "steer.strengths", "increasing")
+
+
+@pytest.mark.slow
+def test_a_coupled_model_whose_table_is_counted(command, dense, place):
+    """It is trained, written with its counts, opened, bridged again as it is, and resumed."""
+    counts = ("--config.model.bigram=counts", "--config.train.bigram_prior=20")
+    flags = (f"--config.bridge.dense={dense}", *counts)
+    for _ in range(2):
+        code, _, errors = finish(command("bridges", place / "counted", *flags))
+        assert code == 0, errors
+    sparse = place / "counted" / "sparse"
+    assert (sparse / "bigram.npz").read_bytes() == (place / "counted" / "bigram.npz").read_bytes()
+    model = load_model(sparse)
+    assert model.config.bigram == "counts" and model.params["bigram"].shape == (300, 300)
+    flags = (f"--config.bridge.dense={dense}", f"--config.bridge.sparse={sparse}")
+    code, _, errors = finish(command("bridges", place / "counted alone", *flags))
+    assert code == 0, errors
+    assert read_bridges(place / "counted alone").joined.sparse.hash == model.hash

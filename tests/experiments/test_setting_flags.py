@@ -51,8 +51,29 @@ def test_a_configuration_that_is_named_takes_the_place_of_the_runs_own(folder):
 
 
 @pytest.mark.parametrize(
+    ("flag", "value", "bigram"),
+    [("true", True, "learned"), ("False", False, "none"), ("counts", "counts", "counts")],
+)
+def test_a_setting_that_was_a_switch_takes_both(folder, tmp_path, flag, value, bigram):
+    given = (f"--config.model.bigram={flag}", "--config.train.bigram_prior=5")
+    assert settings(folder, *given).model.bigram == bigram
+    assert settings(folder, "--config=quickstart", *given).model.bigram == bigram
+    assert load_config("quickstart", {"model.bigram": value}).model.bigram == bigram
+    (tmp_path / "mine.py").write_text(
+        "from circuits_jax.configs import quickstart\n\n\ndef get_config():\n"
+        f"    config = quickstart.get_config()\n    config.model.bigram = {value!r}\n    return config\n"
+    )
+    assert settings(folder, f"--config={tmp_path / 'mine.py'}").model.bigram == bigram
+    changed = settings(folder, f"--config={tmp_path / 'mine.py'}", "--config.model.bigram=learned")
+    assert changed.model.bigram == "learned"
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("--config.model.bigram=frozen",), "model.bigram is 'frozen'; choose one of learned, counts, none"),
+        (("--config.model.bigram=counts",), "train.bigram_prior"),
+        (("--config.model.bigram=3",), "model.bigram is 3"),
         (("--config.prune.stpes=5",), "stpes"),
         (("--config.nonsense=5",), "nonsense"),
         (("--config.prune.steps=0",), "prune.steps is 0"),

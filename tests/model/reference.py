@@ -23,7 +23,7 @@ def released_config(config: ModelConfig):
         "tied_unembed": config.tied_unembed,
         "sink": config.attention_sink,
         "d_pos_emb": config.d_pos if config.position == "concat" else None,
-        "enable_bigram_table": config.bigram,
+        "enable_bigram_table": config.has_bigram,
     }
 
 

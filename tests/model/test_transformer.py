@@ -90,7 +90,7 @@ def expected_shapes(c):
         tree["lm_head"] = {"kernel": (d, v)}
     if c.logits_bias:
         tree["logits_bias"] = (v,)
-    if c.bigram:
+    if c.has_bigram:
         tree["bigram"] = (v, v)
     return tree
 

@@ -14,7 +14,7 @@ def test_defaults_are_the_released_ones():
     assert (config.heads, config.d_head, config.neurons) == (12, 64, 3072)
     assert (config.norm, config.activation, config.residual_activation) == ("layer", "gelu", "identity")
     assert (config.bias, config.norm_bias, config.tied_unembed) == (True, True, True)
-    assert (config.position, config.attention_sink, config.bigram) == ("add", False, False)
+    assert (config.position, config.attention_sink, config.bigram) == ("add", False, "none")
     assert config.activation_fraction is None
     assert config.activation_locations == ("attn_in", "attn_out", "mlp_in", "mlp_out")
 
@@ -67,6 +67,14 @@ def test_unknown_keys_are_named_together():
         config_from_released(values)
     with pytest.warns(UserWarning, match="alibi, rotary"):
         assert config_from_released(values, strict=False).d_model == 48
+
+
+@pytest.mark.parametrize("bigram", ["learned", "counts", "none"])
+def test_a_table_of_counts_is_published_as_one_that_does_not_learn(bigram):
+    values = config_to_released(ModelConfig(position="add", bigram=bigram))
+    assert values["enable_bigram_table"] == (bigram != "none")
+    assert values["learnable_bigram_table"] == (bigram == "learned")
+    assert config_from_released(values).bigram == ("none" if bigram == "none" else "learned")
 
 
 def test_keys_without_effect():

@@ -13,8 +13,8 @@ from circuits_jax.data.corpus import prepare
 from circuits_jax.data.tokenizers.bpe import train_sentencepiece
 from circuits_jax.data.tokenizers.tinypython import TinyPython
 from circuits_jax.released import workdir
+from circuits_jax.runs.opening import load_workdir
 from circuits_jax.storage.errors import CheckpointError, ConfigError, UserError
-from circuits_jax.training.run import read_run
 from tests.data.tokenizers.test_tinypython import write_pair
 from tests.released.models import assert_equal, random_params
 
@@ -37,8 +37,9 @@ def test_a_run_like_ours(layout, words, tmp_path):
     else:
         source = released.export(params, CONFIG, tmp_path / "model", layout, words)
     workdir = released.as_workdir(source, tmp_path / "run")
-    config, model = read_run(workdir)
-    assert config.model == model.config == CONFIG
+    run = load_workdir(workdir)
+    model = run.model
+    assert run.whole_config.model == model.config == CONFIG
     assert_equal(jax.tree.map(np.asarray, dict(model.params)), params)
     assert model.tokenizer.hash == words.hash
     assert json.loads((workdir / "imported.json").read_text())["source"] == str(source)
@@ -61,7 +62,7 @@ def test_the_released_tokenizer(tmp_path):
         released.as_workdir(source, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     workdir = released.as_workdir(source, tmp_path / "run", pair)
-    _, model = read_run(workdir)
+    model = load_workdir(workdir).model
     assert isinstance(model.tokenizer, TinyPython) and model.tokenizer.hash == words.hash
     code = tmp_path / "code"
     code.mkdir()
@@ -96,7 +97,7 @@ def test_an_import_that_was_killed_is_made_anew(last, words, tmp_path, monkeypat
         with pytest.raises(ZeroDivisionError):
             released.as_workdir(source, tmp_path / "run")
     assert (tmp_path / "run" / "imported.json").exists()
-    _, model = read_run(released.as_workdir(source, tmp_path / "run"))
+    model = load_workdir(released.as_workdir(source, tmp_path / "run")).model
     assert model.tokenizer.hash == words.hash
 
 
@@ -137,9 +138,9 @@ def test_a_tokenizer_that_is_gone_is_read_with_the_run_s_corpus(words, tmp_path)
     folder.mkdir(parents=True)
     with pytest.raises(ConfigError, match="tokenizer.model cannot be read .*the run's corpus has a copy"):
         (workdir / "tokenizer.model").rename(workdir / "elsewhere")
-        read_run(workdir)
+        load_workdir(workdir)
     (workdir / "elsewhere").rename(folder / "tokenizer.model")
-    assert read_run(workdir)[1].tokenizer.hash == words.hash
+    assert load_workdir(workdir).model.tokenizer.hash == words.hash
 
 
 def test_a_folder_that_is_taken(words, tmp_path):

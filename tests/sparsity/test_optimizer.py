@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from circuits_jax.config import Config, OptimizerConfig, SparsityConfig, TrainConfig
-from circuits_jax.sparsity.optimizer import gradient_rms, make_optimizer, normalize_rms
+from circuits_jax.sparsity.optimizer import gradient_rms, make_optimizer, normalize_rms, still_entries
 from circuits_jax.storage.errors import ConfigError
 from tests.sparsity.oracles import random_tree
 
@@ -38,6 +38,23 @@ def test_a_zero_gradient_stays_zero():
     zeros = jax.tree.map(jnp.zeros_like, GRADIENTS)
     result, _ = normalize_rms().update(zeros, optax.EmptyState())
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(result))
+
+
+def test_entries_that_are_not_trained_count_as_zeros():
+    with_zeros = {**GRADIENTS, "c": np.zeros(24, np.float32)}
+    expected, _ = normalize_rms().update(with_zeros, optax.EmptyState())
+    found, _ = normalize_rms(still=24).update(GRADIENTS, optax.EmptyState())
+    for name, gradient in found.items():
+        np.testing.assert_allclose(gradient, expected[name], rtol=1e-6)
+        np.testing.assert_allclose(gradient, 2 * GRADIENTS[name] / RMS, rtol=1e-6)  # 32 entries, not 8
+
+
+def test_what_is_counted_is_a_table_of_counts():
+    table = CONFIG.model.vocab_size**2
+    for bigram, entries in (("learned", 0), ("counts", table), ("none", 0)):
+        model = dataclasses.replace(CONFIG.model, bigram=bigram)
+        assert still_entries(OptimizerConfig(rms_entries="all"), model) == entries
+        assert still_entries(OptimizerConfig(), model) == 0
 
 
 def test_an_unknown_mode_names_the_choices():

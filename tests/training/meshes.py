@@ -36,12 +36,18 @@ def batches(config, count):
     ]
 
 
+def frozen_values(program):
+    """Random values of what `program` does not train; nothing, for most."""
+    rng = np.random.default_rng(1)
+    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), program.frozen)
+
+
 def compiled(config, mesh):
     """(the layout, the compiled step) of `config` on `mesh`."""
     config = dataclasses.replace(config, mesh=mesh)
     program = pretraining(config)
     layout = make_layout(program, config)
-    shardings = (layout.state, layout.rows, None)
+    shardings = (layout.state, layout.rows, layout.frozen)
     return (
         program,
         layout,
@@ -53,10 +59,10 @@ def run(config, mesh, windows, state=None):
     """(losses, the last state on the host) of a step for each of `windows`, from `state` or the start."""
     program, layout, step = compiled(config, mesh)
     state = first_state(program, layout) if state is None else place(state, layout.state)
-    losses = []
+    frozen, losses = place(frozen_values(program), layout.frozen), []
     with jax.set_mesh(layout.mesh):  # as the Trainer does
         for rows in windows:
-            state, metrics = step(state, jax.device_put(rows, layout.rows), None)
+            state, metrics = step(state, jax.device_put(rows, layout.rows), frozen)
             losses.append(float(metrics["loss"]))
     return np.array(losses), jax.device_get(state)
 
@@ -65,8 +71,8 @@ def single(config, windows, state=None):
     """The same on one device, without any mesh."""
     program = pretraining(config)
     state = jax.jit(lambda: program.init(None))() if state is None else state
-    step, losses = jax.jit(program.step), []
+    step, frozen, losses = jax.jit(program.step), frozen_values(program), []
     for rows in windows:
-        state, metrics = step(state, rows, None)
+        state, metrics = step(state, rows, frozen)
         losses.append(float(metrics["loss"]))
     return np.array(losses), jax.device_get(state)

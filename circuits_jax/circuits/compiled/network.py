@@ -105,7 +105,7 @@ def _config(compiled: Compiled) -> ModelConfig:
         position="add",
         attention="causal" if compiled.causal else "full",
         attention_sink=False,
-        bigram=False,
+        bigram="none",
         logits_bias=True,
         activation_fraction=None,
     )

@@ -17,7 +17,7 @@ from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Params
 from circuits_jax.tasks.task import Pairs
 
-CONFIG = ModelConfig(n_layer=2, d_model=64, n_ctx=16, vocab_size=64, d_head=16, bigram=False)
+CONFIG = ModelConfig(n_layer=2, d_model=64, n_ctx=16, vocab_size=64, d_head=16, bigram="none")
 EOT = 0
 BALLAST = 6.0  # the embedding entry that all tokens share: it holds the residual norm nearly constant
 ANSWER_GAIN = 1.5

@@ -208,5 +208,5 @@ def _answer(config: ModelConfig, params: Params, token: int) -> dict[str, Any]:
         "token": int(token),
         "weights": pack(graph.unembedding(config, params)[:, token]),
         "bias": float(get(params, LOGITS_BIAS)[token]) if config.logits_bias else 0.0,
-        "bigram": pack(get(params, BIGRAM)[:, token]) if config.bigram else None,
+        "bigram": pack(get(params, BIGRAM)[:, token]) if config.has_bigram else None,
     }

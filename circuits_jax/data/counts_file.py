@@ -1,0 +1,93 @@
+"""The counts behind a bigram table that is not trained, as one file of a workdir.
+
+An .npz archive of integers: `sizes`, `columns` and `counts` of `BigramCounts`, each of the smallest type that
+holds it, and `about`, JSON that says which tokenizer, corpus and prior the table is of.  The table itself is
+a hundred times as large, and follows from them.
+"""
+
+import dataclasses
+import io
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from circuits_jax.data.bigram import BigramCounts
+from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.files import read_bytes, write_aside
+
+FORMAT, VERSION = "circuits_jax.bigram_counts", 1
+_ANEW = "move it away, and it is counted anew from the run's corpus"
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """What counts are of.
+
+    Attributes:
+      tokenizer, corpus: Hashes.
+      prior: Of the table, in tokens.
+    """
+
+    tokenizer: str
+    corpus: str
+    prior: float
+
+
+def save_counts(path: Path, counts: BigramCounts, origin: Origin) -> None:
+    """Writes the file, whole or not at all."""
+    about = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(origin)}
+    arrays = {name: _small(array) for name, array in vars(counts).items()}
+    with write_aside(path) as file:
+        np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+
+
+def load_counts(path: Path, origin: Origin, vocab_size: int) -> BigramCounts:
+    """Reads what `save_counts` wrote, for the run that it is of.
+
+    Raises:
+      CheckpointError: if the file is missing or damaged, or of another tokenizer, corpus or prior.
+    """
+    content = read_bytes(path)
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            about: dict[str, Any] = json.loads(str(arrays["about"]))
+            counts = BigramCounts(arrays["sizes"], arrays["columns"], arrays["counts"])
+        there = Origin(*(about[field.name] for field in dataclasses.fields(Origin)))
+        if (about["format"], about["version"]) != (FORMAT, VERSION):
+            raise ValueError(f"it is of format {about['format']!r}, version {about['version']!r}")
+    except (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise CheckpointError(f"{path} holds no bigram counts that can be read ({error}); {_ANEW}") from error
+    for name in ("tokenizer", "corpus", "prior"):
+        theirs, ours = getattr(there, name), getattr(origin, name)
+        if theirs != ours:
+            raise CheckpointError(
+                f"{path} holds counts of another {name} ({_short(theirs)}) than the run's ({_short(ours)}); "
+                f"put back the run's own file, or {_ANEW}"
+            )
+    if not _fit(counts, vocab_size):
+        raise CheckpointError(f"{path} holds counts that do not fit a vocabulary of {vocab_size}; {_ANEW}")
+    return BigramCounts(*(array.astype(np.int64) for array in vars(counts).values()))
+
+
+def _small(array: np.ndarray) -> np.ndarray:
+    """`array`, of integers from 0 on, in the smallest type that holds it."""
+    return array.astype(np.min_scalar_type(int(array.max(initial=0))))
+
+
+def _fit(counts: BigramCounts, vocab_size: int) -> bool:
+    """Whether counts are those of some windows of such a vocabulary."""
+    sizes, columns, found = counts.sizes, counts.columns, counts.counts
+    whole = all(array.ndim == 1 and array.dtype.kind == "u" for array in (sizes, columns, found))
+    if not whole or len(sizes) != vocab_size or not sizes.sum() == len(columns) == len(found):
+        return False
+    rows = np.repeat(np.arange(vocab_size), sizes)
+    places = rows * vocab_size + columns
+    return bool(np.all(columns < vocab_size) and np.all(np.diff(places) > 0) and np.all(found > 0))
+
+
+def _short(value: object) -> str:
+    return str(value)[:12]
