@@ -38,4 +38,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    launching.start(main, trains=True)
+    launching.start(main)

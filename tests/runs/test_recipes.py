@@ -8,6 +8,7 @@ from circuits_jax.runs import recipes
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.tasks import load_task
 from circuits_jax.training import loop
+from tests.experiments.command import finish, start
 from tests.training.tiny import write_programs
 
 TINY = {
@@ -105,3 +106,9 @@ def test_a_list_is_trained_scored_and_not_trained_again(tmp_path, monkeypatch):
     monkeypatch.setattr(loop.Trainer, "_loop", lambda *given: begun_at.append(given[2]) or whole(*given))
     assert recipes.run_points(points, asked, "select", tmp_path / "runs", notes.append) == [row]
     assert begun_at == [2]  # of two steps: none was taken again
+
+
+def test_the_command_starts_on_any_number_of_devices(tmp_path):
+    given = (f"--list={tmp_path / 'none.json'}", f"--workdir={tmp_path / 'runs'}", "--cpu_devices=2")
+    code, _, errors = finish(start(tmp_path, "benchmarks.recipes", *given))
+    assert code == 1 and len(errors) == 1 and "none.json is no list of recipes" in errors[0]
