@@ -1,4 +1,4 @@
-"""How many devices the CPU is split into: one, what the run had before, or what a measurement says.
+"""How many devices the CPU is split into: one or two, what the run had before, or what a measurement says.
 
 The number changes how sums are rounded, and so which circuit is found: a run keeps it.
 """
@@ -13,7 +13,6 @@ import jax
 from jax.extend.backend import clear_backends
 
 from circuits_jax.config import Config
-from circuits_jax.config.mesh import MeshConfig
 from circuits_jax.runs.device_check import step_seconds
 from circuits_jax.storage import filenames
 from circuits_jax.storage.cores import usable_cores
@@ -58,10 +57,10 @@ def choose(asked: str | None, training: Config | None, workdir: Path | None, pro
         return Choice(before, why)
     if asked == AUTO:
         return _measured(training, workdir, processes)
-    devices = 1 if training is None else _default(training.mesh, processes)
+    devices = 1 if training is None else _default(training, processes)
     if before is None and workdir is not None and has_checkpoints(workdir):
         return Choice(devices, f"{devices}; how many the run in {workdir} had before is not known")
-    return Choice(devices, None if devices == 1 else f"{devices}, for the axes of the mesh")
+    return Choice(devices, None if devices == 1 else f"{devices}, which split the batch")
 
 
 def fits(devices: int, config: Config, processes: int = 1) -> bool:
@@ -76,7 +75,7 @@ def fits(devices: int, config: Config, processes: int = 1) -> bool:
 def candidates(config: Config, cores: int) -> list[int]:
     """Numbers of CPU devices, at most one a core, that a run can use; one at least."""
     fitting = [count for count in range(1, min(cores, _MOST) + 1) if fits(count, config)]
-    return fitting or [_default(config.mesh, 1)]
+    return fitting or [_default(config, 1)]
 
 
 def fastest(counts: list[int], seconds_of: Callable[[int], float]) -> tuple[int, dict[int, float]]:
@@ -144,7 +143,16 @@ def _measured(training: Config | None, workdir: Path | None, processes: int) -> 
     return Choice(best, f"{best}, measured: a step takes {told}; {noted}")
 
 
-def _default(mesh: MeshConfig, processes: int) -> int:
-    """One device, or as many as the axes that are given ask for."""
+def _default(config: Config, processes: int) -> int:
+    """As many devices as the axes that are given ask for, else one; or two that each work on rows of their own.
+
+    Two are faster where each has little beside its rows to do: all of them update every parameter, and a
+    learned bigram table is most of a small model's (docs/performance.md, "CPU devices").  Bridges do not work
+    row by row.
+    """
+    mesh = config.mesh
     wanted = math.prod(size for size in (mesh.data, mesh.fsdp, mesh.model) if size != -1)
+    by_rows = config.model.bigram != "learned" and config.bridge.dense is None
+    if wanted == processes == 1 and by_rows and usable_cores() > 1 and fits(2, config):
+        return 2
     return wanted // processes if wanted % processes == 0 else 1

@@ -34,6 +34,27 @@ def test_from_one_core_to_sixty_four_no_default_and_no_candidate_is_refused(conf
             assert sizes == (count, 1, 1) and config.train.batch_size % count == 0
 
 
+@pytest.mark.parametrize(
+    ("settings", "cores", "devices"),
+    [
+        ({"model.bigram": "counts"}, 2, 2),
+        ({"model.bigram": "none"}, 64, 2),
+        ({"model.bigram": "counts"}, 1, 1),
+        ({"model.bigram": "learned"}, 2, 1),
+        ({"model.bigram": "counts", "train.batch_size": 7}, 2, 1),
+        ({"model.bigram": "counts", "mesh.data": 1}, 2, 1),
+        ({"model.bigram": "counts", "bridge.dense": "runs/dense"}, 2, 1),
+    ],
+)
+def test_two_devices_where_rows_are_most_of_their_work(settings, cores, devices, monkeypatch, tmp_path):
+    monkeypatch.setattr(cpu_devices, "usable_cores", lambda: cores)
+    config = load_config("quickstart", settings)
+    assert choose(None, config, None).devices == devices
+    assert choose(None, config, None, processes=2).devices == 1
+    record_devices(tmp_path, 1)  # a run keeps what it had
+    assert choose(None, config, tmp_path).devices == 1
+
+
 def test_from_one_device_to_sixty_four_the_mesh_takes_the_most_that_divide_the_batch():
     for devices in range(1, 65):
         for batch in (1, 6, 8, 12, 64):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
 from circuits_jax.config.mesh import DATA
@@ -29,7 +30,11 @@ def of_own_rows(f: Callable[..., Any], averaged: bool) -> Callable[..., Any]:
 
         def own(params: Any, rows: jax.Array, frozen: Any) -> Any:
             found = f(params, rows, frozen)
-            return jax.lax.pmean(found, DATA) if averaged else found
+            if not averaged:
+                return found
+            # One exchange: each blocks a thread, and several at once could block all there are.
+            flat, tree_of = ravel_pytree(found)
+            return tree_of(jax.lax.pmean(flat, DATA))
 
         whole, split = PartitionSpec(), PartitionSpec(DATA)
         return jax.shard_map(
