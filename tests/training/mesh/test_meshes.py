@@ -58,10 +58,10 @@ def test_devices_that_split_rows_alone_have_them_to_themselves(mesh, own, monkey
     config, seen = meshes.config(), []
     monkeypatch.setattr(attention, "LONG", 1)
     monkeypatch.setattr(attention, "one_cpu", lambda: seen.append(one_cpu()) or False)
-    _, layout, step = meshes.compiled(config, meshes.MESHES[mesh])
+    program, layout, step = meshes.compiled(config, meshes.MESHES[mesh])
     rows = jax.ShapeDtypeStruct((config.train.batch_size, config.model.n_ctx + 1), jnp.int32)
     with jax.set_mesh(layout.mesh):
-        lowered = step.lower(layout.shapes, rows, None)
+        lowered = step.lower(layout.shapes, rows, program.frozen)
     assert seen and set(seen) == {own}
     assert lowered.as_text().count("stablehlo.all_reduce") == own  # of all there is, at once
     assert one_cpu()  # in no mesh
