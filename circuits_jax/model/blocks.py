@@ -10,13 +10,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from circuits_jax.model.target import target
+
 # Entries of a block: 64 KB of float32, beside which the second-level cache has room for what is computed.
 ENTRIES = 2**14
 
 
 def one_cpu() -> bool:
     """Whether there is one device and it is a CPU: then every array lies on it."""
-    return jax.default_backend() == "cpu" and jax.device_count() == 1
+    return target() == ("cpu", 1)
 
 
 def map_rows(f: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from circuits_jax.config import ModelConfig
-from circuits_jax.model import sites
+from circuits_jax.model import scopes, sites
 from circuits_jax.model.abs_topk import abs_top_k
 from circuits_jax.model.attention import attend, split_heads
 from circuits_jax.model.cache import Cache, Past
@@ -229,7 +229,8 @@ class Transformer(nn.Module):
             logits += self.param("logits_bias", nn.initializers.zeros, (c.vocab_size,))
         if c.bigram:
             table = self.param("bigram", nn.initializers.zeros, (c.vocab_size, c.vocab_size))
-            logits += jnp.take(table, tokens, axis=0)
+            with scopes.part(scopes.BIGRAM):
+                logits += jnp.take(table, tokens, axis=0)
         return logits
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -37,14 +37,19 @@ class Layout:
     whole: NamedSharding
 
 
-def make_layout(program: Program, config: Config) -> Layout:
+def make_layout(program: Program, config: Config, devices: Sequence[jax.Device] | None = None) -> Layout:
     """The layout of `program` on the devices.
+
+    Args:
+      program: What is trained.
+      config: The whole configuration.
+      devices: Those of a machine that is not at hand, to compile for; by default all that JAX has.
 
     Raises:
       ConfigError: for a mesh that does not fit the devices, a batch that does not fit the mesh, or partition
         rules that do not fit the parameters.
     """
-    mesh = meshes.make_mesh(config.mesh, config.train.batch_size)
+    mesh = meshes.make_mesh(config.mesh, config.train.batch_size, devices)
     whole = meshes.replicated(mesh)
     shapes = program.shapes()
     rules = partition.combined(partition.parse_rules(config.mesh.rules), program.rules, shapes.params)
@@ -59,6 +64,40 @@ def make_layout(program: Program, config: Config) -> Layout:
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, state
     )
     return Layout(mesh, shapes, state, frozen, meshes.rows(mesh), whole)
+
+
+class CompiledFunctions(NamedTuple):
+    """What a Trainer calls, jitted for one layout.
+
+    Attributes:
+      step: (state, rows, frozen) -> (state, metrics); the state that it is given is gone.
+      evaluate: (params, rows, frozen) -> what the program's `evaluate` gives.
+      measure: params -> scalars.
+    """
+
+    step: Any
+    evaluate: Any
+    measure: Any
+
+
+def jit_functions(program: Program, layout: Layout) -> CompiledFunctions:
+    """The functions of `program` as they are run, and compiled, on a mesh."""
+    return CompiledFunctions(
+        step=jax.jit(
+            program.step,
+            in_shardings=(layout.state, layout.rows, layout.frozen),
+            out_shardings=(layout.state, layout.whole),
+            donate_argnums=0,
+        ),
+        evaluate=jax.jit(program.evaluate, in_shardings=(layout.state.params, layout.rows, layout.frozen)),
+        measure=jax.jit(program.measure, out_shardings=layout.whole),
+    )
+
+
+def batch_shape(config: Config, layout: Layout) -> jax.ShapeDtypeStruct:
+    """A global batch of windows, as steps are given it."""
+    shape = (config.train.batch_size, config.model.n_ctx + 1)
+    return jax.ShapeDtypeStruct(shape, np.int32, sharding=layout.rows)
 
 
 def place(tree: Any, shardings: Any) -> Any:

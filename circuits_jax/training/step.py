@@ -1,5 +1,6 @@
 """One training step and one evaluation step, as pure functions to be jitted."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from circuits_jax.model import sites
+from circuits_jax.model import scopes, sites
 from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.sparsity.optimizer import gradient_rms
 from circuits_jax.sparsity.report import support_churn
@@ -60,12 +61,14 @@ def make_train_step(
 
     def train_step(state: TrainState, windows: jax.Array, frozen: Any = None) -> tuple[TrainState, Metrics]:
         (value, extra), grads = _accumulated(gradient, state.params, windows, frozen, accumulate)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        with scopes.part(scopes.OPTIMIZER):
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
         step = state.step + 1
-        changed = jax.lax.cond(
-            step % log_every == 0, lambda: churn(state.params, params), lambda: jnp.full((), jnp.nan)
-        )
+        with scopes.rarely(True) if log_every > 1 else contextlib.nullcontext():
+            changed = jax.lax.cond(
+                step % log_every == 0, lambda: churn(state.params, params), lambda: jnp.full((), jnp.nan)
+            )
         metrics = {
             **extra,
             "loss": value,
