@@ -104,7 +104,7 @@ def _walk(module: HloModule, computation: Computation, times: int, uncounted: li
             key = "to_apply" if each.opcode == "call" and "to_apply" in each.called else "calls"
             yield from _walk(module, module.called(each, key), times, uncounted)
         else:
-            flops = _flops(module, computation, each)
+            flops = flops_of(module, computation, each)
             moved, main = (_moved(module, computation, each, size) for size in (_all_bytes, _main_bytes))
             if flops or moved:
                 yield Cost(each, computation, times, times * flops, times * moved, times * main)
@@ -125,7 +125,7 @@ def _usual_branch(
     yield from best
 
 
-def _flops(module: HloModule, computation: Computation, each: Instruction) -> float:
+def flops_of(module: HloModule, computation: Computation, each: Instruction) -> float:
     """Operations of one instruction's products, of those fused into it too."""
     if each.opcode == "dot":
         return dot_flops(each, computation.operands(each)[0].results[0])
@@ -134,7 +134,7 @@ def _flops(module: HloModule, computation: Computation, each: Instruction) -> fl
         return convolution_flops(each, left, right)
     if each.opcode == "fusion":
         inner = module.called(each)
-        return sum(_flops(module, inner, other) for other in inner.instructions.values())
+        return sum(flops_of(module, inner, other) for other in inner.instructions.values())
     if each.opcode == "custom-call":
         return _declared(each).get("flops", 0.0)
     return 0.0

@@ -3,11 +3,12 @@
 import re
 
 from circuits_jax.model.scopes import PARTS
-from circuits_jax.training.compiling.costs import Cost, Costs
-from circuits_jax.training.compiling.hlo import HloModule, Instruction
+from circuits_jax.training.compiling.costs import Cost, Costs, flops_of
+from circuits_jax.training.compiling.hlo import Computation, HloModule, Instruction
 
 MATMUL, REST = "matmul", "rest"
 SHARES = ("abs_topk", "projection", "optimizer", "attention", MATMUL, "bigram", REST)
+_MOVES = ("copy", "copy-start", "copy-done", "bitcast", "reshape", "slice")
 _PART = re.compile(rf"(?:^|[/(])({'|'.join(PARTS)})(?=[/)]|$)")
 
 
@@ -21,9 +22,39 @@ def byte_shares(module: HloModule, costs: Costs) -> dict[str, float]:
 
 
 def share_of(module: HloModule, cost: Cost) -> str:
-    """The share that an instruction's bytes belong to, of SHARES: its innermost part, or else MATMUL."""
-    name = part_of(scope_path(module, cost.instruction))
-    return name or (MATMUL if cost.flops else REST)
+    """The share that an instruction's bytes belong to, of SHARES.
+
+    It is that of its innermost part; else of matrix products, if it is one.  A copy is of what takes it, or
+    else of what made it: the compiler brings arrays to the chip before they are needed.
+    """
+    return _share(module, cost.computation, cost.instruction) or REST
+
+
+def _share(module: HloModule, computation: Computation, each: Instruction) -> str | None:
+    own = part_of(scope_path(module, each)) or (MATMUL if flops_of(module, computation, each) else None)
+    if own is not None or each.opcode not in _MOVES:
+        return own
+    takers = (_taker_share(module, computation, user) for user in computation.users[each.name])
+    found = next((share for share in takers if share is not None), None)
+    if found is not None:
+        return found
+    makers = computation.operands(each)
+    return next((s for s in (_maker_share(module, computation, maker) for maker in makers) if s), None)
+
+
+def _taker_share(module: HloModule, computation: Computation, user: Instruction) -> str | None:
+    """The share of what takes a copy, also by way of further ones."""
+    if user.opcode in _MOVES:
+        takers = (_taker_share(module, computation, other) for other in computation.users[user.name])
+        return next((share for share in takers if share is not None), None)
+    return _share(module, computation, user)
+
+
+def _maker_share(module: HloModule, computation: Computation, maker: Instruction) -> str | None:
+    """The share of what made what is copied, also by way of further copies."""
+    if maker.opcode in (*_MOVES, "get-tuple-element"):
+        return _maker_share(module, computation, computation.operands(maker)[0])
+    return _share(module, computation, maker)
 
 
 def part_of(path: str) -> str | None:
