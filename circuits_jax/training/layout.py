@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from circuits_jax.config import Config
 from circuits_jax.model.parameters import parameter_name
+from circuits_jax.model.placement import placing
 from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.training.mesh import meshes, partition
 from circuits_jax.training.program import Program
@@ -84,12 +85,15 @@ def jit_functions(program: Program, layout: Layout) -> CompiledFunctions:
     """The functions of `program` as they are run, and compiled, on a mesh."""
     return CompiledFunctions(
         step=jax.jit(
-            program.step,
+            placing(program.step, layout.mesh),
             in_shardings=(layout.state, layout.rows, layout.frozen),
             out_shardings=(layout.state, layout.whole),
             donate_argnums=0,
         ),
-        evaluate=jax.jit(program.evaluate, in_shardings=(layout.state.params, layout.rows, layout.frozen)),
+        evaluate=jax.jit(
+            placing(program.evaluate, layout.mesh),
+            in_shardings=(layout.state.params, layout.rows, layout.frozen),
+        ),
         measure=jax.jit(program.measure, out_shardings=layout.whole),
     )
 
