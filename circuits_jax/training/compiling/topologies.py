@@ -107,6 +107,7 @@ def describe_devices(slices: Slice) -> Sequence[jax.Device]:
         )
     for variable, value in _NO_SERVER.items():
         os.environ.setdefault(variable, value)
+    _drop_flags_of_others()
     from jax.experimental import topologies
 
     options: dict[str, Any] = {} if slices.count == 1 else {"num_slices": slices.count}
@@ -118,6 +119,17 @@ def describe_devices(slices: Slice) -> Sequence[jax.Device]:
         )
     except Exception as error:  # libtpu's own are of several kinds
         raise UserError(_why_not(slices, str(error))) from error
+
+
+def _drop_flags_of_others() -> None:
+    """Takes what XLA_FLAGS says of CPUs and GPUs out of the environment.
+
+    libtpu ends the process at a flag that it does not know.
+    """
+    flags = os.environ.get("XLA_FLAGS")
+    if flags:
+        kept = [flag for flag in flags.split() if not flag.startswith(("--xla_cpu_", "--xla_gpu_"))]
+        os.environ["XLA_FLAGS"] = " ".join(kept)
 
 
 def _why_not(slices: Slice, message: str) -> str:
