@@ -75,6 +75,8 @@ setup(
         "parquet": ["pyarrow>=17"],
         "s3": S3,
         "tensorboard": ["tensorboardX>=2.6"],
+        # Describes TPUs and compiles for them, on any Linux machine.
+        "tpu-compile": ["libtpu"],
         "tpu": ["jax[tpu]>=0.7.2", *GCS],
         "tracr": ["dm-haiku>=0.0.13", "tracr-pypi>=1.0"],
     },

@@ -39,6 +39,7 @@ COMMANDS = (
     "quickstart",
     "configs",
     "device_check",
+    "compile",
 )
 # Those that train the run that --config describes.
 _TRAINING = ("pretrain", "bridges", "quickstart", "device_check")

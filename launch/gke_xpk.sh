@@ -13,13 +13,14 @@
 #   launch/gke_xpk.sh stop_sweep --cluster=C --name=N
 #   launch/gke_xpk.sh delete --cluster=C             the whole cluster
 #
-# --dry_run prints the commands.  {} stands for the index.  A sweep's elements each take one host of
+# --dry_run prints the commands.  --check_memory, for create and run, first compiles the run that stands after -- for
+# --tpu_type, here, and ends if it does not fit.  {} stands for the index.  A sweep's elements each take one host of
 # --accelerator and --topology.  Kubernetes restarts what fails or is preempted; a run goes on from its checkpoint.
 source "$(dirname "$0")/lib.sh"
 
 OPTION=([cluster]='' [name]='' [zone]='' [project]='' [tpu_type]='' [num_slices]=1 [spot]=no [max_restarts]=50
   [image]=python:3.12 [owner]='' [ref]=main [array]='' [at_once]=4 [accelerator]=tpu-v5-lite-podslice
-  [topology]=2x4 [chips]=8 [experiment]=pretrain)
+  [topology]=2x4 [chips]=8 [experiment]=pretrain [check_memory]=no)
 
 # xpk's commands, with the options that all of them take.
 xpk_in_place() {
@@ -120,6 +121,12 @@ main() {
     run | sweep | logs | logs_sweep | stop | stop_sweep) need cluster name ;;
     '') usage; exit 2 ;;
     *) die "unknown command '$COMMAND'; choose create, run, sweep, status, logs, logs_sweep, stop, stop_sweep or delete" ;;
+  esac
+  case $COMMAND in
+    create | run)
+      [[ ${OPTION[check_memory]} == no ]] || need tpu_type
+      check_memory "${OPTION[tpu_type]}" "${OPTION[num_slices]}"
+      ;;
   esac
   case $COMMAND in
     create) create ;;

@@ -25,6 +25,10 @@ parse_options() {
     case $1 in
       --help) usage; exit 0 ;;
       --dry_run) DRY_RUN=true ;;
+      --check_memory)
+        [[ -v OPTION[check_memory] ]] || die "--check_memory compiles for TPUs, which this launcher has none of"
+        OPTION[check_memory]=yes
+        ;;
       --) shift; FLAGS=("$@"); break ;;
       --*=*)
         name=${1%%=*} name=${name#--}
@@ -79,6 +83,18 @@ run() {
   else
     "$@"
   fi
+}
+
+# check_memory SLICE [COUNT]: with --check_memory, compiles the run for COUNT such slices, and ends if a chip has not the
+# memory.  It needs libtpu on this machine (the extra tpu-compile), and no TPU.
+check_memory() {
+  [[ ${OPTION[check_memory]} == yes ]] || return 0
+  local flag what=train settings=()
+  [[ ${OPTION[experiment]} != bridges && ${OPTION[experiment]} != prune ]] || what=${OPTION[experiment]}
+  for flag in "${FLAGS[@]}"; do
+    [[ $flag != --config[=.]* ]] || settings+=("$flag")
+  done
+  run python3 -m experiments.compile "--topology=$1" "--num_slices=${2:-1}" "--what=$what" "${settings[@]}"
 }
 
 # The experiment as one line of shell, its flags quoted.

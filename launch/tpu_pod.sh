@@ -11,11 +11,12 @@
 #   launch/tpu_pod.sh restart ...                    after a preemption: delete, create, wait, install, run
 #   launch/tpu_pod.sh delete  --name=N --zone=Z
 #
-# --dry_run prints the commands.  restart takes the options of all that it does.
+# --dry_run prints the commands.  restart takes the options of all that it does.  --check_memory, for create, run and
+# restart, first compiles the run that stands after -- for --accelerator_type, here, and ends if it does not fit.
 source "$(dirname "$0")/lib.sh"
 
 OPTION=([name]='' [zone]='' [project]='' [accelerator_type]='' [runtime_version]=v2-alpha-tpuv5-lite [spot]=no
-  [owner]='' [ref]=main [experiment]=pretrain)
+  [owner]='' [ref]=main [experiment]=pretrain [check_memory]=no)
 readonly UNIT=circuits_jax
 
 # gcloud's tpus commands, with the options that all of them take.
@@ -88,6 +89,12 @@ main() {
     create | status | wait | install | run | logs | stop | restart | delete) need name zone ;;
     '') usage; exit 2 ;;
     *) die "unknown command '$COMMAND'; choose create, status, wait, install, run, logs, stop, restart or delete" ;;
+  esac
+  case $COMMAND in
+    create | run | restart)
+      [[ ${OPTION[check_memory]} == no ]] || need accelerator_type
+      check_memory "${OPTION[accelerator_type]}"
+      ;;
   esac
   case $COMMAND in
     create) create ;;

@@ -24,7 +24,7 @@ from circuits_jax.sparsity.schedules import l0_schedule, learning_rate_schedule
 from circuits_jax.training.mesh.partition import model_rules
 from circuits_jax.training.program import Program, stack_mean
 from circuits_jax.training.state import TrainState
-from circuits_jax.training.step import make_train_step
+from circuits_jax.training.step import gradient_of, make_train_step
 
 _WHOLE = SparsityConfig(target=1.0)  # of a run that thins nothing out
 
@@ -66,11 +66,10 @@ def bridging(
     return Program(
         init=_make_init(config, bridge, optimizer, coupled=sparse is None),
         step=make_train_step(
-            loss,
+            gradient_of(loss, config.mesh.accumulate),
             optimizer,
             learning_rate_schedule(config.optimizer, thinning, config.train.steps),
             config.train.log_every,
-            config.mesh.accumulate,
             _churn,
         ),
         evaluate=loss.rows,

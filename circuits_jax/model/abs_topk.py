@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from circuits_jax.model import scopes
 from circuits_jax.model.blocks import map_rows, one_cpu
 
 INFINITY, MOST = 0x7F800000, 0x7FFFFFFF  # as bits; those of NaN lie between
@@ -40,8 +41,9 @@ def abs_top_k(x: jax.Array, k: int | None, cached: bool | None = None) -> jax.Ar
         return x
     if k <= 0:
         return jnp.zeros_like(x)
-    mask = lax.stop_gradient(top_k_mask(lax.stop_gradient(x), k, cached))
-    return jnp.where(mask, x, 0)
+    with scopes.part(scopes.ABS_TOPK):
+        mask = lax.stop_gradient(top_k_mask(lax.stop_gradient(x), k, cached))
+        return jnp.where(mask, x, 0)
 
 
 def top_k_mask(x: jax.Array, k: int, cached: bool | None = None) -> jax.Array:
@@ -66,7 +68,8 @@ def _top_k_mask(x: jax.Array, k: int, cached: bool) -> jax.Array:
     threshold, mask = _threshold(bits, k, low_bit)
     # A tie at the threshold keeps too many; it is rare, so the exact rule hides behind a cond.
     tied = jnp.any((_count(mask) > k) & (threshold > 0))
-    return lax.cond(tied, lambda: _break_ties(bits, k, low_bit), lambda: mask)
+    with scopes.rarely(True):
+        return lax.cond(tied, lambda: _break_ties(bits, k, low_bit), lambda: mask)
 
 
 def top_k_mask_at(x: jax.Array, k: int, columns: jax.Array) -> jax.Array:
@@ -179,10 +182,12 @@ def _guessed_mask(x: jax.Array, k: int) -> jax.Array:
         last=low,
         excess=nonzero - k,
     )
-    threshold = lax.while_loop(lambda found: jnp.any(found.high - found.low > 1), narrow, start).low
+    with scopes.about_turns(GUESSES):
+        threshold = lax.while_loop(lambda found: jnp.any(found.high - found.low > 1), narrow, start).low
     mask = bits >= threshold
     tied = jnp.any((_count(mask) > k) & (threshold > 0))
-    return lax.cond(tied, lambda: _first_of_tied(bits, threshold, k), lambda: mask)
+    with scopes.rarely(True):
+        return lax.cond(tied, lambda: _first_of_tied(bits, threshold, k), lambda: mask)
 
 
 def _float(bits: jax.Array) -> jax.Array:

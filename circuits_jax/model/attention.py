@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from circuits_jax.config import ModelConfig
+from circuits_jax.model import scopes
 from circuits_jax.model.blocks import one_cpu
 
 # On a CPU: from this length on, so many sequences of one head at once, their queries in so many parts.
@@ -30,8 +31,10 @@ def attend(
     """
     from_the_start = isinstance(start, int) and start == 0 and q.shape == k.shape
     if from_the_start and k.shape[2] >= LONG and one_cpu():
-        return _attend_in_blocks(q, k, v, sink, causal)
-    return _attend_at_once(q, k, v, sink, start, causal)
+        with scopes.part(scopes.ATTENTION):
+            return _attend_in_blocks(q, k, v, sink, causal)
+    with scopes.part(scopes.ATTENTION):
+        return _attend_at_once(q, k, v, sink, start, causal)
 
 
 def _attend_at_once(

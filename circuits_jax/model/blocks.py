@@ -10,19 +10,16 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from circuits_jax.model.placement import spread
+from circuits_jax.model.target import target
+
 # Entries of a block: 64 KB of float32, beside which the second-level cache has room for what is computed.
 ENTRIES = 2**14
 
 
 def one_cpu() -> bool:
-    """Whether arrays lie on one device each, a CPU.
-
-    What is traced in the context of a mesh (`jax.set_mesh`) has arrays that are spread over it, except inside
-    a `jax.shard_map`, where each device sees its own.
-    """
-    mesh = jax.sharding.get_abstract_mesh()
-    spread = not mesh.empty and mesh.size > 1 and len(mesh.manual_axes) < len(mesh.axis_names)
-    return jax.default_backend() == "cpu" and not spread
+    """Whether arrays lie on one device each, a CPU: what is traced for a mesh of several has others."""
+    return target().platform == "cpu" and not spread()
 
 
 def map_rows(f: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ for token in generate(model, prompt, count=50, sampling=Sampling(temperature=0.8
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from circuits_jax.config import ModelConfig
 from circuits_jax.config.checks import check_fraction, check_not_negative, check_positive, check_seed
 from circuits_jax.model.cache import Cache, empty_cache
 from circuits_jax.model.model import Model
+from circuits_jax.model.target import DeviceKind, target
 from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.surroundings import settled_steps
@@ -109,7 +111,7 @@ def _tokens(
 ) -> Iterator[int]:
     n_ctx, key = model.config.n_ctx, jax.random.key(sampling.seed)
     cache, length = None, 0
-    step = functools.partial(_step, _Drawing(model.network, sampling, vocab_size), model.device_params)
+    step = functools.partial(drawing_step(model.network, sampling, vocab_size), model.device_params)
     for number in range(count):
         draw = jax.random.fold_in(key, number)
         if cache is not None and length < n_ctx:
@@ -128,20 +130,29 @@ def _tokens(
         yield seen[-1]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Drawing:
-    """What a step is compiled for: the network, how tokens are drawn, and below which id."""
+@functools.lru_cache(maxsize=8)
+def _drawing_step(network: Transformer, sampling: Sampling, vocab_size: int | None, kind: DeviceKind) -> Any:
+    """`drawing_step` for such devices."""
+    del kind
 
-    network: Transformer
-    sampling: Sampling
-    vocab_size: int | None
+    def step(
+        params: Params, cache: Cache, tokens: jax.Array, last: jax.Array, key: jax.Array
+    ) -> tuple[jax.Array, Cache]:
+        length = cache.length + last + 1
+        logits, _, cache = network.apply(params, tokens, at=jnp.reshape(last, (1,)), cache=cache)
+        return sample(logits[:, :vocab_size], key, sampling)[0], cache.cut(length)
+
+    return jax.jit(step, donate_argnums=1)
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
-def _step(
-    drawing: _Drawing, params: Params, cache: Cache, tokens: jax.Array, last: jax.Array, key: jax.Array
-) -> tuple[jax.Array, Cache]:
-    """Reads `tokens` [1, T], of which those behind `last` are padding: (the next token, the cache)."""
-    length = cache.length + last + 1
-    logits, _, cache = drawing.network.apply(params, tokens, at=jnp.reshape(last, (1,)), cache=cache)
-    return sample(logits[:, : drawing.vocab_size], key, drawing.sampling)[0], cache.cut(length)
+def drawing_step(network: Transformer, sampling: Sampling, vocab_size: int | None = None) -> Any:
+    """The compiled (params, cache, tokens [1, T], last, key) -> (the next token, the cache with `tokens`).
+
+    Tokens behind `last` are padding; the cache that is given is gone.
+
+    Args:
+      network: The model's.
+      sampling: How the token is drawn.
+      vocab_size: As `generate` has it.
+    """
+    return _drawing_step(network, sampling, vocab_size, target())

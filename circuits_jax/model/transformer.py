@@ -11,13 +11,15 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from circuits_jax.config import ModelConfig
-from circuits_jax.model import sites
+from circuits_jax.model import scopes, sites
 from circuits_jax.model.abs_topk import abs_top_k
 from circuits_jax.model.attention import attend, split_heads
 from circuits_jax.model.cache import Cache, Past
 from circuits_jax.model.linear import Linear
+from circuits_jax.model.placement import by_parts, by_rows, table
 from circuits_jax.model.taps import Tap
 from circuits_jax.storage.errors import ConfigError
 
@@ -56,18 +58,18 @@ class Attention(nn.Module):
         qkv = _linear(c, 3 * c.d_attn, "c_attn")(x)
         q, k, v = jnp.split(qkv, 3, axis=-1)
         # AbsTopK chooses among the channels of all heads together.
-        q = seam("attn.q", abs_top_k(q, c.kept_activations("attn_q", c.d_attn)))
-        k = seam("attn.k", abs_top_k(k, c.kept_activations("attn_k", c.d_attn)))
-        v = seam("attn.v", abs_top_k(v, c.kept_activations("attn_v", c.d_attn)))
+        q = seam("attn.q", abs_top_k(by_parts(q, -1), c.kept_activations("attn_q", c.d_attn)))
+        k = seam("attn.k", abs_top_k(by_parts(k, -1), c.kept_activations("attn_k", c.d_attn)))
+        v = seam("attn.v", abs_top_k(by_parts(v, -1), c.kept_activations("attn_v", c.d_attn)))
         sink = self.param("sink", nn.initializers.zeros, (c.heads,)) if c.attention_sink else None
-        q, k, v = (split_heads(a, c.heads) for a in (q, k, v))
+        q, k, v = (by_parts(split_heads(a, c.heads), 1) for a in (q, k, v))
         start = 0 if past is None else past.length
         if past is not None:
             past = past.extend(k, v)
             k, v = past.k, past.v
-        y = attend(q, k, v, sink, start, c.attention == "causal")
-        y = seam("attn.y", y.swapaxes(1, 2).reshape(*x.shape[:-1], c.d_attn))
-        return _linear(c, c.d_model, "c_proj", residual=True)(y), past
+        y = by_parts(attend(q, k, v, sink, start, c.attention == "causal"), 1)
+        y = seam("attn.y", by_parts(y.swapaxes(1, 2).reshape(*x.shape[:-1], c.d_attn), -1))
+        return by_rows(_linear(c, c.d_model, "c_proj", residual=True)(y)), past
 
 
 class MLP(nn.Module):
@@ -78,9 +80,9 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, seam: Seam) -> jax.Array:
         c = self.config
-        x = _activation(c.activation, _linear(c, c.neurons, "c_fc")(x))
+        x = _activation(c.activation, by_parts(_linear(c, c.neurons, "c_fc")(x), -1))
         x = seam("mlp.post_act", abs_top_k(x, c.kept_activations("mlp_neuron", c.neurons)))
-        return _linear(c, c.d_model, "c_proj", residual=True)(x)
+        return by_rows(_linear(c, c.d_model, "c_proj", residual=True)(x))
 
 
 class Block(nn.Module):
@@ -117,12 +119,12 @@ class Block(nn.Module):
             features = _norm(self.config, f"ln_p{half}")(positions)
             features = jnp.broadcast_to(features, (*x.shape[:-1], features.shape[-1]))
             read = jnp.concatenate([read, features], axis=-1)
-        return self._sparse(read, location)
+        return by_rows(self._sparse(read, location))
 
     def _write(self, x: jax.Array, delta: jax.Array, location: str) -> jax.Array:
         """Adds a half's output to the residual stream, then its nonlinearity and AbsTopK."""
         x = _activation(self.config.residual_activation, x + delta)
-        return self._sparse(x, location)
+        return by_rows(self._sparse(x, location))
 
     def _sparse(self, x: jax.Array, location: str) -> jax.Array:
         return abs_top_k(x, self.config.kept_activations(location, x.shape[-1]))
@@ -182,7 +184,7 @@ class Transformer(nn.Module):
             raise ConfigError(
                 f"a prompt of {tokens.shape[-1]} tokens is longer than the context of {c.n_ctx}; shorten it"
             )
-        wte = nn.Embed(c.vocab_size, c.d_model, embedding_init=_normal(), dtype=c.dtype, name="wte")
+        wte = _embedding(c, c.vocab_size, c.d_model, "wte")
         x, positions = self._embed(wte, tokens, 0 if cache is None else cache.length)
         records: Records = {}
         pasts: list[Past | None] = [None] * c.n_layer if cache is None else list(cache.layers)
@@ -206,30 +208,31 @@ class Transformer(nn.Module):
     ) -> tuple[jax.Array, jax.Array | None]:
         """(the residual stream's start [B, T, D], concatenated position features [T, d_pos] or None)."""
         c = self.config
-        x = wte(tokens)
+        x = by_rows(wte(tokens))
         if c.position == "none":
             return x, None
         size = c.d_model if c.position == "add" else c.d_pos
-        wpe = nn.Embed(c.n_ctx, size, embedding_init=_normal(), dtype=c.dtype, name="wpe")
+        wpe = _embedding(c, c.n_ctx, size, "wpe")
         positions = wpe(start + jnp.arange(tokens.shape[-1]))
         return (x + positions, None) if c.position == "add" else (x, positions)
 
     def _unembed(self, wte: nn.Embed, x: jax.Array, tokens: jax.Array) -> jax.Array:
         """Logits [..., V] from the residual stream [..., D] and the current tokens [...]."""
         c = self.config
-        x = _norm(c, "ln_f")(x)
+        x = by_rows(_norm(c, "ln_f")(x))
         if c.tied_unembed:
             logits = wte.attend(x)
         else:
             logits = Linear(
                 c.vocab_size, use_bias=False, dtype=c.dtype, kernel_init=_normal(), name="lm_head"
             )(x)
-        logits = logits.astype(jnp.float32)
+        logits = by_parts(logits.astype(jnp.float32), -1)
         if c.logits_bias:
             logits += self.param("logits_bias", nn.initializers.zeros, (c.vocab_size,))
         if c.has_bigram:
-            table = self.param("bigram", nn.initializers.zeros, (c.vocab_size, c.vocab_size))
-            logits += jnp.take(table, tokens, axis=0)
+            bigram = self.param("bigram", nn.initializers.zeros, (c.vocab_size, c.vocab_size))
+            with scopes.part(scopes.BIGRAM):
+                logits += by_parts(jnp.take(table(bigram, split=True), tokens, axis=0), -1)
         return logits
 
 
@@ -260,6 +263,18 @@ def _normal(scale: float = 1.0) -> nn.initializers.Initializer:
 def _linear(c: ModelConfig, features: int, name: str, residual: bool = False) -> Linear:
     scale = (2 * c.n_layer) ** -0.5 if residual else 1.0
     return Linear(features, use_bias=c.bias, dtype=c.dtype, kernel_init=_normal(scale), name=name)
+
+
+def _embedding(c: ModelConfig, rows: int, features: int, name: str) -> nn.Embed:
+    return nn.Embed(
+        rows, features, embedding_init=_normal(), dtype=c.dtype, promote_dtype=_promoted, name=name
+    )
+
+
+def _promoted(*arrays: jax.Array, **options: Any) -> list[jax.Array]:
+    """An embedding in its compute type, placed for look-ups; beside a query, which it unembeds, as it is."""
+    found = promote_dtype(*arrays, **options)
+    return [table(found[0])] if len(found) == 1 else found
 
 
 def _norm(c: ModelConfig, name: str) -> Callable[[jax.Array], jax.Array]:

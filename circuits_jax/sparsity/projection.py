@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
+from circuits_jax.model import scopes
 from circuits_jax.model.parameters import BIAS, EMBEDDING, MATRIX, SparsityRule, parameter_name, rule_for
 from circuits_jax.sparsity.schedules import L0Schedule
 from circuits_jax.sparsity.threshold import largest_mask, largest_mask_along
@@ -99,7 +100,8 @@ def keep_largest(
         updates = jax.tree.map(lambda p, u: u.astype(jnp.promote_types(p.dtype, u.dtype)), params, updates)
         if schedule.target < 1:
             thinned = schedule(step) < 1
-            updates = lax.cond(thinned, lambda u: map_rules(project, params, u), lambda u: u, updates)
+            with scopes.part(scopes.PROJECTION):
+                updates = lax.cond(thinned, lambda u: map_rules(project, params, u), lambda u: u, updates)
         return updates, KeepLargestState(step)
 
     return optax.GradientTransformation(init, update)

@@ -14,8 +14,11 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array, lax
 
+from circuits_jax.model import scopes
+
 # After so many interpolated passes the search only halves, so that it ends whatever the distribution.
 _INTERPOLATED_PASSES = 20
+_USUAL_PASSES = 13  # of a search
 # The largest number of ones that a float32 sum still counts exactly.
 _FLOAT_COUNT = 2**24
 _UNSIGNED = {2: jnp.uint16, 4: jnp.uint32}
@@ -65,7 +68,8 @@ def largest_mask(x: Array, k: Array | int, first: Array | None = None) -> Array:
         tie_cut = _search(lambda t: _count(tied & (order >= t)), missing, found, jnp.uint32(x.size + 1))
         return (bits > cut.low) | (tied & (order >= tie_cut.low))
 
-    return lax.cond(cut.count == k, lambda: bits >= cut.low, keep_first_of_tied)
+    with scopes.rarely(False):
+        return lax.cond(cut.count == k, lambda: bits >= cut.low, keep_first_of_tied)
 
 
 def largest_mask_along(x: Array, j: int, axis: int) -> Array:
@@ -148,7 +152,8 @@ def _search(count: Callable[[Array], Array], k: Array, total: Array | int, high:
         moved_low=jnp.bool_(False),
         passes=jnp.int32(0),
     )
-    return lax.while_loop(unfinished, narrow, start)
+    with scopes.about_turns(_USUAL_PASSES):
+        return lax.while_loop(unfinished, narrow, start)
 
 
 def _above_all(x: Array) -> Array:

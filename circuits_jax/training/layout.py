@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from circuits_jax.config import Config
 from circuits_jax.model.parameters import merged, named, parameter_name
+from circuits_jax.model.placement import placing
 from circuits_jax.storage.errors import CheckpointError, ConfigError
 from circuits_jax.training.mesh import meshes, partition
 from circuits_jax.training.program import Program
@@ -37,14 +38,19 @@ class Layout:
     whole: NamedSharding
 
 
-def make_layout(program: Program, config: Config) -> Layout:
+def make_layout(program: Program, config: Config, devices: Sequence[jax.Device] | None = None) -> Layout:
     """The layout of `program` on the devices.
+
+    Args:
+      program: What is trained.
+      config: The whole configuration.
+      devices: Those of a machine that is not at hand, to compile for; by default all that JAX has.
 
     Raises:
       ConfigError: for a mesh that does not fit the devices, a batch that does not fit the mesh, or partition
         rules that do not fit the parameters.
     """
-    mesh = meshes.make_mesh(config.mesh, config.train.batch_size)
+    mesh = meshes.make_mesh(config.mesh, config.train.batch_size, devices)
     whole = meshes.replicated(mesh)
     shapes = program.shapes()
     everything = merged(shapes.params, program.frozen)
@@ -65,6 +71,43 @@ def make_layout(program: Program, config: Config) -> Layout:
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, state
     )
     return Layout(mesh, shapes, state, frozen, meshes.rows(mesh), whole)
+
+
+class CompiledFunctions(NamedTuple):
+    """What a Trainer calls, jitted for one layout.
+
+    Attributes:
+      step: (state, rows, frozen) -> (state, metrics); the state that it is given is gone.
+      evaluate: (params, rows, frozen) -> what the program's `evaluate` gives.
+      measure: params -> scalars.
+    """
+
+    step: Any
+    evaluate: Any
+    measure: Any
+
+
+def jit_functions(program: Program, layout: Layout) -> CompiledFunctions:
+    """The functions of `program` as they are run, and compiled, on a mesh."""
+    return CompiledFunctions(
+        step=jax.jit(
+            placing(program.step, layout.mesh),
+            in_shardings=(layout.state, layout.rows, layout.frozen),
+            out_shardings=(layout.state, layout.whole),
+            donate_argnums=0,
+        ),
+        evaluate=jax.jit(
+            placing(program.evaluate, layout.mesh),
+            in_shardings=(layout.state.params, layout.rows, layout.frozen),
+        ),
+        measure=jax.jit(program.measure, out_shardings=layout.whole),
+    )
+
+
+def batch_shape(config: Config, layout: Layout) -> jax.ShapeDtypeStruct:
+    """A global batch of windows, as steps are given it."""
+    shape = (config.train.batch_size, config.model.n_ctx + 1)
+    return jax.ShapeDtypeStruct(shape, np.int32, sharding=layout.rows)
 
 
 def place(tree: Any, shardings: Any) -> Any:

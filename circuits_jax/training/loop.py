@@ -21,7 +21,7 @@ from circuits_jax.storage.errors import CheckpointError, TrainingError
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.devices import record_devices
-from circuits_jax.training.layout import first_state, make_layout, place
+from circuits_jax.training.layout import batch_shape, first_state, jit_functions, make_layout, place
 from circuits_jax.training.mesh import meshes
 from circuits_jax.training.metrics import MetricsWriter
 from circuits_jax.training.multihost.processes import fetch, is_primary, wait_for_all
@@ -56,16 +56,7 @@ class Trainer:
         self._workdir, self._tensorboard = workdir, tensorboard
         self.layout = layout = make_layout(program, config)
         self._frozen = place(program.frozen, layout.frozen)
-        self.step = jax.jit(
-            program.step,
-            in_shardings=(layout.state, layout.rows, layout.frozen),
-            out_shardings=(layout.state, layout.whole),
-            donate_argnums=0,
-        )
-        self._evaluate = jax.jit(
-            program.evaluate, in_shardings=(layout.state.params, layout.rows, layout.frozen)
-        )
-        self._measure = jax.jit(program.measure, out_shardings=layout.whole)
+        self.step, self._evaluate, self._measure = jit_functions(program, layout)
         self._mine = meshes.local_rows(layout.mesh, config.train.batch_size)
         self._batches = make_batches(corpus.train, config.train.batch_size, config.data.seed, self._mine)
         self._validation = self._fixed_batches(corpus.validation)
@@ -82,7 +73,6 @@ class Trainer:
           Stopped: when the run was asked to stop (`storage.stopping`); its state is saved.
         """
         with stopping.watched(), contextlib.ExitStack() as holding, contextlib.closing(self._checkpoints):
-            holding.enter_context(jax.set_mesh(self.layout.mesh))  # for what is traced
             state = self._start()
             first, steps = int(state.step), self.config.train.steps
             if first < steps:
@@ -129,9 +119,7 @@ class Trainer:
         """Compiles all before the first exchange between processes, which late ones would miss."""
         if jax.process_count() == 1:
             return
-        windows = self._validation[0]
-        shape = (self.config.train.batch_size, *windows.shape[1:])
-        rows = jax.ShapeDtypeStruct(shape, windows.dtype, sharding=self.layout.rows)
+        rows = batch_shape(self.config, self.layout)
         self.step.lower(state, rows, self._frozen).compile()
         self._evaluate.lower(state.params, rows, self._frozen).compile()
         self._measure.lower(state.params).compile()

@@ -8,20 +8,8 @@ import jax
 
 from circuits_jax.config import Config
 from circuits_jax.storage.progress import ProgressBar
+from circuits_jax.training.compiling.chips import chip_of
 from circuits_jax.training.layout import Layout
-
-# Peak bfloat16 operations a second of one device as JAX counts devices, by the start of its kind's name, from
-# the vendors' data sheets (dense).
-PEAK_FLOPS = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5e": 197e12,
-    "TPU v5": 459e12,
-    "TPU v6": 918e12,
-    "NVIDIA A100": 312e12,
-    "NVIDIA H100": 989e12,
-    "NVIDIA H200": 989e12,
-}
 
 
 def plan(layout: Layout, config: Config) -> dict[str, Any]:
@@ -111,11 +99,8 @@ def activation_bytes(config: Config, rows: int) -> int:
 
 def peak_flops(device: jax.Device) -> float | None:
     """The device's peak in bfloat16, operations a second; None if it is not known."""
-    # The longest name first: a v5 lite is no v5.
-    for kind in sorted(PEAK_FLOPS, key=len, reverse=True):
-        if device.device_kind.startswith(kind):
-            return PEAK_FLOPS[kind]
-    return None
+    chip = chip_of(device.device_kind)
+    return None if chip is None else chip.flops
 
 
 class Pace:

@@ -15,7 +15,7 @@ from circuits_jax.sparsity.schedules import learning_rate_schedule
 from circuits_jax.training.mesh.partition import model_rules
 from circuits_jax.training.program import Program, stack_mean
 from circuits_jax.training.state import make_init
-from circuits_jax.training.step import make_eval_step, make_train_step, model_loss
+from circuits_jax.training.step import gradient_of, make_eval_step, make_train_step, model_loss
 
 
 def pretraining(
@@ -34,13 +34,16 @@ def pretraining(
     """
     optimizer = make_optimizer(config)
     model = Transformer(config.model, remat=config.mesh.remat)
-    step = make_train_step(
+    gradient = gradient_of(
         lambda params, windows, frozen: (model_loss(model, merged(params, frozen), windows), {}),
+        config.mesh.accumulate,
+        by_rows=True,
+    )
+    step = make_train_step(
+        gradient,
         optimizer,
         learning_rate_schedule(config.optimizer, config.sparsity, config.train.steps),
         config.train.log_every,
-        config.mesh.accumulate,
-        by_rows=True,
     )
     return Program(
         init=make_init(config, optimizer),

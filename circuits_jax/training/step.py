@@ -1,5 +1,6 @@
 """One training step and one evaluation step, as pure functions to be jitted."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from circuits_jax.model import sites
+from circuits_jax.model import scopes, sites
 from circuits_jax.model.parameters import merged
 from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.sparsity.optimizer import gradient_rms
@@ -17,6 +18,7 @@ from circuits_jax.training.program import Metrics
 from circuits_jax.training.state import TrainState
 
 Loss = Callable[[Params, jax.Array, Any], tuple[jax.Array, Metrics]]
+Gradient = Callable[[Params, jax.Array, Any], tuple[tuple[jax.Array, Metrics], Params]]
 TrainStep = Callable[..., tuple[TrainState, Metrics]]
 
 
@@ -36,43 +38,50 @@ def model_loss(model: Transformer, params: Params, windows: jax.Array) -> jax.Ar
     return token_losses(logits, windows[:, 1:]).mean()
 
 
+def gradient_of(loss: Loss, accumulate: int = 1, by_rows: bool = False) -> Gradient:
+    """The gradient of a loss: (params, windows, frozen) -> ((loss, metrics), gradient).
+
+    Args:
+      loss: (params, windows, frozen) -> (mean over the windows' tokens, further scalar metrics).
+      accumulate: Parts of the batch whose gradients are taken one after another and averaged; divides B.
+      by_rows: Whether the loss and the metrics are means over rows, every row by itself: then each of several
+        CPU devices takes the gradient of its own rows.
+    """
+    gradient = _accumulated(jax.value_and_grad(loss, has_aux=True), accumulate)
+    return of_own_rows(gradient, averaged=True) if by_rows else gradient
+
+
 def make_train_step(
-    loss: Loss,
+    gradient: Gradient,
     optimizer: optax.GradientTransformation,
     learning_rate: optax.Schedule,
     log_every: int,
-    accumulate: int = 1,
-    by_rows: bool = False,
     churn: Callable[[Params, Params], jax.Array] = support_churn,
 ) -> TrainStep:
     """The step function: (state, windows int [B, n_ctx + 1], frozen) -> (state, scalar metrics).
 
     Args:
-      loss: (params, windows, frozen) -> (mean over the windows' tokens, further scalar metrics).
-      optimizer: Applied to the gradient of the mean.
+      gradient: Of `gradient_of`.
+      optimizer: Applied to it.
       learning_rate: Step -> rate, for the metrics alone.
       log_every: Churn is measured on multiples of it, and is NaN on other steps.
-      accumulate: Parts of the batch whose gradients are taken one after another and averaged; divides B.
-      by_rows: Whether the loss and the metrics are means over rows, every row by itself: then each of several
-        CPU devices takes the gradient of its own rows.
       churn: (params before, params after) -> share of weights whose support the step changed.
 
     Returns:
-      The step.  Its metrics are those of `loss`, "loss", the gradient's root mean square, the learning rate,
+      The step.  Its metrics are those of the loss, "loss", the gradient's root mean square, the learning rate,
       churn, and "finite": whether every parameter after the step is.
     """
-    gradient = _accumulated(jax.value_and_grad(loss, has_aux=True), accumulate)
-    if by_rows:
-        gradient = of_own_rows(gradient, averaged=True)
 
     def train_step(state: TrainState, windows: jax.Array, frozen: Any = None) -> tuple[TrainState, Metrics]:
         (value, extra), grads = gradient(state.params, windows, frozen)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        with scopes.part(scopes.OPTIMIZER):
+            updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
         step = state.step + 1
-        changed = jax.lax.cond(
-            step % log_every == 0, lambda: churn(state.params, params), lambda: jnp.full((), jnp.nan)
-        )
+        with scopes.rarely(True) if log_every > 1 else contextlib.nullcontext():
+            changed = jax.lax.cond(
+                step % log_every == 0, lambda: churn(state.params, params), lambda: jnp.full((), jnp.nan)
+            )
         metrics = {
             **extra,
             "loss": value,
@@ -86,7 +95,7 @@ def make_train_step(
     return train_step
 
 
-def _accumulated(gradient: Callable[..., Any], parts: int) -> Callable[..., Any]:
+def _accumulated(gradient: Gradient, parts: int) -> Gradient:
     """`gradient(params, windows, frozen)` averaged over `parts` parts of the rows, one after another.
 
     A part takes every parts-th row, so that each device works on rows it already has.

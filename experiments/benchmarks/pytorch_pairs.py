@@ -27,7 +27,7 @@ from circuits_jax.storage.cores import usable_cores
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.paths import as_path
 from circuits_jax.storage.tables import Row, show_table
-from circuits_jax.training.layout import first_state, make_layout, place
+from circuits_jax.training.layout import first_state, jit_functions, make_layout, place
 from circuits_jax.training.pretraining import pretraining
 
 # Layers, d_model, context, batch.
@@ -55,10 +55,7 @@ def ours(size: str, bigram: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
     layout = make_layout(program, config)
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), program.frozen)
     frozen, state = place(zeros, layout.frozen), first_state(program, layout)
-    shardings = (layout.state, layout.rows, layout.frozen)
-    step = jax.jit(
-        program.step, in_shardings=shardings, out_shardings=(layout.state, layout.whole), donate_argnums=0
-    )
+    step = jit_functions(program, layout).step
     rows = jax.device_put(tokens(batch, length + 1).astype(np.int32), layout.rows)
     network = Transformer(config.model)
     params = {**jax.device_get(state.params), **zeros}
@@ -67,8 +64,7 @@ def ours(size: str, bigram: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
 
     def train() -> None:
         nonlocal state
-        with jax.set_mesh(layout.mesh):
-            state, _ = jax.block_until_ready(step(state, rows, frozen))
+        state, _ = jax.block_until_ready(step(state, rows, frozen))
 
     return train, lambda: forward(params, short).block_until_ready()
 

@@ -12,8 +12,10 @@ import yaml
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
+from circuits_jax.commands import compile as compile_command
 from circuits_jax.commands import pretrain
 from circuits_jax.configs import expansion_sweep
+from circuits_jax.training.compiling.topologies import find_slice
 from tests.configs.test_configs import resolve
 from tests.experiments.command import ROOT
 
@@ -36,8 +38,26 @@ CASES = {
     "tpu stop": ["tpu_pod.sh", "stop", *TPU],
     "tpu delete": ["tpu_pod.sh", "delete", *TPU],
     "tpu restart": ["tpu_pod.sh", "restart", *TPU, "--accelerator_type=v4-8", "--owner=o", *FLAGS],
+    "tpu run, checked": [
+        "tpu_pod.sh",
+        "run",
+        *TPU,
+        "--accelerator_type=v5litepod-16",
+        "--check_memory",
+        *FLAGS,
+    ],
     "gke create": ["gke_xpk.sh", "create", *GKE, "--tpu_type=v5litepod-8"],
     "gke run": ["gke_xpk.sh", "run", *GKE, "--tpu_type=v5litepod-16", "--owner=o", *FLAGS],
+    "gke run, checked": [
+        "gke_xpk.sh",
+        "run",
+        *GKE,
+        "--tpu_type=v6e-16",
+        "--num_slices=2",
+        "--owner=o",
+        "--check_memory",
+        *FLAGS,
+    ],
     "gke status": ["gke_xpk.sh", "status", *GKE],
     "gke logs": ["gke_xpk.sh", "logs", *GKE],
     "gke stop": ["gke_xpk.sh", "stop", *GKE],
@@ -138,6 +158,30 @@ def test_flags_of_a_run_arrive_as_they_were_given(launch, case):
 def test_flags_arrive_in_the_foreground(launch):
     ((python, *words),) = dry(launch, "gpu_box.sh", "run", *FLAGS)
     assert python == ".venv/bin/python" and innermost(words) == FLAGS[1:]
+
+
+@pytest.mark.parametrize(
+    "case, slice_, chips", [("tpu run, checked", "v5litepod-16", 16), ("gke run, checked", "v6e-16", 32)]
+)
+def test_memory_is_checked_before_anything_else(launch, case, slice_, chips):
+    check, *rest = dry(launch, *CASES[case])
+    assert check[:3] == ["python3", "-m", "experiments.compile"] and rest
+    with flagsaver.flagsaver():
+        compile_command.define_flags()
+        given = {word.partition("=")[0].lstrip("-"): word.partition("=")[2] for word in check[3:]}
+        assert {name for name in given if "." not in name} <= set(absl_flags.FLAGS)
+    assert given["topology"] == slice_ and given["what"] == "train" and given["config"] == f"{CONFIG}:2"
+    assert find_slice(slice_, int(given["num_slices"])).chips == chips
+    assert ODD in check and not any("workdir" in word for word in check)
+
+
+def test_a_run_that_does_not_fit_is_not_started(launch, tmp_path):
+    python = tmp_path / "bin" / "python3"
+    python.write_text(python.read_text() + "exit 3\n")
+    done, calls = launch(*CASES["tpu run, checked"])
+    assert done.returncode == 3 and [call[0] for call in calls] == ["python3"]
+    done, calls = launch("slurm.sh", "run", "--name=n", "--check_memory", *FLAGS)
+    assert done.returncode == 2 and "compiles for TPUs" in done.stderr and not calls
 
 
 def test_restart_is_delete_create_wait_install_run(launch):

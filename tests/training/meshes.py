@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from circuits_jax.config import Config, MeshConfig, ModelConfig, OptimizerConfig, SparsityConfig, TrainConfig
+from circuits_jax.model.placement import placing
 from circuits_jax.training.layout import first_state, make_layout, place
 from circuits_jax.training.pretraining import pretraining
 
@@ -51,7 +52,11 @@ def compiled(config, mesh):
     return (
         program,
         layout,
-        jax.jit(program.step, in_shardings=shardings, out_shardings=(layout.state, layout.whole)),
+        jax.jit(
+            placing(program.step, layout.mesh),
+            in_shardings=shardings,
+            out_shardings=(layout.state, layout.whole),
+        ),
     )
 
 
@@ -60,10 +65,9 @@ def run(config, mesh, windows, state=None):
     program, layout, step = compiled(config, mesh)
     state = first_state(program, layout) if state is None else place(state, layout.state)
     frozen, losses = place(frozen_values(program), layout.frozen), []
-    with jax.set_mesh(layout.mesh):  # as the Trainer does
-        for rows in windows:
-            state, metrics = step(state, jax.device_put(rows, layout.rows), frozen)
-            losses.append(float(metrics["loss"]))
+    for rows in windows:
+        state, metrics = step(state, jax.device_put(rows, layout.rows), frozen)
+        losses.append(float(metrics["loss"]))
     return np.array(losses), jax.device_get(state)
 
 

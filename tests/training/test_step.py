@@ -11,7 +11,13 @@ from circuits_jax.sparsity.optimizer import make_optimizer
 from circuits_jax.sparsity.schedules import learning_rate_schedule
 from circuits_jax.training.pretraining import pretraining
 from circuits_jax.training.state import make_init
-from circuits_jax.training.step import make_eval_step, make_train_step, model_loss, token_losses
+from circuits_jax.training.step import (
+    gradient_of,
+    make_eval_step,
+    make_train_step,
+    model_loss,
+    token_losses,
+)
 from tests.quick import quick_cases
 from tests.training.tiny import CONFIG, assert_equal, make_state, replace
 
@@ -35,7 +41,7 @@ def run():
     """(the compiled step, states 0..STEPS, metrics of steps 1..STEPS)."""
     optimizer = make_optimizer(TINY)
     rate = learning_rate_schedule(TINY.optimizer, TINY.sparsity, STEPS)
-    step = jax.jit(make_train_step(LOSS, optimizer, rate, LOG_EVERY))
+    step = jax.jit(make_train_step(gradient_of(LOSS), optimizer, rate, LOG_EVERY))
     states, metrics = [jax.jit(make_init(TINY, optimizer))()], []
     for _ in range(STEPS):
         state, row = step(states[-1], WINDOWS)

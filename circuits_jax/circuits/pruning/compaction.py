@@ -32,6 +32,7 @@ from circuits_jax.model.abs_topk import abs_top_k, top_k_mask_at
 from circuits_jax.model.blocks import map_rows
 from circuits_jax.model.parameters import get, updated
 from circuits_jax.model.taps import Tap, compose
+from circuits_jax.model.target import target
 from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.model.wiring import layers_of, linear_layers
 
@@ -301,10 +302,10 @@ def _chosen_top_k(x: jax.Array, k: int | None, columns: jax.Array) -> jax.Array:
 
 def _abs_top_k(x: jax.Array, k: int | None) -> jax.Array:
     """`abs_top_k` of an array that lies on one device, as all do here."""
-    return abs_top_k(x, k, cached=jax.default_backend() == "cpu")
+    return abs_top_k(x, k, cached=target().platform == "cpu")
 
 
 def _local_mask(mask: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
     """`mask` of `x`, on a CPU of some rows at a time."""
     x = jax.lax.stop_gradient(x)
-    return jax.lax.stop_gradient(map_rows(mask, x) if jax.default_backend() == "cpu" else mask(x))
+    return jax.lax.stop_gradient(map_rows(mask, x) if target().platform == "cpu" else mask(x))

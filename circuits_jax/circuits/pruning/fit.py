@@ -142,6 +142,16 @@ class Fitter:
                 watch(length, FitFigures(*zip(*(figures for _, figures in results), strict=True)))
         return runs
 
+    def lower(self, shared: Any, run: FitRun, number: int) -> Any:
+        """What `fit` of `number` runs compiles, lowered and not run (`jax.stages.Lowered`).
+
+        Args:
+          shared, run: As `fit` has them, of ShapeDtypeStructs.
+          number: Of runs.
+        """
+        length = jax.ShapeDtypeStruct((), "int32")
+        return self._runner.lower((shared, length), run, number)
+
     def _advance(self, shared: tuple[Any, jax.Array], run: FitRun) -> tuple[FitState, FitFigures]:
         common, length = shared
         step = functools.partial(self._step, common, run)

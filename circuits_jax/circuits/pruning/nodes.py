@@ -40,6 +40,7 @@ from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.circuits.pruning.search import Search, settle
 from circuits_jax.circuits.pruning.taus import Taus, init_taus
 from circuits_jax.config import CONSTANT_ABLATIONS, PruneConfig
+from circuits_jax.model.transformer import Transformer
 from circuits_jax.storage.errors import TaskError
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks.metrics import CHANCE, loss_of_difference
@@ -72,7 +73,7 @@ class Pruner:
         self._network = with_biases(subject.model).network
         self._devices = tuple(devices or jax.devices())
         self._prober = Prober(self._network, config.batching, self._devices)
-        self._fitter = Fitter(self._loss, config, self._devices)
+        self._fitter = Fitter(functools.partial(node_loss, self._network), config, self._devices)
         self._rooms: list[Capacities] = []
         self._place(subject)
 
@@ -235,11 +236,6 @@ class Pruner:
         taus = _without(drawn, self.subject.everything)
         return start_fit(self.config, taus, order_key, job.train, job.settings)
 
-    def _loss(self, shared: tuple, own: CompactNetwork | tuple, kept: Taus, batch: Batch) -> jax.Array:
-        params, means, allowed = shared
-        kept = {site: mask * allowed[site] for site, mask in kept.items()}
-        return loss_of_difference(masked_difference(self._network, (params, means, own), kept, batch))
-
     def _cut(self, runs: Sequence[FitRun]) -> list[FitRun]:
         """The runs with their settled nodes cut away, in capacities that were compiled before if any do."""
         stays = [{site: np.asarray(tau) >= -SETTLED for site, tau in run.taus.items()} for run in runs]
@@ -290,6 +286,23 @@ class Pruner:
             return self._prober.misses(network, candidates, limit, estimate)
 
         return list(settle(dict(enumerate(searches)), judge).values())
+
+
+def node_loss(
+    network: Transformer, shared: tuple, own: CompactNetwork | tuple, kept: Taus, batch: Batch
+) -> jax.Array:
+    """What masks of nodes are fitted to, as `fit.MaskLoss` has it, of a network with biases.
+
+    Args:
+      network: The model's, with biases.
+      shared: (its parameters, means of the node sites, masks that are 0 on nodes removed for good).
+      own: The network cut to some of its nodes, or ().
+      kept: The masks.
+      batch: Pairs.
+    """
+    params, means, allowed = shared
+    kept = {site: mask * allowed[site] for site, mask in kept.items()}
+    return loss_of_difference(masked_difference(network, (params, means, own), kept, batch))
 
 
 def check_known(task: str, full: dict[str, float]) -> None:

@@ -16,6 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from circuits_jax.config import BATCHINGS
 from circuits_jax.config.checks import check_choice
+from circuits_jax.model.target import target
 
 AT_ONCE = 16  # items of one device in one call of `Runner.in_rounds`
 
@@ -30,7 +31,7 @@ def choose_batching(batching: str) -> str:
     """
     check_choice("prune.batching", batching, BATCHINGS)
     if batching == "auto":
-        return "map" if jax.default_backend() == "cpu" else "vmap"
+        return "map" if target().platform == "cpu" else "vmap"
     return batching
 
 
@@ -111,18 +112,32 @@ class Runner:
         """
         if not items:
             return []
-        runs = len(self._devices) if self._pairs is None else together or len(items)
-        mesh = split_devices(self._devices, runs, self._pairs or 0)
-        shape = mesh.devices.shape
-        if shape not in self._programs:
-            self._programs[shape] = _Program(self._f, mesh, self._batching)
-        return self._programs[shape](shared, items)
+        return self._program(together or len(items))(shared, items)
+
+    def lower(self, shared: Any, item: Any, number: int) -> Any:
+        """What a call with `number` items compiles, lowered and not run (`jax.stages.Lowered`).
+
+        Args:
+          shared: ShapeDtypeStructs of what `f` takes beside each item.
+          item: ShapeDtypeStructs of one item.
+          number: Of items.
+        """
+        return self._program(number).lower(shared, item, number)
 
     def in_rounds(self, shared: Any, items: Sequence[Any]) -> list[Any]:
         """The same, a bounded number of items a call: few capacities are compiled, and memory is bounded."""
         most = AT_ONCE * len(self._devices)
         rounds = [self(shared, items[start : start + most]) for start in range(0, len(items), most)]
         return [result for results in rounds for result in results]
+
+    def _program(self, together: int) -> "_Program":
+        """The program of calls in which so many items decide how the devices are split."""
+        runs = len(self._devices) if self._pairs is None else together
+        mesh = split_devices(self._devices, runs, self._pairs or 0)
+        shape = mesh.devices.shape
+        if shape not in self._programs:
+            self._programs[shape] = _Program(self._f, mesh, self._batching)
+        return self._programs[shape]
 
 
 class _Program:
@@ -164,6 +179,19 @@ class _Program:
         shared = jax.device_put(shared, self._everywhere)  # no copy where it is already
         results = jax.device_get(self._compiled(shared, jax.tree.map(stack, *items), counts))
         return [jax.tree.map(lambda x, at=at: x[at], results) for at in places]
+
+    def lower(self, shared: Any, item: Any, number: int) -> Any:
+        """What a call with `number` items compiles, of ShapeDtypeStructs."""
+        _, counts, rows = self._deal(number)
+
+        def whole(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._everywhere)
+
+        def stacked(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct((rows, *leaf.shape), leaf.dtype)
+
+        shared, items = jax.tree.map(whole, shared), jax.tree.map(stacked, item)
+        return self._compiled.lower(shared, items, jax.ShapeDtypeStruct(counts.shape, counts.dtype))
 
     def _deal(self, number: int) -> tuple[np.ndarray, np.ndarray, int]:
         """(row of each item, items of each device, rows): items are dealt to the devices in turn."""

@@ -5,6 +5,7 @@ when it needs it; `model` splits heads, neurons and the vocabulary.  How paramet
 """
 
 import math
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -15,18 +16,22 @@ from circuits_jax.config.mesh import AXES, DATA, FSDP
 from circuits_jax.storage.errors import ConfigError
 
 
-def make_mesh(config: MeshConfig, batch_size: int | None = None) -> Mesh:
+def make_mesh(
+    config: MeshConfig, batch_size: int | None = None, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
     """The devices, of all processes, as the mesh that `config` asks for.
 
     Args:
       config: The axes.
       batch_size: Rows that are to be split over the mesh: an axis of -1 takes as many devices as divide them.
         None takes them all.
+      devices: Those of a machine that is not at hand, to compile for; by default all that JAX has.
 
     Raises:
       ConfigError: if the axes do not come out at the number of devices, or do not divide the rows.
     """
-    devices, processes = jax.devices(), jax.process_count()
+    devices = jax.devices() if devices is None else list(devices)
+    processes = len({each.process_index for each in devices})
     sizes = axis_sizes(config, len(devices), batch_size, processes)
     used = math.prod(sizes)
     if used < len(devices):  # as many of each process, which has to take part

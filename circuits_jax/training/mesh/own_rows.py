@@ -8,14 +8,15 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
 from circuits_jax.config.mesh import DATA
+from circuits_jax.model.placement import on, spread
+from circuits_jax.model.target import target
 
 
 def of_own_rows(f: Callable[..., Any], averaged: bool) -> Callable[..., Any]:
     """`f(params, rows, frozen)`, which several CPU devices that split the rows alone compute each for its own.
 
     What a device has to itself it takes in blocks that stay in its cache (`model.blocks`); of an array that is
-    spread over devices it cannot.  The devices are those of the mesh in whose context `f` is traced
-    (`jax.set_mesh`).
+    spread over devices it cannot (`model.placement` has the mesh).
 
     Args:
       f: Of rows [B, ...].
@@ -23,13 +24,14 @@ def of_own_rows(f: Callable[..., Any], averaged: bool) -> Callable[..., Any]:
         have a first axis of rows.
     """
 
-    def spread(params: Any, rows: jax.Array, frozen: Any) -> Any:
-        mesh = jax.sharding.get_abstract_mesh()
-        if mesh.empty or mesh.size == 1 or mesh.shape.get(DATA) != mesh.size or not _are_cpus():
+    def each(params: Any, rows: jax.Array, frozen: Any) -> Any:
+        mesh = spread()
+        if mesh is None or mesh.shape[DATA] != mesh.size or target().platform != "cpu":
             return f(params, rows, frozen)
 
         def own(params: Any, rows: jax.Array, frozen: Any) -> Any:
-            found = f(params, rows, frozen)
+            with on(None):
+                found = f(params, rows, frozen)
             if not averaged:
                 return found
             # One exchange: each blocks a thread, and several at once could block all there are.
@@ -39,13 +41,10 @@ def of_own_rows(f: Callable[..., Any], averaged: bool) -> Callable[..., Any]:
         whole, split = PartitionSpec(), PartitionSpec(DATA)
         return jax.shard_map(
             own,
+            mesh=mesh,
             in_specs=(whole, split, whole),
             out_specs=whole if averaged else split,
             check_vma=False,
         )(params, rows, frozen)
 
-    return spread
-
-
-def _are_cpus() -> bool:
-    return jax.default_backend() == "cpu"
+    return each

@@ -13,7 +13,7 @@ from circuits_jax.model import attention
 from circuits_jax.model.blocks import one_cpu
 from circuits_jax.sparsity.projection import keep_largest
 from circuits_jax.sparsity.schedules import l0_schedule
-from circuits_jax.training.layout import first_state, make_layout
+from circuits_jax.training.layout import first_state, jit_functions, make_layout
 from circuits_jax.training.pretraining import pretraining
 from tests.quick import quick_cases
 from tests.training import meshes
@@ -60,8 +60,7 @@ def test_devices_that_split_rows_alone_have_them_to_themselves(mesh, own, monkey
     monkeypatch.setattr(attention, "one_cpu", lambda: seen.append(one_cpu()) or False)
     program, layout, step = meshes.compiled(config, meshes.MESHES[mesh])
     rows = jax.ShapeDtypeStruct((config.train.batch_size, config.model.n_ctx + 1), jnp.int32)
-    with jax.set_mesh(layout.mesh):
-        lowered = step.lower(layout.shapes, rows, program.frozen)
+    lowered = step.lower(layout.shapes, rows, program.frozen)
     assert seen and set(seen) == {own}
     assert lowered.as_text().count("stablehlo.all_reduce") == own  # of all there is, at once
     assert one_cpu()  # in no mesh
@@ -73,8 +72,8 @@ def test_what_is_validated_is_that_of_one_device():
     program, (rows,) = pretraining(config), meshes.batches(config, 1)
     layout = make_layout(program, config)
     state = first_state(program, layout)
-    with jax.set_mesh(layout.mesh):
-        spread = jax.jit(program.evaluate)(state.params, jax.device_put(rows, layout.rows))
+    evaluate = jit_functions(program, layout).evaluate
+    spread = evaluate(state.params, jax.device_put(rows, layout.rows), {})
     assert spread[0].sharding.spec[0] == "data"
     alone = jax.jit(program.evaluate)(jax.device_get(state.params), rows)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), spread, alone)

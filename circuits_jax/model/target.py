@@ -1,0 +1,42 @@
+"""The devices that a program is traced for: those at hand, or others that it is only compiled for."""
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+
+
+class DeviceKind(NamedTuple):
+    """What tracing asks of devices.
+
+    Attributes:
+      platform: "cpu", "gpu" or "tpu".
+      count: How many a program may be spread over.
+    """
+
+    platform: str
+    count: int
+
+
+_ELSEWHERE: contextvars.ContextVar[DeviceKind | None] = contextvars.ContextVar("elsewhere", default=None)
+
+
+def target() -> DeviceKind:
+    """The devices that what is being traced will run on."""
+    return _ELSEWHERE.get() or DeviceKind(jax.default_backend(), jax.device_count())
+
+
+@contextlib.contextmanager
+def compiling_for(platform: str, count: int) -> Iterator[None]:
+    """What is traced within the block is for such devices, which need not be at hand.
+
+    Args:
+      platform, count: As `DeviceKind` has them.
+    """
+    token = _ELSEWHERE.set(DeviceKind(platform, count))
+    try:
+        yield
+    finally:
+        _ELSEWHERE.reset(token)

@@ -1,0 +1,63 @@
+"""Activations stay where they are: on every mesh only weights are gathered, and only gradients reduced."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from circuits_jax.config import Config, MeshConfig, ModelConfig, SparsityConfig, TrainConfig
+from circuits_jax.model.placement import by_rows
+from circuits_jax.runs.compile import in_parts
+from circuits_jax.training.compiling.collectives import collectives
+from circuits_jax.training.compiling.costs import count_costs
+from circuits_jax.training.compiling.hlo import parse
+from circuits_jax.training.layout import batch_shape, jit_functions, make_layout
+from circuits_jax.training.pretraining import pretraining
+from tests.quick import quick_cases
+
+# Sizes of which no two are equal or multiples of a context, so that shapes tell what an array is.
+CONTEXT, BATCH = 22, 16
+CONFIG = Config(
+    model=ModelConfig(n_layer=1, d_model=64, d_head=8, n_ctx=CONTEXT, vocab_size=320),
+    sparsity=SparsityConfig(target=1 / 8, floor=1),
+    train=TrainConfig(batch_size=BATCH),
+)
+MESHES = {
+    "data": MeshConfig(data=8),
+    "fsdp": MeshConfig(data=1, fsdp=8),
+    "data and fsdp": MeshConfig(data=2, fsdp=4),
+    "model": MeshConfig(data=1, model=8),
+    "all": MeshConfig(data=2, fsdp=2, model=2),
+}
+
+
+def exchanged(mesh: MeshConfig):
+    config = dataclasses.replace(CONFIG, mesh=mesh)
+    program = pretraining(config)
+    layout = make_layout(program, config)
+    step = jit_functions(program, layout).step
+    module = parse(step.lower(layout.shapes, batch_shape(config, layout), {}).compile().as_text())
+    costs = count_costs(module)
+    return costs, collectives(module, costs, in_parts(layout.shapes.params), 8)
+
+
+@pytest.mark.parametrize("mesh", quick_cases(MESHES, ("fsdp",)))
+def test_no_gather_holds_a_batch(mesh):
+    costs, found = exchanged(mesh)
+    gathers = [each for each in found if each.op == "all-gather"]
+    assert [each for each in gathers if CONTEXT in each.shape] == []
+    assert {each.of for each in gathers} <= {"weights"}
+    if mesh.fsdp > 1:
+        assert gathers
+    if mesh.model == 1:  # heads and neurons are whole: nothing of an activation leaves its device
+        assert {each.of for each in found} <= {"weights", "gradients", "counts"}
+    assert {each.of for each in found} >= {"gradients"} if mesh.model < 8 else {"counts"}
+    # Every device works on its rows alone: no more products than an eighth of all.
+    whole = sum(cost.flops for cost in costs.each) * 8
+    tokens = BATCH * CONTEXT
+    assert whole == pytest.approx(tokens * pretraining(CONFIG).flops_per_token, rel=0.02)
+
+
+def test_without_a_mesh_nothing_is_placed():
+    x = jax.ShapeDtypeStruct((4, 2), "float32")
+    assert "sharding_constraint" not in str(jax.make_jaxpr(by_rows)(x))
