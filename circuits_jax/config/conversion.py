@@ -48,7 +48,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") ->
     if unknown:
         raise ConfigError(f"unknown config key {', '.join(unknown)}; {where} has {', '.join(hints)}")
     given = {
-        key: _convert(hints[key], former_switch(key, value), f"{where}.{key}") for key, value in values.items()
+        key: _convert(hints[key], former_switch(key, value), f"{where}.{key}")
+        for key, value in values.items()
     }
     return cls(**given)
 

@@ -40,7 +40,8 @@ class Config:
                 f"model.attention is {self.model.attention!r}, in which a token sees the one that is to be "
                 "predicted from it; a language model is trained with 'causal'"
             )
-        counted = self.model.bigram == "counts" and self.bridge.sparse is None  # a trained model has its table
+        # A trained model that is bridged has its table.
+        counted = self.model.bigram == "counts" and self.bridge.sparse is None
         if counted and self.train.bigram_prior is None:
             raise ConfigError(
                 "model.bigram is 'counts', and train.bigram_prior, which smooths them, is None; give one in "

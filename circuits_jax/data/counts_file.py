@@ -2,7 +2,7 @@
 
 An .npz archive of integers: `sizes`, `columns` and `counts` of `BigramCounts`, each of the smallest type that
 holds it, and `about`, JSON that says which tokenizer, corpus and prior the table is of.  The table itself is
-a hundred times as large, and follows from them.
+some fifty times as large, and follows from them.
 """
 
 import dataclasses
@@ -40,9 +40,14 @@ class Origin:
 def save_counts(path: Path, counts: BigramCounts, origin: Origin) -> None:
     """Writes the file, whole or not at all."""
     about = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(origin)}
-    arrays = {name: _small(array) for name, array in vars(counts).items()}
     with write_aside(path) as file:
-        np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)
+        np.savez_compressed(
+            file,
+            about=np.array(json.dumps(about)),
+            sizes=_small(counts.sizes),
+            columns=_small(counts.columns),
+            counts=_small(counts.counts),
+        )
 
 
 def load_counts(path: Path, origin: Origin, vocab_size: int) -> BigramCounts:

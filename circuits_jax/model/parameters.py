@@ -1,9 +1,10 @@
 """Every parameter tensor of a Transformer, one row each: the only place that knows their names.
 
 A row says what a tensor is called here and in the released state dict, its shape, whether it can be sparse,
-where the floor of the sparsity applies, how a mesh splits it and whether it is trained.  Projection, partition rules, checkpoints
-from elsewhere, reports and pages read the table, so that a new tensor is a new row (and its use in
-`model/transformer.py`).  Sources: docs/method.md, "Weight sparsity"; docs/numerics.md, "State dict".
+where the floor of the sparsity applies, how a mesh splits it and whether it is trained.  Projection,
+partition rules, checkpoints from elsewhere, reports and pages read the table, so that a new tensor is a new
+row (and its use in `model/transformer.py`).  Sources: docs/method.md, "Weight sparsity"; docs/numerics.md,
+"State dict".
 """
 
 import dataclasses

@@ -77,9 +77,7 @@ def step_seconds(config: Config, steps: int) -> float:
     step = jit_functions(program, layout).step
     shape = batch_shape(config, layout).shape
     windows = np.random.default_rng(_SEED).integers(0, config.model.vocab_size, shape).astype(np.int32)
-    frozen = place(
-        jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), program.frozen), layout.frozen
-    )
+    frozen = place(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), program.frozen), layout.frozen)
     rows, state, seconds = jax.device_put(windows, layout.rows), first_state(program, layout), []
     for number in range(steps + 2):
         began = time.perf_counter()

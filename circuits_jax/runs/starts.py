@@ -19,12 +19,10 @@ from circuits_jax.training.layout import check_start
 
 
 def check_fits(start: Model, config: Config) -> None:
-    """Raises CheckpointError unless the parameters that `config` trains are all there, and of its shapes; says
-    how to set it.
+    """Raises CheckpointError unless the model has all parameters that `config` trains, in their shapes, and
+    no others; says how to set it.
     """
-    shapes = trained_part(
-        config.model, jax.eval_shape(lambda: init_params(config.model, jax.random.key(0)))
-    )
+    shapes = trained_part(config.model, jax.eval_shape(lambda: init_params(config.model, jax.random.key(0))))
     try:
         check_start({**dict.fromkeys(shapes, {}), **trained_part(config.model, start.params)}, shapes)
     except CheckpointError as error:

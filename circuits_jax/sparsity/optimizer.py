@@ -20,15 +20,13 @@ _SMALLEST_RMS = 1e-8
 
 
 def gradient_rms(gradients: Any, still: int = 0) -> Array:
-    """Root mean square over all entries of all tensors of a tree and `still` further zeros, float32 scalar."""
+    """Root mean square over all entries of all tensors of a tree and `still` more zeros, float32 scalar."""
     entries = still + sum(leaf.size for leaf in jax.tree.leaves(gradients))
     wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), gradients)
     return optax.global_norm(wide) / entries**0.5
 
 
-def normalize_rms(
-    target: float = 1.0, mode: str = "rescale", still: int = 0
-) -> optax.GradientTransformation:
+def normalize_rms(target: float = 1.0, mode: str = "rescale", still: int = 0) -> optax.GradientTransformation:
     """Brings the gradient's root mean square, over all entries of all tensors, to `target`.
 
     g * target / max(RMS, 1e-8).  A clip hardly ever acts, for raw gradients have an RMS of about 1e-3, and

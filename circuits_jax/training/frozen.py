@@ -42,9 +42,7 @@ def keep_frozen(config: Config, workdir: Path, corpus: Corpus) -> Params:
     return _table(counts, origin)
 
 
-def read_frozen(
-    config: Config, workdir: Path, tokenizer: Tokenizer, corpus: Callable[[], Corpus]
-) -> Params:
+def read_frozen(config: Config, workdir: Path, tokenizer: Tokenizer, corpus: Callable[[], Corpus]) -> Params:
     """The values of these parameters of the run in `workdir`, which is left as it is.
 
     Args:

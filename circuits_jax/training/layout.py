@@ -120,8 +120,8 @@ def place(tree: Any, shardings: Any) -> Any:
     def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
         if isinstance(leaf, jax.ShapeDtypeStruct):
             raise ConfigError(
-                "the program has parameters that are not trained, and was given no values of them; the bigram "
-                "table of model.bigram 'counts' needs the counts of a corpus, or set model.bigram=learned"
+                "the program has parameters that are not trained, and was given no values of them; the table "
+                "of model.bigram 'counts' needs the counts of a corpus, or set model.bigram=learned"
             )
         leaf = np.asarray(leaf)
         return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])

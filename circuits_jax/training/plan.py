@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from circuits_jax.config import Config
+from circuits_jax.model.parameters import frozen_shapes
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.training.compiling.chips import chip_of
 from circuits_jax.training.layout import Layout
@@ -26,6 +27,7 @@ def plan(layout: Layout, config: Config) -> dict[str, Any]:
         "parameters": sum(leaf.size for leaf in parameters),
         "parameter_bytes_in_all": sum(leaf.size * leaf.dtype.itemsize for leaf in parameters),
         "parameter_bytes": bytes_per_device(layout.shapes.params),
+        "not_trained": sum(leaf.size for leaf in jax.tree.leaves(frozen_shapes(config.model))),
         "optimizer_bytes": bytes_per_device(layout.shapes.opt_state),
         "activation_bytes": activation_bytes(config, train.batch_size // ways // config.mesh.accumulate),
         "batch": train.batch_size,
@@ -50,7 +52,8 @@ def describe(figures: dict[str, Any]) -> str:
             + ("es" if f["processes"] > 1 else "")
             + (f"; {left} more do not divide the batch and are left out" if left else ""),
             f"parameters   {f['parameters']:,}, {_bytes(f['parameter_bytes_in_all'])}; "
-            f"{_bytes(f['parameter_bytes'])} a device",
+            f"{_bytes(f['parameter_bytes'])} a device"
+            + (f"; {f['not_trained']:,} more are not trained" if f["not_trained"] else ""),
             f"optimizer    {_bytes(f['optimizer_bytes'])} a device",
             f"activations  about {_bytes(f['activation_bytes'])} a device (estimate)",
             f"batch        {f['batch']} windows, {f['batch_per_device']} a device{parts}; "

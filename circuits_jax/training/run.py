@@ -24,7 +24,7 @@ from circuits_jax.training.workdir import load_config
 def read_run(workdir: Path, corpus: Callable[[Config], Corpus]) -> tuple[Config, Model]:
     """The whole configuration of the run in `workdir`, and its model at the newest checkpoint.
 
-    The parameters are numpy arrays, wherever they were saved from; those that were not trained are among them.
+    The parameters are numpy arrays, wherever they were saved from, and those among them that are not trained.
 
     Args:
       workdir: Its folder.

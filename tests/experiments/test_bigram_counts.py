@@ -27,7 +27,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("counts")
     write_programs(folder / "tree")
     config = replace(CONFIG, "data", roots=(str(folder / "tree"),))
-    config = replace(config, "train", steps=6, bigram_prior=20.0)
+    config = replace(replace(config, "audit", pairs=16), "train", steps=6, bigram_prior=20.0)
     config = replace(config, "model", bigram="counts", n_ctx=32, activation_fraction=None)
     return train(config, folder / "run")
 

@@ -38,9 +38,7 @@ def counted(config):
 def trainer(config, corpus, workdir):
     """As a run makes it."""
     config = replace(config, "data", hash=corpus.hash)
-    return Trainer(
-        pretraining(config, frozen=keep_frozen(config, workdir, corpus)), config, corpus, workdir
-    )
+    return Trainer(pretraining(config, frozen=keep_frozen(config, workdir, corpus)), config, corpus, workdir)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +56,9 @@ def test_the_table_stays_and_the_rest_learns(run):
     table = count_bigrams(corpus.train.tokens, 300).logits(20.0)
     assert made._frozen["bigram"].tobytes() == table.tobytes()
     first = jax.device_get(jax.jit(make_init(config, make_optimizer(config)))().params)
-    assert not [name for name, leaf in named(first).items() if np.array_equal(leaf, named(state.params)[name])]
+    assert not [
+        name for name, leaf in named(first).items() if np.array_equal(leaf, named(state.params)[name])
+    ]
     found = read_metrics(workdir)
     assert found[-1]["loss"] < found[0]["loss"]
     params = merged(jax.device_get(state.params), {"bigram": table})
@@ -101,7 +101,9 @@ def test_a_lost_file_is_counted_anew_and_another_one_refused(run, tmp_path):
         raise ConfigError("the corpus is gone too")
 
     (tmp_path / "bigram.npz").unlink()
-    with pytest.raises(CheckpointError, match=r"bigram.npz, the counts of .* is gone.*the corpus is gone too"):
+    with pytest.raises(
+        CheckpointError, match=r"bigram.npz, the counts of .* is gone.*the corpus is gone too"
+    ):
         read_frozen(config, tmp_path, corpus.tokenizer, lost)
 
 
