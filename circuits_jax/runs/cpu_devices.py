@@ -144,7 +144,7 @@ def _measured(training: Config | None, workdir: Path | None, processes: int) -> 
 
 
 def _default(config: Config, processes: int) -> int:
-    """As many devices as the axes that are given ask for, else one; or two that each work on rows of their own.
+    """As many devices as the given axes ask for, else one; or two that each work on rows of their own.
 
     Two are faster where each has little beside its rows to do: all of them update every parameter, and a
     learned bigram table is most of a small model's (docs/performance.md, "CPU devices").  Bridges do not work

@@ -68,8 +68,8 @@ def make_train_step(
       churn: (params before, params after) -> share of weights whose support the step changed.
 
     Returns:
-      The step.  Its metrics are those of the loss, "loss", the gradient's root mean square, the learning rate,
-      churn, and "finite": whether every parameter after the step is.
+      The step.  Its metrics are those of the loss, "loss", the gradient's root mean square, the learning
+      rate, churn, and "finite": whether every parameter after the step is.
     """
 
     def train_step(state: TrainState, windows: jax.Array, frozen: Any = None) -> tuple[TrainState, Metrics]:

@@ -77,7 +77,7 @@ def theirs(folder: str, size: str) -> tuple[Callable[[], Any], Callable[[], Any]
     """
     source = as_path(folder) / "src"
     if not (source / "model.py").exists():
-        raise ConfigError(f"--pytorch is {folder!r}, which has no src/model.py; give a copy of the repository")
+        raise ConfigError(f"--pytorch is {folder!r}, which has no src/model.py; give a copy of it")
     package = types.ModuleType(PEER)
     package.__path__ = [str(source)]
     sys.modules[PEER] = package
@@ -121,7 +121,7 @@ def tokens(rows: int, length: int) -> np.ndarray:
 
 
 def in_turn(works: list[Callable[[], Any]], rounds: int) -> np.ndarray:
-    """Seconds of each work, [works, rounds], called one after the other; the first two rounds are not timed."""
+    """Seconds of each work, [works, rounds], called in turn; the first two rounds are not timed."""
     found = np.zeros((len(works), rounds + 2))
     for number in range(rounds + 2):
         for place_, work in enumerate(works):
