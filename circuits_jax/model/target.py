@@ -13,11 +13,11 @@ class DeviceKind(NamedTuple):
 
     Attributes:
       platform: "cpu", "gpu" or "tpu".
-      count: How many a program may be spread over.
+      number: How many a program may be spread over.
     """
 
     platform: str
-    count: int
+    number: int
 
 
 _ELSEWHERE: contextvars.ContextVar[DeviceKind | None] = contextvars.ContextVar("elsewhere", default=None)
@@ -29,13 +29,13 @@ def target() -> DeviceKind:
 
 
 @contextlib.contextmanager
-def compiling_for(platform: str, count: int) -> Iterator[None]:
+def compiling_for(platform: str, number: int) -> Iterator[None]:
     """What is traced within the block is for such devices, which need not be at hand.
 
     Args:
-      platform, count: As `DeviceKind` has them.
+      platform, number: As `DeviceKind` has them.
     """
-    token = _ELSEWHERE.set(DeviceKind(platform, count))
+    token = _ELSEWHERE.set(DeviceKind(platform, number))
     try:
         yield
     finally:

@@ -271,9 +271,9 @@ def _embedding(c: ModelConfig, rows: int, features: int, name: str) -> nn.Embed:
     )
 
 
-def _promoted(*arrays: jax.Array, **options: Any) -> list[jax.Array]:
+def _promoted(*arrays: jax.Array | None, dtype: Any = None, inexact: bool = True) -> list[jax.Array | None]:
     """An embedding in its compute type, placed for look-ups; beside a query, which it unembeds, as it is."""
-    found = promote_dtype(*arrays, **options)
+    found = promote_dtype(*arrays, dtype=dtype, inexact=inexact)
     return [table(found[0])] if len(found) == 1 else found
 
 

@@ -192,7 +192,7 @@ def _prune(config: Config, devices: Sequence[jax.Device]) -> Workload:
     return Workload(lowered, in_parts(model.params), {"devices": len(devices)})
 
 
-def _pairs(prune: PruneConfig, model: ModelConfig) -> PairBatch | DonatedPairs:
+def _pairs(prune: PruneConfig, model: ModelConfig) -> Any:
     """Training pairs of PROMPT tokens, all zero."""
     count, length = prune.train_pairs, min(PROMPT, model.n_ctx)
     tokens, places = jnp.zeros((count, 2, length), jnp.int32), jnp.zeros((count, 2), jnp.int32)

@@ -29,9 +29,9 @@ _DIRECTION = re.compile(r"\bdirection=(\w\w)")
 
 
 class Carried(NamedTuple):
-    """A loop's variable: entry `index` of the tuple that goes round, and `offset` more."""
+    """A loop's variable: entry `place` of the tuple that goes round, and `offset` more."""
 
-    index: int
+    place: int
     offset: int = 0
 
 
@@ -113,8 +113,8 @@ def _step(module: HloModule, body: Computation, variable: Scalar) -> int | None:
     """By how much a turn changes a loop's variable; None for what is none, or changes otherwise."""
     if not isinstance(variable, Carried) or variable.offset:
         return None
-    after = _scalar(module, body, _entry_of(body, body.root, variable.index), {})
-    same = isinstance(after, Carried) and after.index == variable.index
+    after = _scalar(module, body, _entry_of(body, body.root, variable.place), {})
+    same = isinstance(after, Carried) and after.place == variable.place
     return after.offset if isinstance(after, Carried) and same else None
 
 
@@ -134,7 +134,7 @@ def _initial(module: HloModule, computation: Computation, loop: Instruction, var
     """What a loop's variable is before the first turn."""
     if not isinstance(variable, Carried):
         return None
-    return _scalar(module, computation, _entry_of(computation, loop.operands[0], variable.index), {})
+    return _scalar(module, computation, _entry_of(computation, loop.operands[0], variable.place), {})
 
 
 def _entry_of(computation: Computation, name: str, index: int) -> str | None:

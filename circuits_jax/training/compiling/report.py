@@ -175,7 +175,7 @@ def read_compiled(
       weights: Shapes of its parameters, whole and in parts (`collectives.collectives`).
       devices: That it runs on.
     """
-    figures = compiled.memory_analysis()
+    figures: Any = compiled.memory_analysis()
     memory = MemoryUse(
         arguments=figures.argument_size_in_bytes,
         outputs=figures.output_size_in_bytes,
@@ -183,7 +183,7 @@ def read_compiled(
         temporaries=figures.temp_size_in_bytes,
         code=figures.generated_code_size_in_bytes,
     )
-    module = parse(compiled.as_text())
+    module = parse(compiled.as_text() or "")
     costs = count_costs(module)
     sent = collectives(module, costs, weights, devices)
     return memory, Traffic(
