@@ -13,7 +13,7 @@ from circuits_jax.model.target import target
 
 
 def of_own_rows(f: Callable[..., Any], averaged: bool) -> Callable[..., Any]:
-    """`f(params, rows, frozen)`, computed by each of several CPU devices that split the rows alone for its own.
+    """`f(params, rows, frozen)`, by each of several CPU devices that split the rows alone for its own rows.
 
     What a device has to itself it takes in blocks that stay in its cache (`model.blocks`); of an array that
     is spread over devices it cannot (`model.placement` has the mesh).
