@@ -8,6 +8,7 @@ import pytest
 
 from circuits_jax.config import MeshConfig
 from circuits_jax.model.blocks import one_cpu
+from circuits_jax.model.placement import placing
 from circuits_jax.model.target import compiling_for
 from circuits_jax.model.transformer import init_params
 from circuits_jax.runs import compile_tables
@@ -17,12 +18,13 @@ from circuits_jax.storage.errors import ConfigError
 from circuits_jax.training.compiling.refusals import is_refusal, read_refusal
 from circuits_jax.training.compiling.shares import SHARES
 from circuits_jax.training.compiling.topologies import find_slice
+from circuits_jax.training.mesh.meshes import make_mesh
 from circuits_jax.training.pretraining import flops_per_token
 from tests.quick import quick_cases
 from tests.training.tiny import CONFIG, replace
 
 KEYS = ("fits", "memory_bytes", "memory_limit_bytes", "flops", "bytes", "bound", "shares", "collectives")
-EVEN = replace(CONFIG, "model", vocab_size=304, bigram=True, activation_locations=("attn_v", "mlp_neuron"))
+EVEN = replace(CONFIG, "model", vocab_size=304, bigram="learned", activation_locations=("attn_v", "mlp_neuron"))
 
 
 def report(what="train", config=EVEN, devices=1):
@@ -119,7 +121,9 @@ def test_what_runs_elsewhere_is_not_traced_for_this_cpu():
         with compiling_for("tpu", 1):
             assert not one_cpu()
         assert one_cpu()
-    assert not one_cpu()  # eight devices here
+    mesh, seen = make_mesh(MeshConfig(data=8)), list[bool]()
+    placing(lambda: seen.append(one_cpu()), mesh)()
+    assert seen == [False] and one_cpu()  # arrays that are spread over devices, and those that are not
 
 
 def test_ways_out_are_those_that_fit_by_estimate():
