@@ -3,10 +3,10 @@
     python -m circuits_jax frontier --config=frontier_laptop --workdir=runs/frontier --plan
     python -m circuits_jax frontier --config=frontier_laptop --workdir=runs/frontier
 
-Trains dense and sparse models of several sizes on equal tokens, cuts the circuits of every task out of each by
-one search, and writes `frontier.json`, `frontier.html` and `frontier.png` after each.  Killed, it goes on when
-it is given again; several of it may share a workdir.  --plan tells points, hours and memory, and trains nothing.
---points=0,3 takes some points of the list, as an array job does.
+Trains dense and sparse models of several sizes on equal tokens, cuts the circuits of every task out of each
+by one search, and writes `frontier.json`, `frontier.html` and `frontier.png` after each.  Killed, it goes on
+when it is given again; several of it may share a workdir.  --plan tells points, hours and memory, and trains
+nothing.  --points=0,3 takes some points of the list, as an array job does.
 """
 
 from absl import flags

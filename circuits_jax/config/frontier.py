@@ -43,7 +43,8 @@ class FrontierConfig:
         lowest validation loss; empty leaves the rate as it is.
       confidence: Of the intervals over tasks.
       flops_per_second, bytes_per_second: What one machine does at such steps, for the plan: floating-point
-        operations, and memory that parameters and optimizer state move.
+        operations, and bytes of parameters, gradient and optimizer state.
+      compile_seconds: What compiling takes for one model, for the plan.
       prune_factor: Time that pruning a task takes, as a multiple of its mask steps', for the plan.
       tasks_planned: Tasks that a model is taken to have learnt, for the plan.
       slots: Models that are trained at a time, for the plan's hours.
@@ -54,9 +55,10 @@ class FrontierConfig:
     seeds: tuple[int, ...] = (0,)
     learning_rates: tuple[float, ...] = ()
     confidence: float = 0.95
-    flops_per_second: float = 3e10
-    bytes_per_second: float = 5e9
-    prune_factor: float = 3.0
+    flops_per_second: float = 6.5e10
+    bytes_per_second: float = 1.6e9
+    compile_seconds: float = 60.0
+    prune_factor: float = 2.5
     tasks_planned: int = 10
     slots: int = 1
 
@@ -67,7 +69,8 @@ class FrontierConfig:
             check_positive("a rate of frontier.learning_rates", rate)
         for field in ("flops_per_second", "bytes_per_second", "prune_factor", "slots"):
             check_positive(f"frontier.{field}", getattr(self, field))
-        check_not_negative("frontier.tasks_planned", self.tasks_planned)
+        for field in ("tasks_planned", "compile_seconds"):
+            check_not_negative(f"frontier.{field}", getattr(self, field))
         check_confidence("frontier.confidence", self.confidence)
         for field in ("seeds", "learning_rates"):
             if twins := _twins(getattr(self, field)):
@@ -79,9 +82,8 @@ class FrontierConfig:
             raise ConfigError(f"frontier.series has two rows called {twins[0]!r}; give one another name")
         for pair in self.pairs:
             if unknown := [name for name in pair if name not in names]:
-                raise ConfigError(
-                    f"frontier.compare names the series {unknown[0]!r}; there are {', '.join(names) or 'none'}"
-                )
+                known = ", ".join(names) or "none"
+                raise ConfigError(f"frontier.compare names the series {unknown[0]!r}; there are {known}")
 
     @property
     def rows(self) -> tuple[SeriesRow, ...]:

@@ -78,8 +78,8 @@ def training_figures(run: Run) -> TrainingFigures:
     metrics = read_metrics(run.folder)
     if not metrics or not {"validation_loss", "tokens_per_second"} <= metrics[-1].keys():
         raise TrainingError(
-            f"{run.folder / filenames.METRICS} has lost its last row, and with it the validation loss; move the "
-            "folder away to train the run anew"
+            f"{run.folder / filenames.METRICS} has lost its last row, and with it the validation loss; move "
+            "the folder away to train the run anew"
         )
     pace = median(row["tokens_per_second"] for row in metrics if "tokens_per_second" in row)
     return TrainingFigures(

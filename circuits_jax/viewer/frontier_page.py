@@ -80,13 +80,13 @@ def _caption(tasks: Sequence[str], what: str, drawn: Comparison | None) -> str:
         f"Geometric mean of the {what} over the {len(tasks)} tasks that every model shown has learnt: "
         f"{', '.join(tasks)}. A small mark is a model and leads to its circuits; not filled, some of its "
         "circuits miss their target and count as the whole model. A large mark is a size with its seeds "
-        "averaged, whiskers span the seeds. Lines are how sizes between are interpolated: straight in the loss "
-        f"and the logarithm of the {what}."
+        "averaged, whiskers span the seeds. Lines are how sizes between are interpolated: straight in the "
+        f"loss and the logarithm of the {what}."
     )
     if drawn is not None:
         said += (
-            " Shaded: the losses that both reach. The ratio beside the arrow is the mean over those losses, with "
-            "Student's t interval over tasks."
+            " Shaded: the losses that both reach. The ratio beside the arrow is the mean over those losses, "
+            "with Student's t interval over tasks."
         )
     return said
 
@@ -112,8 +112,8 @@ def _by_task(report: Mapping[str, Any]) -> str:
         lines = [(1.0, "equal")] + ([(PAPER, "paper: about 16")] if what == "edges" else [])
         caption = (
             f"{what.capitalize()} of {report['headline'][0]} circuits divided by those of "
-            f"{report['headline'][1]} ones at equal loss, seeds averaged. A ring: some of the task's circuits "
-            "miss their target and count as the whole model."
+            f"{report['headline'][1]} ones at equal loss, seeds averaged. A ring: some of the task's "
+            "circuits miss their target and count as the whole model."
         )
         figures.append(
             _figure(what.capitalize(), caption, ratio_chart(f"Ratio by task, {what}", rows, lines))
@@ -128,8 +128,8 @@ def _tables(report: Mapping[str, Any]) -> str:
     parts = [
         "<section><h2>Models</h2>",
         _table(tables.point_rows(report), [point["pages"] for point in points]),
-        '<p class="quiet">Means over the tasks that every model has learnt: of the headline where the model is '
-        "one of its own, else of all models.</p></section>",
+        '<p class="quiet">Means over the tasks that every model has learnt: of the headline where the model '
+        "is one of its own, else of all models.</p></section>",
     ]
     shown = {
         "Comparisons": tables.comparison_rows(report),
@@ -149,14 +149,14 @@ def _tables(report: Mapping[str, Any]) -> str:
 
 def _circumstances(report: Mapping[str, Any]) -> str:
     prune = report["pruning"]
-    target, learnt = report["target"], prune["learnt"]
+    learnt = prune["learnt"]
     asked = f"at most {learnt:g}" if learnt is not None else "0.1 below chance"
     said = [
-        f"Every model has seen {report['tokens']:,} tokens of one corpus ({report['corpus'] or 'not known yet'}) "
-        "with one tokenizer.",
+        f"Every model has seen {report['tokens']:,} tokens of one corpus "
+        f"({report['corpus'] or 'not known yet'}) with one tokenizer.",
         f"Removed nodes are held by {report['ablation']} ablation.",
-        f"A task counts as learnt where the full model's calibrated loss on select pairs is {asked}; its circuit "
-        f"must hold {target:g} on select pairs.",
+        f"A task counts as learnt where the full model's calibrated loss on select pairs is {asked}; its "
+        f"circuit must hold {report['target']:g} on select pairs.",
         f"The same search for all: {prune['steps']} mask steps, {prune['trials']} settings, {prune['seeds']} "
         f"seeds, {prune['retries']} stricter searches where a circuit misses.",
         f"Hours: {report['hours']['training']:.2f} of training, {report['hours']['pruning']:.2f} of pruning, "

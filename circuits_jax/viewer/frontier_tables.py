@@ -8,7 +8,7 @@ from circuits_jax.viewer.frontier_marks import geometric_mean, shared_tasks
 
 
 def point_rows(report: Mapping[str, Any]) -> list[Row]:
-    """One row a measured model; sizes are geometric means over the tasks that all of its picture have learnt."""
+    """One row a measured model; sizes are geometric means over tasks that all of its picture have learnt."""
     rows = []
     for points in (report["points"], report["other_points"]):
         tasks = shared_tasks([*report["points"], *points])
@@ -108,7 +108,8 @@ def headline(report: Mapping[str, Any]) -> str:
     return (
         f"At equal validation loss ({ratio['losses'][0]:.3f} to {ratio['losses'][1]:.3f}) the circuits of "
         f"{larger} models have {figure(ratio['value'])} times as many edges as those of {smaller} models "
-        f"({_percent(report)} interval over {len(ratio['tasks'])} tasks: {interval(ratio) or 'none'}; {seeds})."
+        f"({_percent(report)} interval over {len(ratio['tasks'])} tasks: {interval(ratio) or 'none'}; "
+        f"{seeds})."
     )
 
 
@@ -119,8 +120,8 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
     if ratio["missed"]:
         of = {each["task"] for each in ratio["missed"]}
         said.append(
-            f"Circuits that miss their target and count as all edges of their models: {len(ratio['missed'])}, "
-            f"of {', '.join(sorted(of))}."
+            "Circuits that miss their target and count as all edges of their models: "
+            f"{len(ratio['missed'])}, of {', '.join(sorted(of))}."
         )
     if diverged := [p["name"] for p in (*report["points"], *report["other_points"]) if p["diverged"]]:
         said.append(f"Diverged, and left out: {'; '.join(diverged)}.")

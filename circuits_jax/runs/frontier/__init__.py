@@ -1,4 +1,4 @@
-"""The headline, measured: how much smaller are the circuits of sparse models at equal loss (docs/frontier.md).
+"""How much smaller are the circuits of sparse models at equal loss?  The headline (docs/frontier.md).
 
 config = load_config("frontier_laptop")
 run_frontier(config, "runs/frontier")    # hours; killed, it goes on when called again

@@ -1,15 +1,17 @@
 """What a frontier will take, before anything is trained: points, hours, memory (docs/frontier.md, "Cost").
 
-Nothing is compiled or timed.  A step is taken to last as long as its floating-point operations and the memory
-that its parameters move, at the rates in the configuration.  What is measured already corrects that.
+Nothing is compiled or timed.  A step is taken to last as long as its floating-point operations and the bytes
+of its parameters and their optimizer state take, at the rates in the configuration.  What is measured already
+corrects that.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from circuits_jax.circuits.pruning.sweep import total_steps
-from circuits_jax.config import Config, FrontierConfig
+from circuits_jax.config import Config, FrontierConfig, ModelConfig
 from circuits_jax.configs.figures import GB, activation_gb, figures, state_gb
+from circuits_jax.model import sites
 from circuits_jax.runs.frontier.measure import measured, trials
 from circuits_jax.runs.frontier.points import FrontierPoint, middle
 from circuits_jax.storage.tables import Report
@@ -18,6 +20,7 @@ from circuits_jax.training.pretraining import flops_per_token
 PROMPT_TOKENS = 40  # of a task's prompt, about
 PROCESS_GB = 0.7  # of a process with its libraries and compiled programs
 LEAST_STEP = 0.004  # seconds of any step, whatever it computes
+TOPK_OPERATIONS = 600  # that choosing among activations takes as long as, for each, forward and backward
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,17 +127,27 @@ def plan_points(config: Config, points: Sequence[FrontierPoint]) -> FrontierPlan
 
 def step_seconds(config: Config, asked: FrontierConfig) -> float:
     """Seconds of a training step at the configured rates."""
-    operations = flops_per_token(config.model) * config.train.batch_size * config.model.n_ctx
+    tokens = config.train.batch_size * config.model.n_ctx
+    operations = tokens * (flops_per_token(config.model) + _topk_operations(config.model))
     return LEAST_STEP + operations / asked.flops_per_second + GB * state_gb(config) / asked.bytes_per_second
 
 
 def pruning_seconds(config: Config, asked: FrontierConfig) -> float:
     """Seconds of pruning at the configured rates: mask steps of all tasks, and what comes after them."""
-    prune = config.prune
-    # Masks need no gradients of weights: two thirds of a training step's operations.
-    operations = 2 / 3 * flops_per_token(config.model) * 2 * prune.batch_pairs * PROMPT_TOKENS
-    steps = total_steps(prune) * asked.tasks_planned
-    return steps * (LEAST_STEP + operations / asked.flops_per_second) * asked.prune_factor
+    model, prune = config.model, config.prune
+    # Masks need no gradients of weights, two thirds of the operations; of the logits two are asked for.
+    layers = 2 / 3 * (flops_per_token(model) - 6 * model.d_model * model.vocab_size)
+    operations = 2 * prune.batch_pairs * PROMPT_TOKENS * (layers + _topk_operations(model))
+    step = LEAST_STEP + operations / asked.flops_per_second
+    return total_steps(prune) * asked.tasks_planned * step * asked.prune_factor + asked.compile_seconds
+
+
+def _topk_operations(model: ModelConfig) -> float:
+    """Of AbsTopK, for each token."""
+    if model.activation_fraction is None:
+        return 0.0
+    chosen = sum(sites.topk_width(model, location) for location in model.activation_locations)
+    return float(TOPK_OPERATIONS * model.n_layer * chosen)
 
 
 def memory_gb(config: Config) -> float:

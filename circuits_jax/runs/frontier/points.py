@@ -111,9 +111,10 @@ def frontier_points(config: Config, workdir: Path) -> list[FrontierPoint]:
 
 
 def middle(points: Sequence[FrontierPoint]) -> FrontierPoint:
-    """Of the points of one series, that of the middle size and the first seed, on which its rate is chosen."""
+    """Of the points of one series, that of the middle size (of two, the first) and the first seed: on it the
+    series' learning rate is chosen."""
     sizes = list(dict.fromkeys(point.size for point in points))
-    return next(point for point in points if point.size == sizes[len(sizes) // 2])
+    return next(point for point in points if point.size == sizes[(len(sizes) - 1) // 2])
 
 
 def _of_row(row: SeriesRow, plain: Config, asked: FrontierConfig, workdir: Path) -> list[FrontierPoint]:

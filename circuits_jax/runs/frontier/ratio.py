@@ -88,7 +88,10 @@ class MatchedRatio:
 
 
 def learnt_by_all(models: Sequence[MeasuredModel]) -> tuple[tuple[str, ...], dict[str, list[str]]]:
-    """Tasks that every model has learnt, and {other task: the models that have not}; of those not diverged."""
+    """Tasks that every model has learnt, and {other task: the models that have not}.
+
+    Models that diverged do not count.
+    """
     models = [model for model in models if model.loss is not None]
     lacking = {
         task: [model.name for model in models if model.counts.get(task) is None]
@@ -99,7 +102,7 @@ def learnt_by_all(models: Sequence[MeasuredModel]) -> tuple[tuple[str, ...], dic
 
 
 def loss_curve(models: Sequence[MeasuredModel], tasks: Sequence[str]) -> LossCurve:
-    """A series' curve, seeds averaged first: of each size the mean loss and the mean logarithm over its seeds.
+    """A series' curve, seeds averaged first: of each size the mean loss and the mean logarithm over seeds.
 
     Sizes of equal loss are one point.  A circuit without an edge counts as one of one edge.
 
@@ -111,15 +114,8 @@ def loss_curve(models: Sequence[MeasuredModel], tasks: Sequence[str]) -> LossCur
     for model in models:
         sizes.setdefault(model.size, []).append(model)
     losses = np.array([np.mean([model.loss for model in size]) for size in sizes.values()])
-    logs = np.array(
-        [
-            [
-                np.mean([math.log(max(model.counts[task] or 0, 1)) for model in size])
-                for size in sizes.values()
-            ]
-            for task in tasks
-        ]
-    ).reshape(len(tasks), len(losses))
+    logs = np.array([[_mean_log(size, task) for size in sizes.values()] for task in tasks])
+    logs = logs.reshape(len(tasks), len(losses))
     distinct, place = np.unique(losses, return_inverse=True)
     merged = [[each[place == i].mean() for i in range(len(distinct))] for each in logs]
     return LossCurve(distinct, np.array(merged).reshape(len(tasks), len(distinct)))
@@ -234,6 +230,10 @@ def _of_seed(
     curves = [loss_curve([m for m in models if m.seed == seed], tasks) for models in (larger, smaller)]
     losses = overlap(*curves)
     return None if losses is None else math.exp(float(log_ratios(curves[0], curves[1], losses).mean()))
+
+
+def _mean_log(models: Sequence[MeasuredModel], task: str) -> float:
+    return float(np.mean([math.log(max(model.counts[task] or 0, 1)) for model in models]))
 
 
 def _breakpoints(one: LossCurve, other: LossCurve, losses: tuple[float, float]) -> np.ndarray:

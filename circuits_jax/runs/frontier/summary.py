@@ -1,4 +1,4 @@
-"""`frontier.json`: all points that are measured so far, and what they say of each other (docs/frontier.md)."""
+"""`frontier.json`: the points measured so far, and what they say of each other (docs/frontier.md)."""
 
 import dataclasses
 import importlib.metadata
@@ -95,9 +95,10 @@ def check_one_corpus(found: Mapping[FrontierPoint, Mapping[str, Any]]) -> None:
             first.setdefault(result[what], point)
         if len(first) > 1:
             one, other = list(first.values())[:2]
+            hashes = ", ".join(list(first)[:2])
             raise ConfigError(
-                f"{one.name!r} and {other.name!r} have different {what} hashes ({', '.join(list(first)[:2])}): "
-                f"their losses are not comparable; remove {other.result} and its model, and measure it anew"
+                f"{one.name!r} and {other.name!r} have different {what} hashes ({hashes}): their losses are "
+                f"not comparable; remove {other.result} and its model, and measure it anew"
             )
 
 

@@ -1,7 +1,7 @@
 """Ratios as SVG text: a dot a row on a logarithmic axis, the mean with its interval below.
 
-As in `bars`: colours and type come from the page's style sheet by class, and everything drawn says its figures
-in a `<title>`.
+As in `bars`: colours and type come from the page's style sheet by class, and everything drawn says its
+figures in a `<title>`.
 """
 
 import dataclasses

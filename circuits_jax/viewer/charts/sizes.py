@@ -1,7 +1,7 @@
 """Size of circuits against loss as SVG text: series of models, a mark each, and what is compared between two.
 
-As in `bars`: colours and type come from the page's style sheet by class, and everything drawn says its figures
-in a `<title>`.  Series differ in shape and dash as well as in colour.
+As in `bars`: colours and type come from the page's style sheet by class, and everything drawn says its
+figures in a `<title>`.  Series differ in shape and dash as well as in colour.
 """
 
 import dataclasses
@@ -44,9 +44,9 @@ def size_chart(
 ) -> str:
     """The chart; the vertical axis is logarithmic, the horizontal one is not.
 
-    A line joins the sizes of a series, straight as what lies between them is interpolated.  Whiskers span the
-    seeds, a small mark each, which links to the circuits of that model; a mark that is not filled has circuits
-    that miss their target.
+    A line joins the sizes of a series, straight as what lies between them is interpolated.  Whiskers span
+    the seeds, a small mark each, which links to the circuits of that model; a mark that is not filled has
+    circuits that miss their target.
 
     Args:
       title: Read out by screen readers.
@@ -99,11 +99,8 @@ def _axes(across: Axis, up: Axis, upward: str) -> list[str]:
         f'<text class="tick" text-anchor="middle" x="14" y="{middle}" transform="rotate(-90 14 {middle})">'
         f"{name} (logarithmic)</text>"
     )
-    right = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(
-        _text(right, HEIGHT - 10, "validation loss, nats a token (lower is better)", "tick", "middle")
-    )
-    return parts
+    right, what = (LEFT + WIDTH - RIGHT) / 2, "validation loss, nats a token (lower is better)"
+    return [*parts, _text(right, HEIGHT - 10, what, "tick", "middle")]
 
 
 def _compared(comparison: Comparison, series: Sequence[SeriesMark], across: Axis, up: Axis) -> list[str]:
@@ -177,11 +174,9 @@ def _labels(series: Sequence[SeriesMark], across: Axis, up: Axis, comparison: Co
         anchors += places
         texts += [size.label for size in one.sizes]
         kinds += [f"name s{number % len(SHAPES)}"] * len(places)
-    sizes = [
-        (LETTERS[kind.split()[0]] * len(text) + 4, LINE) for text, kind in zip(texts, kinds, strict=True)
-    ]
+    widths = [LETTERS[kind.split()[0]] * len(text) + 4 for text, kind in zip(texts, kinds, strict=True)]
     bounds = (LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM)
-    boxes = place_labels(anchors, sizes, taken, bounds)
+    boxes = place_labels(anchors, [(width, LINE) for width in widths], taken, bounds)
     return [
         _text(round((box[0] + box[2]) / 2, 1), round(box[3] - 4, 1), text, kind, "middle")
         for box, text, kind in zip(boxes, texts, kinds, strict=True)
@@ -192,7 +187,7 @@ def _legend(name: str, number: int) -> str:
     y, kind = HEIGHT + 6 + 20 * number, f"s{number % len(SHAPES)}"
     dash = DASHES[number % len(DASHES)]
     return (
-        f'<line class="curve {kind}" stroke-dasharray="{dash}" x1="{LEFT}" x2="{LEFT + 40}" y1="{y}" y2="{y}"/>'
+        f'<path class="curve {kind}" stroke-dasharray="{dash}" d="M{LEFT} {y}h40"/>'
         f'<path class="mark {kind}" transform="translate({LEFT + 20} {y}) scale(6)" d="{_shape(number)}"/>'
         + _text(LEFT + 50, y + 4, name, "legend", "start")
     )

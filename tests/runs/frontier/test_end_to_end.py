@@ -1,4 +1,4 @@
-"""A whole frontier of models that learn their task in seconds: trained, pruned, drawn, killed, gone on with."""
+"""A whole frontier of models that learn their task in seconds: trained, pruned, drawn, killed, resumed."""
 
 import itertools
 import json
@@ -60,7 +60,9 @@ def asked(tmp_path):
     write_corpus(tmp_path / "code")
     write_task(tmp_path / "digit.jsonl")
     return Config(
-        model=ModelConfig(n_layer=1, d_model=32, d_head=8, d_mlp=32, n_ctx=32, vocab_size=320, activation_fraction=None),
+        model=ModelConfig(
+            n_layer=1, d_model=32, d_head=8, d_mlp=32, n_ctx=32, vocab_size=320, activation_fraction=None
+        ),
         data=DataConfig(roots=(str(tmp_path / "code"),), validation_fraction=0.25),
         sparsity=SparsityConfig(target=0.25, floor=0),
         optimizer=OptimizerConfig(learning_rate=0.05),

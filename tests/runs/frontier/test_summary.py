@@ -135,7 +135,8 @@ def test_the_grid_of_rates_is_told_with_what_was_chosen(tmp_path):
     told = summarize(asked, points)["tuning"]
     assert told["rates"] == [0.003, 0.01, 0.03]
     assert told["series"]["dense"] == {
-        "on": dense.name, "losses": {"0.003": 4.0, "0.01": 3.9, "0.03": None}, "chosen": 0.01, "at_edge": False,
+        "on": dense.name, "losses": {"0.003": 4.0, "0.01": 3.9, "0.03": None}, "chosen": 0.01,
+        "at_edge": False,
     }  # fmt: skip
     assert told["series"]["sparse"]["chosen"] is None and told["series"]["sparse"]["losses"] == {"0.003": 4.2}
 
