@@ -48,6 +48,7 @@ class FrontierConfig:
       prune_factor: Time that pruning a task takes, as a multiple of its mask steps', for the plan.
       tasks_planned: Tasks that a model is taken to have learnt, for the plan.
       slots: Models that are trained at a time, for the plan's hours.
+      chips: Devices that a model is trained on, for the plan's memory.
     """
 
     series: tuple[str, ...] = ()
@@ -61,13 +62,14 @@ class FrontierConfig:
     prune_factor: float = 2.5
     tasks_planned: int = 10
     slots: int = 1
+    chips: int = 1
 
     def __post_init__(self) -> None:
         for seed in self.seeds:
             check_seed("a seed of frontier.seeds", seed)
         for rate in self.learning_rates:
             check_positive("a rate of frontier.learning_rates", rate)
-        for field in ("flops_per_second", "bytes_per_second", "prune_factor", "slots"):
+        for field in ("flops_per_second", "bytes_per_second", "prune_factor", "slots", "chips"):
             check_positive(f"frontier.{field}", getattr(self, field))
         for field in ("tasks_planned", "compile_seconds"):
             check_not_negative(f"frontier.{field}", getattr(self, field))

@@ -30,7 +30,7 @@ class PlannedPoint:
     Attributes:
       point: It.
       training, pruning: Hours, which it took if it is done.
-      memory: GB of a process that trains it.
+      memory: GB of a device that trains it.
       done: Whether it is measured.
     """
 
@@ -83,7 +83,7 @@ class FrontierPlan:
                 }
             )
         summary = {
-            "points": len(self.points),
+            "points": f"{len(self.points)}, --points={{}} of an array 0-{len(self.points) - 1}",
             "done": sum(each.done for each in self.points),
             "tokens each": max(figures(each.point.config).tokens for each in self.points),
             **{
@@ -117,7 +117,7 @@ def plan_points(config: Config, points: Sequence[FrontierPoint]) -> FrontierPlan
         PlannedPoint(
             point,
             *took.get(point, (estimates[point][0] * slower[0], estimates[point][1] * slower[1])),
-            memory_gb(point.config),
+            memory_gb(point.config, asked.chips),
             point in took,
         )
         for point in points
@@ -150,9 +150,9 @@ def _topk_operations(model: ModelConfig) -> float:
     return float(TOPK_OPERATIONS * model.n_layer * chosen)
 
 
-def memory_gb(config: Config) -> float:
-    """GB of a process that trains a model on one device."""
-    return PROCESS_GB + state_gb(config) + activation_gb(config, 1, config.mesh.accumulate)
+def memory_gb(config: Config, chips: int) -> float:
+    """GB of a device among so many that train a model, the process counted in."""
+    return PROCESS_GB + state_gb(config) + activation_gb(config, chips, config.mesh.accumulate)
 
 
 def _tuning(planned: Sequence[PlannedPoint]) -> dict[str, tuple[int, float]]:

@@ -19,7 +19,7 @@ def test_every_point_has_hours_and_memory_and_the_whole_is_their_sum(tmp_path):
     assert planned.hours_to_go == pytest.approx(sum(p.training + p.pruning for p in planned.points))
     assert not any(each.done for each in planned.points) and planned.tuning == {}
     report = planned.report()
-    assert report["summary"]["points"] == len(report["rows"]) == 12
+    assert report["summary"]["points"] == "12, --points={} of an array 0-11" and len(report["rows"]) == 12
     for row, each in zip(report["rows"], planned.points, strict=True):
         assert row["parameters"] == figures(each.point.config).parameters
         assert row["memory GB"] > 0.5 and row["training hours"] > 0
