@@ -36,13 +36,14 @@ COMMANDS = (
     "attack",
     "bridges",
     "steer",
+    "frontier",
     "quickstart",
     "configs",
     "device_check",
     "compile",
 )
 # Those that train the run that --config describes.
-_TRAINING = ("pretrain", "bridges", "quickstart", "device_check")
+_TRAINING = ("pretrain", "bridges", "frontier", "quickstart", "device_check")
 _HELP = ("-h", "-help", "--help", "--helpfull")
 
 

@@ -123,9 +123,13 @@ need_shared_workdir() {
   die "$COMMAND needs, after --, a --workdir that all workers see: gs://BUCKET/RUN, or the path of a shared disk"
 }
 
-# need_index_in_flags: every element of an array must have a configuration and a workdir of its own.
+# need_index_in_flags: every element of an array must have a configuration and a workdir of its own, or be a point
+# of one list (--points={}), whose workdir all share.
 need_index_in_flags() {
   local name flag
+  for flag in "${FLAGS[@]}"; do
+    [[ $flag != --points={} ]] || return 0
+  done
   for name in config workdir; do
     for flag in "${FLAGS[@]}"; do
       [[ $flag != "--$name="*{}* ]] || continue 2

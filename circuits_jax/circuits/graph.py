@@ -40,6 +40,11 @@ def edges_of(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> tu
     return tuple(edges)
 
 
+def count_edges(config: ModelConfig, params: Params) -> int:
+    """All nonzero weights between nodes of a model."""
+    return int(sum(np.count_nonzero(wire.weights(params)) for wire in wires(config.n_layer)))
+
+
 def embedding_entries(config: ModelConfig, params: Params, nodes: tuple[Node, ...]) -> tuple[Entry, ...]:
     """Nonzero token embedding weights into channels that a kept node reads."""
     reads = {*(half.read for half in halves(config.n_layer)), sites.FINAL}

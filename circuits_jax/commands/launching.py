@@ -41,11 +41,11 @@ _CPU_DEVICES = flags.DEFINE_string(
 )
 
 
-def define_workdir() -> None:
+def define_workdir(default: str = "runs/quickstart") -> None:
     """Defines --workdir."""
     flags.DEFINE_string(
         "workdir",
-        "runs/quickstart",
+        default,
         "Folder that holds everything of one run, or a bucket's: gs://BUCKET/RUN.",
     )
 

@@ -9,6 +9,7 @@ from circuits_jax.config.audit import CONTROLS, DEFAULT_CONTROLS, AuditConfig, c
 from circuits_jax.config.bridge import ENCODERS, BridgeConfig
 from circuits_jax.config.conversion import from_dict, to_dict
 from circuits_jax.config.data import SOURCES, STANDARD_SHARE, DataConfig
+from circuits_jax.config.frontier import FrontierConfig
 from circuits_jax.config.mesh import REMATS, MeshConfig
 from circuits_jax.config.model import (
     ACTIVATIONS,
@@ -46,6 +47,7 @@ __all__ = [
     "DTYPES",
     "DataConfig",
     "ENCODERS",
+    "FrontierConfig",
     "GRADIENT_MODES",
     "MeshConfig",
     "ModelConfig",

@@ -34,6 +34,20 @@ def to_dict(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
+def set_values(values: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    """Sets {"section.field": value} in nested tables, which `from_dict` checks then.
+
+    Raises:
+      ConfigError: for a name that is none of a section's.
+    """
+    for dotted, value in settings.items():
+        section, dot, field = str(dotted).partition(".")
+        if not dot or not isinstance(values.get(section), dict):
+            known = ", ".join(values)
+            raise ConfigError(f"unknown setting {dotted!r}; write SECTION.FIELD, the sections are {known}")
+        values[section][field] = value
+
+
 def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") -> T:
     """Builds dataclass `cls` from nested mappings.
 

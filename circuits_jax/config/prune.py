@@ -34,6 +34,10 @@ class PruneConfig:
       target: Calibrated task loss the circuit must hold on select pairs.
       slack: Share of the target that is demanded of the training pairs during the search, so that pairs of
         other words and templates hold the target too.
+      retries: How often a circuit that misses the target on select pairs is searched once more among the same
+        learnt masks, each time with half the slack.
+      learnt: Calibrated loss on select pairs that a full model has at most to be pruned; None for 0.1 nats
+        below chance.
       ablation: What a removed node is held at: its corpus "mean", "zero", its value on another pair's prompt
         ("resample") or on the pair's other prompt ("counterfactual").
       mean_batches: Corpus batches the means are taken over.
@@ -78,12 +82,16 @@ class PruneConfig:
     final_resid: bool | None = None
     importance_pairs: int = 64
     importance_nodes: int = 64
+    retries: int = 0
+    learnt: float | None = None
 
     def __post_init__(self) -> None:
         for field in ("steps", "batch_pairs", "learning_rate", "train_pairs", "select_pairs", "test_pairs"):
             check_positive(f"prune.{field}", getattr(self, field))
         check_positive("prune.importance_pairs", self.importance_pairs)
-        for field in ("edge_steps", "importance_nodes"):
+        if self.learnt is not None:
+            check_positive("prune.learnt", self.learnt)
+        for field in ("edge_steps", "importance_nodes", "retries"):
             check_not_negative(f"prune.{field}", getattr(self, field))
         for field in ("temperature", "target", "mean_batches", "trials", "seeds"):
             check_positive(f"prune.{field}", getattr(self, field))

@@ -5,6 +5,7 @@ import dataclasses
 from circuits_jax.config.audit import AuditConfig
 from circuits_jax.config.bridge import BridgeConfig
 from circuits_jax.config.data import DataConfig
+from circuits_jax.config.frontier import FrontierConfig
 from circuits_jax.config.mesh import MeshConfig
 from circuits_jax.config.model import ModelConfig
 from circuits_jax.config.optimizer import OptimizerConfig
@@ -33,6 +34,7 @@ class Config:
     readings: ReadingsConfig = ReadingsConfig()
     bridge: BridgeConfig = BridgeConfig()
     steer: SteerConfig = SteerConfig()
+    frontier: FrontierConfig = FrontierConfig()
 
     def __post_init__(self) -> None:
         if self.model.attention != "causal":

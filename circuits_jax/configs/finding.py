@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from circuits_jax.config import Config, from_dict
+from circuits_jax.config.conversion import set_values
 from circuits_jax.storage.errors import ConfigError, UserError, check_kind
 from circuits_jax.storage.lfs import refuse_pointer_file
 from circuits_jax.storage.paths import as_path, exists, is_remote
@@ -77,12 +78,7 @@ def load_config(name: str | Path, settings: Mapping[str, Any] | None = None) -> 
     )
     check_kind("what changes settings", settings or {}, Mapping, '{"section.field": value}')
     values = _run(*_find(str(name)))
-    for dotted, value in (settings or {}).items():
-        section, dot, field = str(dotted).partition(".")
-        if not dot or not isinstance(values.get(section), dict):
-            known = ", ".join(values)
-            raise ConfigError(f"unknown setting {dotted!r}; write SECTION.FIELD, the sections are {known}")
-        values[section][field] = value
+    set_values(values, settings or {})
     return from_dict(Config, values)
 
 

@@ -8,18 +8,14 @@ Each recipe with each seed is a run of its own in the workdir; they share one st
 that was stopped goes on: finished runs are not trained again, the one under way goes on from its checkpoint.
 """
 
-import dataclasses
 import json
-import math
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from circuits_jax.config import Config
 from circuits_jax.configs.finding import load_config
+from circuits_jax.runs.listed_runs import CORPORA, ListedRun, folder_name, refuse_twins, training_figures
 from circuits_jax.runs.run import Run
 from circuits_jax.runs.training import train
 from circuits_jax.storage import filenames
@@ -27,30 +23,12 @@ from circuits_jax.storage.errors import ConfigError, TaskError
 from circuits_jax.storage.files import read_json_if_any, write_json
 from circuits_jax.storage.tables import Row
 from circuits_jax.tasks import Task
-from circuits_jax.training.metrics import read_metrics
 
-SCORES, CORPORA = "scores.json", "corpora"
+SCORES = "scores.json"
 LEARNT = 0.9  # accuracy from which a task counts as learnt
 
 
-@dataclasses.dataclass(frozen=True)
-class Point:
-    """One run of a list.
-
-    Attributes:
-      recipe: Its name in the list.
-      seed: Of training.
-      config: The whole configuration.
-      folder: Its workdir.
-    """
-
-    recipe: str
-    seed: int
-    config: Config
-    folder: Path
-
-
-def read_points(path: Path, workdir: Path, only: Sequence[str] = ()) -> list[Point]:
+def read_points(path: Path, workdir: Path, only: Sequence[str] = ()) -> list[ListedRun]:
     """The runs that a list asks for, recipe by recipe.
 
     Args:
@@ -72,23 +50,17 @@ def read_points(path: Path, workdir: Path, only: Sequence[str] = ()) -> list[Poi
     if unknown := [name for name in only if name not in recipes]:
         raise ConfigError(f"{path} has no recipe {unknown[0]!r}; choose of {', '.join(recipes)}")
     store = str(workdir / CORPORA)
-    found: list[Point] = []
+    found: list[ListedRun] = []
     for name, settings in recipes.items():
         for seed in seeds:
-            given = {"data.store": store, **settings, "train.seed": seed}
-            point = Point(name, seed, load_config(base, given), workdir / f"{_folder(name)}-{seed}")
-            for other in found:
-                if other.config == point.config or other.folder == point.folder:
-                    raise ConfigError(
-                        f"{path}: {name!r} with seed {seed} is the same as {other.recipe!r} with seed "
-                        f"{other.seed}; leave one of them out, or give it another name"
-                    )
-            found.append(point)
-    return [point for point in found if not only or point.recipe in only]
+            config = load_config(base, {"data.store": store, **settings, "train.seed": seed})
+            found.append(ListedRun(name, seed, config, workdir / f"{folder_name(name)}-{seed}"))
+    refuse_twins(found, str(path))
+    return [point for point in found if not only or point.name in only]
 
 
 def run_points(
-    points: Sequence[Point],
+    points: Sequence[ListedRun],
     tasks: Sequence[Task],
     split: str,
     workdir: Path,
@@ -114,11 +86,11 @@ def run_points(
     for place, point in enumerate(points):
         left = (time.monotonic() - began) / trained * sum(steps[place:]) if trained else None
         about = "" if left is None else f", about {left / 60:.0f} minutes to go"
-        note(f"point {place + 1} of {len(points)}: {point.recipe}, seed {point.seed}{about}")
+        note(f"point {place + 1} of {len(points)}: {point.name}, seed {point.seed}{about}")
         new = not (point.folder / SCORES).exists()
         run = train(point.config, point.folder)
         trained += new * point.config.train.steps
-        rows.append({"recipe": point.recipe, "seed": point.seed, **_figures(run, tasks, split, note)})
+        rows.append({"recipe": point.name, "seed": point.seed, **_figures(run, tasks, split, note)})
         write_json(workdir / filenames.RECIPES, {"split": split, "rows": rows})
     return rows
 
@@ -149,18 +121,11 @@ def _figures(run: Run, tasks: Sequence[Task], split: str, note: Callable[[str], 
             note(f"left out {task.name}: {error}")
     write_json(path, known)
     accuracies = {task.name: scores[task.name] for task in tasks if task.name in scores}
-    metrics = read_metrics(run.folder)
-    last = next(row for row in reversed(metrics) if "validation_loss" in row)
-    pace = median(row["tokens_per_second"] for row in metrics if "tokens_per_second" in row)
-    tokens = run.whole_config.train.steps * run.whole_config.train.batch_size * run.model.config.n_ctx
+    trained = training_figures(run)
     return {
-        "validation loss": round(last["validation_loss"], 3),
-        "bits per byte": round(last.get("validation_bits_per_byte", math.nan), 3),
-        "minutes": round(tokens / pace / 60, 1),
+        "validation loss": round(trained.loss, 3),
+        "bits per byte": round(trained.bits_per_byte, 3),
+        "minutes": round(trained.minutes, 1),
         "learnt": sum(accuracy >= LEARNT for accuracy in accuracies.values()),
         **accuracies,
     }
-
-
-def _folder(name: str) -> str:
-    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-") or "recipe"

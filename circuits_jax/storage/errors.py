@@ -44,6 +44,10 @@ class TrainingError(UserError):
     """A run that cannot go on, such as one whose loss is no longer finite."""
 
 
+class DivergenceError(TrainingError):
+    """A run whose loss, or a parameter, is no longer finite."""
+
+
 class ProcessError(UserError):
     """The processes of a run cannot find each other, or one of them is gone."""
 

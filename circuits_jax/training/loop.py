@@ -17,7 +17,7 @@ from circuits_jax.data.windows import Windows
 from circuits_jax.model.parameters import parameter_name
 from circuits_jax.model.transformer import Params
 from circuits_jax.storage import stopping
-from circuits_jax.storage.errors import CheckpointError, TrainingError
+from circuits_jax.storage.errors import CheckpointError, DivergenceError
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.devices import record_devices
@@ -67,7 +67,7 @@ class Trainer:
         """Trains from the newest checkpoint, or from the start, to the last step.
 
         Raises:
-          TrainingError: if the loss is not finite; the step is named and earlier checkpoints stay.
+          DivergenceError: if the loss is not finite; the step is named and earlier checkpoints stay.
           CheckpointError: if no checkpoint can be read, the newest is of another model, or one cannot be
             written.
           Stopped: when the run was asked to stop (`storage.stopping`); its state is saved.
@@ -199,7 +199,7 @@ class Trainer:
             self._checkpoints.wait()
             last = self._checkpoints.latest
             kept = "there is no checkpoint yet" if last is None else f"checkpoint {last} is intact"
-            raise TrainingError(
+            raise DivergenceError(
                 f"{what} at step {step}; {kept}; try a lower optimizer.learning_rate in a new workdir"
             )
 

@@ -86,6 +86,8 @@ REFUSED = [
             *("target", "mean_batches", "log_k_coef"),
         )
     ),
+    (PruneConfig, {"learnt": 0}, ["prune.learnt", "0"]),
+    (PruneConfig, {"retries": -1}, ["prune.retries", "-1"]),
     (PruneConfig, {"ablation": "median"}, ["prune.ablation", "median", "mean", "zero", "resample"]),
 ]
 

@@ -251,6 +251,17 @@ def test_the_sweep_on_one_box_has_every_index_and_a_gpu_each(launch):
     assert innermost([line]) == SWEEP[2:]
 
 
+@pytest.mark.parametrize("script", ["slurm.sh", "gpu_box.sh", "gke_xpk.sh"])
+def test_points_of_one_list_share_a_workdir(launch, script):
+    of_script = {"slurm.sh": ["--name=n"], "gpu_box.sh": ["--name=n"], "gke_xpk.sh": [*GKE, "--owner=o"]}
+    flags = ["--config=frontier_gpu", "--points={}", "--workdir=gs://b/frontier"]
+    given = [*of_script[script], "--experiment=frontier", "--array=0-2", "--", *flags]
+    done, _ = launch(script, "sweep", "--dry_run", *given)
+    assert done.returncode == 0, done.stderr
+    assert "experiments.frontier" in done.stdout and "--workdir=gs://b/frontier" in done.stdout
+    assert "--points={}" in done.stdout or "--points=$(JOB_COMPLETION_INDEX)" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -27,7 +27,7 @@ def write(tmp_path, chosen, seeds=(0,)):
 def test_every_recipe_is_asked_with_every_seed(tmp_path):
     path = write(tmp_path, {"as it is": {}, "Wide & sparse": {"model.d_model": 256}}, (0, 7))
     points = recipes.read_points(path, tmp_path)
-    assert [(point.recipe, point.seed) for point in points] == [
+    assert [(point.name, point.seed) for point in points] == [
         ("as it is", 0), ("as it is", 7), ("Wide & sparse", 0), ("Wide & sparse", 7),
     ]  # fmt: skip
     assert [point.folder.name for point in points[1:3]] == ["as-it-is-7", "wide-sparse-0"]

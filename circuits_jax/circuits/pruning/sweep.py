@@ -20,10 +20,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from circuits_jax.circuits.masks import size
+from circuits_jax.circuits.masks import Masks, size
 from circuits_jax.circuits.pruning.assembly import EdgesChosen, choose_edges
 from circuits_jax.circuits.pruning.fit import PruneSettings, settings_of
-from circuits_jax.circuits.pruning.jobs import Job, Pruned, Splits
+from circuits_jax.circuits.pruning.jobs import Fitted, Job, Pruned, Splits
 from circuits_jax.circuits.pruning.nodes import Pruner, check_known
 from circuits_jax.circuits.pruning.runner import choose_batching
 from circuits_jax.config import PruneConfig
@@ -39,11 +39,30 @@ SPREAD = {"k_coef": 8.0, "log_k_coef": 8.0, "learning_rate": 3.0, "temperature":
 RUNS_PER_DEVICE = 16  # at once, where runs are vmapped
 
 
+_Task = tuple[Job, dict[str, float], Splits]  # (a run, figures of the full model, the pairs)
+
+
 class Member(NamedTuple):
     """One member of a population: settings (their steps those of a whole run) and a seed."""
 
     seed: int
     settings: PruneSettings
+
+
+class _Runs(NamedTuple):
+    """The whole runs of one task.
+
+    Attributes:
+      jobs: The runs.
+      fitted: What each learnt.
+      full: Figures of the full model.
+      splits: The task's pairs.
+    """
+
+    jobs: Sequence[Job]
+    fitted: Sequence[Fitted]
+    full: dict[str, float]
+    splits: Splits
 
 
 class Found(NamedTuple):
@@ -117,7 +136,7 @@ def sweep(
         full = pruner.assess(job)
         try:
             if not allow_unlearned:
-                check_known(task, full)
+                check_known(task, full, pruner.config)
         except TaskError as error:
             progress.bar.total -= total_steps(pruner.config)
             yield task, error
@@ -126,17 +145,9 @@ def sweep(
     for alike in ready.values():
         at_once = _tasks_at_once(pruner, len(members))
         for start in range(0, len(alike), at_once):
-            wave = alike[start : start + at_once]
-            for job, found in _prune_wave(pruner, wave, members, store, progress):
-                progress.doing = f"{job.task}, edges"
-                progress(0, f"{len(found)} to compare" if len(found) > 1 else "pruned")
-                yield (
-                    job.task,
-                    min(
-                        (Found(each, _edges(pruner, each, tasks[job.task])) for each in found),
-                        key=lambda each: quality(each, pruner.config),
-                    ),
-                )
+            wave = [(job, full, tasks[job.task]) for job, full in alike[start : start + at_once]]
+            for runs, kept in _prune_wave(pruner, wave, members, store, progress):
+                yield runs.jobs[0].task, _with_retries(pruner, runs, kept, progress)
 
 
 def population(config: PruneConfig) -> list[Member]:
@@ -177,12 +188,12 @@ def _tasks_at_once(pruner: Pruner, members: int) -> int:
 
 def _prune_wave(
     pruner: Pruner,
-    wave: Sequence[tuple[Job, dict[str, float]]],
+    wave: Sequence[_Task],
     members: Sequence[Member],
     store: Path,
     progress: Progress,
-) -> Iterator[tuple[Job, list[Pruned]]]:
-    """All rungs of some tasks of one length, together; then the circuits of each one's whole runs."""
+) -> Iterator[tuple[_Runs, Sequence[Masks]]]:
+    """All rungs of some tasks of one length, together; then each one's whole runs, with what each keeps."""
     steps = pruner.config.steps
     alive = [list(range(len(members)))] * len(wave)
     for (_, length), (keep, _) in itertools.pairwise(rungs(len(members), steps)):
@@ -192,22 +203,51 @@ def _prune_wave(
             sorted(left[i] for i in best_first(each)[:keep]) for left, each in zip(alive, scores, strict=True)
         ]
     jobs = _jobs(wave, members, alive, steps)
-    progress.doing = ", ".join(job.task for job, _ in wave)
+    progress.doing = ", ".join(job.task for job, _, _ in wave)
     fitted = pruner.fit(jobs, progress, together=len(alive[0]))
     kept = pruner.discretise(jobs, fitted, progress)
-    for at, (job, full) in enumerate(wave):
-        progress.doing = job.task
+    for at, (_, full, splits) in enumerate(wave):
         mine = slice(at * len(alive[0]), (at + 1) * len(alive[0]))
-        found = []
-        for each, masks, learnt in zip(jobs[mine], kept[mine], fitted[mine], strict=True):
-            found.append(pruner.finish(each, masks, full, progress, learnt))
-            if found[-1].met_target:
-                progress.found(job.task, size(found[-1].masks))
-        yield job, found
+        yield _Runs(jobs[mine], fitted[mine], full, splits), kept[mine]
 
 
-def _edges(pruner: Pruner, pruned: Pruned, splits: Splits) -> EdgesChosen:
-    return choose_edges(pruned, pruner.subject, pruner.config, splits)
+def _with_retries(pruner: Pruner, runs: _Runs, kept: Sequence[Masks], progress: Progress) -> Found:
+    """The best circuit of a task's whole runs, where it misses the target the best of stricter searches too.
+
+    The masks are those that were learnt; only how much is asked of the training pairs differs.  More than the
+    full model gives is not asked.
+    """
+    best = _best(pruner, runs, kept, progress)
+    for _ in range(pruner.config.retries):
+        pruner = pruner.stricter()
+        limit = pruner.config.target * pruner.config.slack
+        if not _misses(best, pruner.config) or runs.full["full/train/calibrated_loss"] > limit:
+            break
+        progress.doing = f"{runs.jobs[0].task}, asked for {limit:.2g}"
+        kept = pruner.discretise(runs.jobs, runs.fitted, progress)
+        again = _best(pruner, runs, kept, progress)
+        best = min(best, again, key=lambda each: quality(each, pruner.config))
+    return best
+
+
+def _best(pruner: Pruner, runs: _Runs, kept: Sequence[Masks], progress: Progress) -> Found:
+    """The best circuit of a task's whole runs, given which nodes each keeps."""
+    task, pruned = runs.jobs[0].task, list[Pruned]()
+    progress.doing = task
+    for job, masks, learnt in zip(runs.jobs, kept, runs.fitted, strict=True):
+        pruned.append(pruner.finish(job, masks, runs.full, progress, learnt))
+        if pruned[-1].met_target:
+            progress.found(task, size(pruned[-1].masks))
+    progress.doing = f"{task}, edges"
+    progress(0, f"{len(pruned)} to compare" if len(pruned) > 1 else "pruned")
+    return min(
+        (Found(each, choose_edges(each, pruner.subject, pruner.config, runs.splits)) for each in pruned),
+        key=lambda each: quality(each, pruner.config),
+    )
+
+
+def _misses(found: Found, config: PruneConfig) -> bool:
+    return quality(found, config)[0]
 
 
 def quality(found: Found, config: PruneConfig) -> tuple[bool, float, int]:
@@ -260,14 +300,14 @@ def _read_scores(file: Path, each: int) -> list[int] | None:
 
 
 def _jobs(
-    wave: Sequence[tuple[Job, dict[str, float]]],
+    wave: Sequence[_Task],
     members: Sequence[Member],
     alive: Sequence[Sequence[int]],
     steps: int,
 ) -> list[Job]:
     return [
         job._replace(seed=members[i].seed, settings=members[i].settings._replace(steps=float(steps)))
-        for (job, _), left in zip(wave, alive, strict=True)
+        for (job, _, _), left in zip(wave, alive, strict=True)
         for i in left
     ]
 

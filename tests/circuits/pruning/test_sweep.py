@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 from typing import NamedTuple
@@ -7,6 +8,7 @@ import pytest
 from tqdm import tqdm
 
 from circuits_jax.circuits.circuit import Calibration
+from circuits_jax.circuits.pruning import nodes
 from circuits_jax.circuits.pruning import sweep as sweeping
 from circuits_jax.circuits.pruning.fit import settings_of
 from circuits_jax.circuits.pruning.jobs import FitRecord, Fitted, Job, Pruned, Splits
@@ -229,3 +231,66 @@ def test_fewer_than_one_is_refused(field):
 def test_cuts_that_do_not_increase_within_the_run_are_refused(cuts):
     with pytest.raises(ConfigError, match=r"prune\.cuts"):
         PruneConfig(cuts=cuts)
+
+
+class Stricter(Stub):
+    """A stub whose circuits are larger, and hold more, the smaller the slack is."""
+
+    def __init__(self, config, holds_at, train_loss=0.0, asked=None):
+        super().__init__(config)
+        self.holds_at, self.train_loss, self.asked = holds_at, train_loss, [] if asked is None else asked
+
+    def assess(self, job):
+        return super().assess(job) | {"full/train/calibrated_loss": self.train_loss}
+
+    def stricter(self):
+        config = dataclasses.replace(self.config, slack=self.config.slack / 2)
+        other = Stricter(config, self.holds_at, self.train_loss, self.asked)
+        other.fitted = self.fitted
+        return other
+
+    def finish(self, job, kept, full, watch, learnt):
+        slack = self.config.slack
+        self.asked.append(slack)
+        met = slack <= self.holds_at
+        figures = {"select/calibrated_loss": 0.1 if met else 0.2 + slack, "run/slack": slack}
+        return Pruned(self.mask(int(16 / slack)), Calibration(1.0, 0.0), figures, met, False)
+
+
+@pytest.mark.parametrize(
+    ("retries", "holds_at", "train_loss", "asked", "kept"),
+    [
+        (0, 0.2, 0.0, [0.8], 0.8),
+        (3, 0.8, 0.0, [0.8], 0.8),
+        (3, 0.2, 0.0, [0.8, 0.4, 0.2], 0.2),
+        (1, 0.2, 0.0, [0.8, 0.4], 0.4),  # neither meets the target: the one of smaller loss
+        (
+            3,
+            0.1,
+            0.04,
+            [0.8, 0.4],
+            0.4,
+        ),  # the full model has no less than 0.04 on training pairs: 0.03 is not asked
+    ],
+)
+def test_a_circuit_that_misses_the_target_is_searched_again_among_the_same_masks(
+    tmp_path, retries, holds_at, train_loss, asked, kept
+):
+    stub = Stricter(PruneConfig(steps=40, slack=0.8, target=0.15, retries=retries), holds_at, train_loss)
+    found, progress = run(stub, tmp_path)
+    assert stub.asked == pytest.approx(asked) and found["quote"].metrics["run/slack"] == pytest.approx(kept)
+    assert found["quote"].met_target == (kept <= holds_at)
+    assert stub.fitted == [[("quote", 40, 0)]]  # masks are learnt once
+    assert progress.bar.n == progress.bar.total
+
+
+def test_what_counts_as_learnt_can_be_set():
+    figures = {"full/select/calibrated_loss": 0.3}
+    nodes.check_known("quote", figures, PruneConfig())
+    nodes.check_known("quote", figures, PruneConfig(learnt=0.3))
+    with pytest.raises(
+        TaskError, match="has not learnt quote: its .* 0.300 where chance is 0.693 and 0.150 is"
+    ):
+        nodes.check_known("quote", figures, PruneConfig(learnt=0.15))
+    with pytest.raises(TaskError, match="knows nothing of quote"):
+        nodes.check_known("quote", {"full/select/calibrated_loss": 0.6}, PruneConfig())

@@ -24,7 +24,8 @@ from tests.quick import quick_cases
 from tests.training.tiny import CONFIG, replace
 
 KEYS = ("fits", "memory_bytes", "memory_limit_bytes", "flops", "bytes", "bound", "shares", "collectives")
-EVEN = replace(CONFIG, "model", vocab_size=304, bigram="learned", activation_locations=("attn_v", "mlp_neuron"))
+LOCATIONS = ("attn_v", "mlp_neuron")
+EVEN = replace(CONFIG, "model", vocab_size=304, bigram="learned", activation_locations=LOCATIONS)
 
 
 def report(what="train", config=EVEN, devices=1):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from circuits_jax.circuits import graph
 from circuits_jax.circuits.ablation.means import Subject, reference_activations
 from circuits_jax.circuits.audit.controls import kinds, memorised, moved, relabelled, weights
 from circuits_jax.circuits.audit.random_circuits import overlaps
@@ -25,7 +26,6 @@ from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.circuits.pruning.sweep import Progress, sweep, total_steps
 from circuits_jax.config import AuditConfig
 from circuits_jax.model.model import Model
-from circuits_jax.model.wiring import wires
 from circuits_jax.storage.errors import TaskError
 from circuits_jax.storage.files import read_json_if_any, write_json
 from circuits_jax.storage.progress import ProgressBar
@@ -256,7 +256,7 @@ class ControlRuns:
         if isinstance(searched, TaskError):
             raise searched
         everything = full_masks(subject.model.config, final=subject.final)
-        nodes, edges = size(everything), _all_edges(subject.model)
+        nodes, edges = size(everything), graph.count_edges(subject.model.config, subject.model.params)
         masks, loss = everything, searched.pruned.metrics["select/calibrated_loss"]
         found = None
         if size(searched.pruned.masks) < nodes:  # else nothing was found, and its edges say nothing
@@ -293,9 +293,3 @@ class ControlRuns:
 def _row(edges: int, nodes: int, outcome: str, loss: float) -> Report:
     loss = round(float(loss), 6)
     return {"edges": edges, "nodes": nodes, "outcome": outcome, "loss": loss if math.isfinite(loss) else None}
-
-
-def _all_edges(model: Model) -> int:
-    """All nonzero weights between nodes."""
-    every = (np.count_nonzero(wire.weights(model.params)) for wire in wires(model.config.n_layer))
-    return int(sum(every))

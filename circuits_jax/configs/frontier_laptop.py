@@ -1,0 +1,70 @@
+"""Circuit size against loss on a laptop: dense and sparse models of a few sizes, two seeds each.
+
+    python -m circuits_jax frontier --config=frontier_laptop --workdir=runs/frontier --plan
+    python -m circuits_jax frontier --config=frontier_laptop --workdir=runs/frontier
+
+The quickstart's corpus, depth and length, 4.1M tokens a model.  Dense models are ordinary ones: every weight
+and every activation is kept.  Sparse ones have both sparsities of the paper; two more series have one of the
+two each, with one seed.  All twenty tasks are asked, and one counts where the model itself meets the target.
+The rates are those of two quiet cores with AVX2, on which other steps were timed (docs/performance.md).
+
+docs/frontier.md says what is computed, and how to vary one thing at a time.
+"""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from circuits_jax.config import Config, DataConfig, FrontierConfig, PruneConfig, TrainConfig
+from circuits_jax.configs.config_dict import to_config_dict
+
+SERIES = (
+    "dense: model.d_model=16,32,64 sparsity.target=1 model.activation_fraction=none",
+    "sparse: model.d_model=64,128 sparsity.target=1/8,1/16",
+    "activation sparsity alone: model.d_model=32,64 sparsity.target=1 train.seed=0",
+    "weight sparsity alone: model.d_model=64,96 sparsity.target=1/8,1/12 model.activation_fraction=none "
+    "train.seed=0",
+)
+COMPARE = (
+    "dense / sparse",
+    "activation sparsity alone / sparse",
+    "dense / activation sparsity alone",
+    "dense / weight sparsity alone",
+)
+
+
+def laptop() -> Config:
+    """What all models of the laptop's frontiers have in common."""
+    return Config(
+        data=DataConfig(generated_share=None),
+        train=TrainConfig(
+            steps=4000,
+            batch_size=8,
+            bigram_prior=300.0,
+            log_every=50,
+            eval_every=1000,
+            eval_batches=64,
+            checkpoint_every=500,
+        ),
+        prune=PruneConfig(
+            tasks=("all",),
+            steps=200,
+            k_coef=5e-4,
+            train_pairs=192,
+            learnt=0.15,
+            retries=3,
+            importance_nodes=0,
+        ),
+    )
+
+
+def get_config() -> ConfigDict:
+    """The configuration, for --config=FILE."""
+    frontier = FrontierConfig(
+        series=SERIES,
+        compare=COMPARE,
+        seeds=(0, 1),
+        learning_rates=(3e-3, 1e-2, 3e-2),
+        tasks_planned=8,
+    )
+    return to_config_dict(dataclasses.replace(laptop(), frontier=frontier))
