@@ -70,7 +70,8 @@ def size_chart(
 def arrow_ends(series: Sequence[SeriesMark], losses: tuple[float, float]) -> tuple[float, float, float]:
     """(a loss amid those that the first two series reach, the count of either there)."""
     middle = sum(losses) / 2
-    return middle, *(interpolated(one, middle) for one in series[:2])
+    larger, smaller = series[:2]
+    return middle, interpolated(larger, middle), interpolated(smaller, middle)
 
 
 def interpolated(series: SeriesMark, loss: float) -> float:
