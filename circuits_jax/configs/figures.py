@@ -11,15 +11,15 @@ from typing import Any
 import jax
 
 from circuits_jax.config import Config, ModelConfig
-from circuits_jax.model.parameters import BIAS, DENSE, EMBEDDING, SparsityRule
+from circuits_jax.model.parameters import BIAS, DENSE, EMBEDDING, SparsityRule, frozen_shapes
 from circuits_jax.model.transformer import init_params
 from circuits_jax.sparsity.projection import map_rules
 from circuits_jax.sparsity.schedules import budget
 from circuits_jax.training.plan import activation_bytes
 
 GB = 10**9
-# A float32 parameter, its two Adam moments and its gradient.
-STATE_BYTES = 16
+# A float32 parameter, its two Adam moments and its gradient: of one that is trained, and of one that is not.
+STATE_BYTES, STILL_BYTES = 16, 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,8 @@ def figures(config: Config) -> Figures:
 
 def state_gb(config: Config) -> float:
     """GB of parameters, moments and gradient on a chip that holds all of them (a mesh of data alone)."""
-    return STATE_BYTES * figures(config).parameters / GB
+    still = sum(leaf.size for leaf in jax.tree.leaves(frozen_shapes(config.model)))
+    return (STATE_BYTES * (figures(config).parameters - still) + STILL_BYTES * still) / GB
 
 
 def activation_gb(config: Config, chips: int, accumulate: int = 1) -> float:

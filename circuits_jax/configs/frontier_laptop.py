@@ -15,7 +15,14 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from circuits_jax.config import Config, DataConfig, FrontierConfig, PruneConfig, TrainConfig
+from circuits_jax.config import (
+    Config,
+    DataConfig,
+    FrontierConfig,
+    ModelConfig,
+    PruneConfig,
+    TrainConfig,
+)
 from circuits_jax.configs.config_dict import to_config_dict
 
 SERIES = (
@@ -36,6 +43,8 @@ COMPARE = (
 def laptop() -> Config:
     """What all models of the laptop's frontiers have in common."""
     return Config(
+        # The table is no part of any circuit; one that is not trained leaves the time to what is.
+        model=ModelConfig(bigram="counts"),
         data=DataConfig(generated_share=None),
         train=TrainConfig(
             steps=4000,

@@ -8,12 +8,13 @@ from circuits_jax.config import Config
 from circuits_jax.configs.finding import load_config, shipped_names
 from circuits_jax.runs.frontier import plan_frontier
 from tests.experiments.command import finish, start
+from tests.quick import quick_cases
 
 FRONTIERS = [name for name in shipped_names() if name.startswith("frontier_")]
 
 
 def command(tmp_path, *flags):
-    return finish(start(tmp_path / "programs", "frontier", *flags))
+    return finish(start(tmp_path / "programs", "frontier", "--cpu_devices=1", *flags))
 
 
 def test_a_plan_is_printed_and_written_and_trains_nothing(tmp_path):
@@ -40,22 +41,24 @@ def test_a_plan_is_printed_and_written_and_trains_nothing(tmp_path):
     assert len(out.splitlines()) == len(written["summary"]) + 1 + len(written["rows"])
 
 
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        (["--plan", "--points=1"], ["--points", "--plan"]),
-        (["--points=99"], ["there is no point 99", "0 to 13"]),
-        (["--points=x"], ["--points=x", "no number"]),
-        (["--config=quickstart"], ["frontier.series is empty"]),
-        (["--config.frontier.compare=('dense / spares',)"], ["'spares'", "there are dense, sparse"]),
-        (
-            ["--config.frontier.series=('dense: model.width=3',)", "--config.frontier.compare=()"],
-            ["model.width"],
-        ),
-    ],
-    ids=lambda value: value[0] if value[0].startswith("--") else None,
-)
-def test_what_cannot_be_run_is_one_line(tmp_path, flags, words):
+REFUSED = {
+    "plan of points": (["--plan", "--points=1"], ["--points", "--plan"]),
+    "no such point": (["--points=99"], ["there is no point 99", "0 to 13"]),
+    "no number": (["--points=x"], ["--points=x", "no number"]),
+    "no frontier": (["--config=quickstart"], ["frontier.series is empty"]),
+    "no series": (
+        ["--config.frontier.compare=('dense / spares',)"], ["'spares'", "there are dense, sparse"],
+    ),
+    "no setting": (
+        ["--config.frontier.series=('dense: model.width=3',)", "--config.frontier.compare=()"],
+        ["model.width"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("refused", quick_cases(REFUSED, ("no such point",)))
+def test_what_cannot_be_run_is_one_line(tmp_path, refused):
+    flags, words = refused
     code, out, errors = command(tmp_path, f"--workdir={tmp_path / 'run'}", *flags)
     assert (code, out) == (1, "") and not (tmp_path / "run").exists()
     (line,) = errors
