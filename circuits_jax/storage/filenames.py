@@ -22,7 +22,8 @@ ABLATIONS, ABLATIONS_FOLDER = "ablations.json", "ablations"
 EXHAUST, EXHAUST_FOLDER = "exhaust.json", "exhaust"
 
 # What commands report that look at a model, or try a network or a machine.
-TASKS, INSPECT, INTERVENE = "tasks.json", "inspect.json", "intervene.json"
+TASKS, PATTERNS = "tasks.json", "patterns.json"
+INSPECT, INTERVENE = "inspect.json", "intervene.json"
 ATTACK, ATTACK_PICTURE = "attack.json", "attack.png"
 RECIPES = "recipes.json"
 PLANTED, DEVICE_CHECK = "planted.json", "device_check.json"
