@@ -17,13 +17,9 @@ from circuits_jax.tasks.builtin.table import TASKS
 
 _ANSWER = re.compile(r" *(\$[a-z]\d|\w+|[^\w\s]|\n)")  # what a continuation begins with
 _SLOT = re.compile(r"\$(?:(pad)|(d)\d|([a-z])\d)")
-_LITERAL = re.compile(
-    r" *#.*"
-    r"|\bf[\"'](?P<inside>[^\"'\n]*)(?P<end>[\"']?)"
-    r"|\"\"\"[^\"]*\"\"\"|\"[^\"\n]*\"?|'[^'\n]*'?"
-)
+_LITERAL = re.compile(r"""#.*|\"\"\"[^"]*\"\"\"|"[^"\n]*"?|'[^'\n]*'?""")
 _FIELD = re.compile(r"\{[^{}]*\}?")  # of an f-string
-_NUMBER, _WORD = re.compile(r"\b\d+"), re.compile(r"([A-Za-z_]\w*)")
+_WORD = re.compile(r"([A-Za-z_]\w*|\d+)")
 # What one task's variable is always called; another has the same templates with any name.
 _FIXED = "current"
 
@@ -57,20 +53,19 @@ def spells_withheld(text: str) -> bool:
 
 def shape(text: str, spelled: Set[str]) -> list[str]:
     """The shapes of a text's lines, without blank ones and comments; names that are `spelled` stay."""
-    pieces = _WORD.split(_NUMBER.sub("0", _LITERAL.sub(_literal, text)))
-    pieces[1::2] = [word if word in spelled else "_" for word in pieces[1::2]]
+    pieces = _WORD.split(_LITERAL.sub(_literal, text))
+    pieces[1::2] = [word if word in spelled else "0" if word.isdigit() else "_" for word in pieces[1::2]]
     return [line for line in "".join(pieces).split("\n") if line.strip(" #")]
 
 
 def _literal(found: re.Match[str]) -> str:
     """The shape of a comment or a string; one without its end is the beginning of one with it."""
     whole = found[0]
-    if whole.lstrip()[0] == "#":
+    if whole[0] == "#":
         return "#"
-    if found["inside"] is not None:
-        return f'f"{"".join(_FIELD.findall(found["inside"]))}{found["end"] and chr(34)}'
     body = whole.strip("\"'")
-    return '"_' + (whole[-1:] in "\"'") * '"' if body else '""'
+    inside = ("".join(_FIELD.findall(body)) or "_") if body else ""
+    return f'"{inside}"' if whole[-1] in "\"'" else f'"{inside}'
 
 
 def _at(line: str, depth: int) -> str:
@@ -107,7 +102,7 @@ def _answer(prompt: str, after: str, other: str) -> str:
 @functools.cache
 def _spelled() -> frozenset[str]:
     words = {word for text in _asked() for word in _WORD.findall(_LITERAL.sub(_literal, text))}
-    return frozenset(keyword.kwlist) | words - {"_", "f", _FIXED}
+    return frozenset(keyword.kwlist) | words - {"_", "f", "0", _FIXED}
 
 
 @functools.cache

@@ -133,6 +133,16 @@ LOOPS = blocks(
     while True:
         $flat
         if $test:
+            $return $any
+
+    while True:
+        if $test:
+            break
+        $flat
+
+    while True:
+        $flat
+        if $test:
             break
         $flat
 
@@ -265,13 +275,13 @@ _OTHERS = blocks(
     if not $any:
         raise ValueError($text)
 
-    if $any and $any == $any:
+    if $any and $any:b == $any:
         $block
 
-    if $any and $any == $num:
+    if $any and $any:b == $num:
         $flat
 
-    if $any or $any == $num:
+    if $any or $any:b == $num:
         $flat
 
     try:
@@ -286,12 +296,6 @@ _OTHERS = blocks(
 
     $func:A = lambda $short:B: $B.$name
     $list.sort(key=$A)
-
-    $func:A = lambda $short:B, $short:C: $B
-
-    $func:A = lambda $short:B, $short:C: $B + $C
-
-    $func:A = lambda $short:B, $short:C: $B.$name < $C.$name
     """
 )
 

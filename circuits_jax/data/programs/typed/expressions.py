@@ -29,7 +29,7 @@ EXPRESSIONS = by_kind(
     int   $int if $test else $num  $str.find($text)  $dict.get($text, $num)  $call
     str   $text  $text  $text  $str  $str + $text  $text + $str  str($int)  $str.upper()  $str.lower()
     str   $str.replace($text, $text)  $str.rstrip()  f$quote$words {$any}$quote
-    str   f$quote{$any} $words$quote  f$quote$words {$int}: {$any}$quote  f$quote{$str}{$item}$quote
+    str   f$quote{$any} $words$quote  f$quote$words {$int}: {$any}$quote  f$quote{$any}{$item}$quote
     str   f$quote$words {$item.$name}$quote  $quote$words %s$quote % $any
     str   $quote%s: %s$quote % ($any, $any)  $text.join($list)  $quote$words {}$quote.format($any)
     str   $item.$name  $item.$name  $str if $test else $text  $dict[$text]  $text if $test else $text
@@ -42,6 +42,7 @@ EXPRESSIONS = by_kind(
     list  [$short:A for $A in $list if $A > $num]  [$index:A for $A in range($num)]
     list  [$index:A for $A in range(len($list))]  [$index:A for $A, $short:B in enumerate($list)]
     list  [$index:A for $A, $short:B in enumerate($list) if $B]  [$index:A * $num for $A in range($int)]
+    list  $func(lambda $short:A, $short:B: $A + $B, $list)
     list  sorted($list, key=lambda $short:A: $A.$name)  list(map(lambda $short:A: $A + $num, $list))
     set   set()  {$num, $num, $num}  {$num, $num, $num}  {$text, $text}  {$text, $text, $text}
     set   {$int, $num}  {$any, $any, $any}  set($list)  set($list)  {$short:A for $A in $list}
@@ -75,8 +76,8 @@ TESTS = phrases(
     $flag  not $flag  $last  $last  $last  $int > $num  $int < $num  $int == $num  $int >= $int
     $int % $few == $num  $str == $text  $str != $text  $str  $list  not $list  $any in $set
     $any not in $set  $any in $list  $any not in $list  $any in $dict  $item  $text in $str  $item.$name
-    $item is None  $item is not None  $item.$name == $text  $any and $any == $any  $any and $any == $num
-    $item.$name and $any == $text  not $item  $any or $int < $num  $int > $num and $any == $any
+    $item is None  $item is not None  $item.$name == $text  $any and $any:b == $any  $any and $any:b == $num
+    $item.$name and $any == $text  not $item  $any or $int:b < $num  $int > $num and $any == $any
     len($list) > $num  $text not in $dict  $str.startswith($text)  $str.endswith($text)
     isinstance($item, str)  $item.$name()  $item.$name > $num  $any == $any  $any != $any
     $list and $any == $num

@@ -30,10 +30,10 @@ _SHARES = (
     (6, 8, LOOPS),
     (8, 12, BRANCHES),
     (9, 8, SWAPS),
-    (11, 10, NESTED),
-    (41, 10, GATHERING),
+    (13, 12, NESTED),
+    (38, 10, GATHERING),
     (1, 0, FILES),
-    (16, 2, FILES_AND_LOCKS),
+    (17, 2, FILES_AND_LOCKS),
 )
 
 
@@ -120,12 +120,12 @@ class Filler:
         """A statement that changes a variable of `kind`, which must be in scope."""
         return self.fill(self._pick(USES[kind]) or USES[kind][0])
 
-    def expression(self, kind: str) -> str:
-        """An expression of `kind`; one that is nested deeply is plain."""
+    def expression(self, kind: str, avoided: Sequence[str] = ()) -> str:
+        """An expression of `kind`, without `avoided` names if it can; one that is nested deeply is plain."""
         size = len(self.scope)
         self._nested += 1
         idiom = self._pick(EXPRESSIONS[kind]) if self._nested < _NESTED else None
-        text = self.fill(idiom or self.wording.choose(LEAVES[kind]))
+        text = self.fill(idiom or self.wording.choose(LEAVES[kind]), avoided)
         self._nested -= 1
         del self.scope[size:]
         return text
@@ -137,11 +137,11 @@ class Filler:
         named = self.wording.random() < 0.35 and all(word for word, _ in values)
         return f"{name}({', '.join(f'{word}={value}' if named else value for word, value in values)})"
 
-    def fill(self, idiom: str) -> str:
+    def fill(self, idiom: str, avoided: Sequence[str] = ()) -> str:
         """Fills an idiom's slots from left to right; a new variable is in scope from the next line on."""
         out: list[str] = []
         labels: dict[str, str] = {}
-        used: list[str] = []
+        used = list(avoided)
         coming: Scope = []
         lasting: Scope = []
         size = len(self.scope)
@@ -159,7 +159,10 @@ class Filler:
                 coming.append((text, LETTERS.get(part.slot) or ("item" if part.slot == "any" else part.slot)))
                 lasting += coming[-1:] if part.lasting else []
             else:
+                before = len(self.scope)
                 text = self._filled(part, used)
+                if part.indent:  # what a statement within a block sets is not set on every way
+                    del self.scope[before:]
             if part.label:
                 labels[part.label] = text
             out.append(text.replace("\n", "\n" + part.indent) if part.indent else text)
@@ -167,9 +170,9 @@ class Filler:
         return "".join(out)
 
     def _filled(self, part: Part, used: list[str]) -> str:
-        """What fills a slot that defines nothing; `used` are the names that its idiom has by now."""
+        """What fills a slot that defines nothing; `used` are names that its idiom has by now, or avoids."""
         if part.expression:
-            return self.expression(part.slot)
+            return self.expression(part.slot, used)
         if part.slot == "name":  # of attributes and arguments: no two alike
             used.append(self.fresh(self.wording.name, used))
             return used[-1]
@@ -187,13 +190,13 @@ class Filler:
         """One of `table` that suits what is in scope, if one turns up."""
         once: set[str] = set()
         twice: set[str] = set()
-        for _, kind in self.scope:
-            (twice if kind in once else once).add(kind)
-            if kind in ANY:
-                (twice if "any" in once else once).add("any")
         for _ in range(_TRIES):
             text = self.wording.choose(table)
             idiom = read_idiom(text)
+            if idiom.needs and not once:
+                for _, kind in self.scope:
+                    for each in (kind, "any") if kind in ANY else (kind,):
+                        (twice if each in once else once).add(each)
             if idiom.needs <= once and idiom.twice <= twice:
                 return text
         return None

@@ -9,7 +9,7 @@ from circuits_jax.data.programs.typed.texts import blocks
 # Kind of a variable, how it begins, how it takes in `#`, and what it takes in if nothing is named; sets and
 # strings, which a task asks for, are more frequent.
 _GATHERED = (
-    *(("set", "set()", ".add(#)", "$any?"), ("str", "$quote$quote", " += #", "$str?")) * 3,
+    *(("set", "set()", ".add(#)", "$any?"), ("str", "$quote$quote", " += #", "$str?")) * 4,
     *(("list", "[]", ".append(#)", "$any"), ("int", "$num", " += $num", "")),
 )
 _AROUND_ONE = blocks(

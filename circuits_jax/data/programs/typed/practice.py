@@ -1,6 +1,8 @@
 """Swaps, nested lists, files and locks: typed programs' practice for tasks that need memory."""
 
 import itertools
+import re
+from collections.abc import Iterator
 
 from circuits_jax.data.programs.typed.texts import blocks, phrases
 
@@ -104,12 +106,17 @@ _PLACES = (
         """
     ),
 )
-# Lists side by side, and in a list, in every place that both may stand.
-NESTED = tuple(
-    place.replace("ROWS", form)
-    for rows, place in itertools.product(_ROWS, _PLACES)
-    for form in (rows, f"[{rows}]")
-)
+
+
+def _nested() -> Iterator[str]:
+    """Lists side by side, and in a list, in every place that both may stand."""
+    for rows, place in itertools.product(_ROWS, _PLACES):
+        yield place.replace("ROWS", rows)
+        grid = place.replace("$list:", "$grid:") if re.search(r"= ROWS(\$note)?$", place) else place
+        yield grid.replace("ROWS", f"[{rows}]")
+
+
+NESTED = tuple(_nested())
 
 _OPENED = blocks(
     """

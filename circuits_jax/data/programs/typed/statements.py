@@ -8,15 +8,19 @@ DEFINITIONS = phrases(
     $str:A = $str?$note  $str:A = $text$note  $list:A = []  $list:A = $list?$note  $set:A = set()
     $set:A = $set?  $set:A = {$num, $num, $num}  $list:A = [$num, $num, $num]
     $set:A = {$any, $any, $any}  $list:A = [$any, $any, $any]  $dict:A = {}  $dict:A = $dict?
-    $flag:A = $flag?$note  $item:A = $item?$note  $item:A = $item?$note  $item:A = $call$note
-    $item:A = $make  $item:A = $item.$name$note  $int:A, $int:B = $num, $num  $int:A, $int:B = $int, $num
+    $grid:A = $grid?  $flag:A = $flag?$note  $item:A = $item?$note  $item:A = $item?$note
+    $item:A = $call$note  $item:A = $make  $item:A = $item.$name$note  $int:A, $int:B = $num, $num
+    $int:A, $int:B = $int, $num
     $item:A, $item:B = $list  $any:A, $any:B = $any, $any  $int:A = $int if $test else $num
     $set:A = {$num, $num, $num}$note  $set:A = {$any, $num, $num}  $item.$name = {$any, $any, $num}
     $str:A = $text if $test else $text  $item.$name = $any if $test else $num
     $int:A = $num if $test else $num  $item:A = $any if $test else $any
     $int:A = $num if $any == $any else $num  $int:A = $int$note  $list:A = $item.$name$note
     $item:A = $list[$num]$note  $list:A = reversed($list)$note  $item:A = $item.$name()$note
-    $list:A = [$any, $any]$note  $int:A = $int:B = $num
+    $list:A = [$any, $any]$note  $int:A = $int:B = $num  $func:A = lambda $short:B, $short:C: $B + $C
+    $func:A = lambda $short:B, $short:C: $B  $func:A = lambda $short:B, $short:C: $B.$name < $C.$name
+    $func:A = lambda $short:B, $short:C: $B * $num  $func:A = lambda $short:B, $short:C: ($C, $B)
+    $set:A = {$num, $num, $num}  $item.$name = {$num, $num, $num}
     """
 )
 
@@ -24,13 +28,13 @@ DEFINITIONS = phrases(
 USES = by_kind(
     """
     int   $int += $num  $int += $num  $int += $int?  $int -= $num  $int *= $num  $int:a = $a + $num
-    str   $str += $text  $str += $str?  $str += $any  $str += $item  $str += str($int)
+    str   $str += $text  $str += $str?  $str += $item  $str += str($int)
     str   $str += $item.$name  $str:a = $a.upper()  $str:a = $a + $text
     list  $list.append($any)  $list.append($any?)  $list.append($item)  $list.extend($list?)
     list  $list.sort()  $list[$num] = $any?  $list.pop()  $list.append(($any, $any))
     list  $list.insert($num, $any)  $list.append($item.$name)  del $list[$num]
     set   $set.add($any)  $set.add($any)  $set.add($item)  $set.add($any?)  $set.add($text)
-    set   $set.add($item.$name)  $set.update($list)  $set.discard($any)
+    set   $set.add($item.$name)  $set.update($list)  $set.update({$num, $num, $num})  $set.discard($any)
     dict  $dict[$text] = $any?  $dict[$str] = $any  $dict[$item] = $num  $dict[$any] = $any?
     dict  $dict[$item] += $num  $dict.update($dict?)  $dict.pop($text)  $dict[$text] = $list?
     grid  $grid.append([$num, $num])  $grid[$num][$num] = $int?  $grid.append([$any, $num])
@@ -62,6 +66,8 @@ CALLS = phrases(
     $func($list?)  $func($name=$any, $name=$any, $name=$any)  $item.$name($any, $any, $any)
     $func($num, $num, $num)  assert $any, $text  assert $any == $any  del $item.$name  $yield $any
     $item:A = $func($any, $any, $num)$note  $item:A = $func($name=$num, $name=$any, $name=$num)
+    $item:A = $func(lambda $short:B, $short:C: $B + $C, $list)  $func({$any, $num, $num})
+    $func(lambda $short:A, $short:B: $A < $B)  $func({$num, $num, $num}, $any)
     $func($name=$num, $name=$any, $name=$num)  $func($any, $any, $num)  $item:A = $func($any)$note
     """
 )

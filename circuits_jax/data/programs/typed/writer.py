@@ -18,23 +18,9 @@ _LIBRARY = {
     "time": (("time.sleep", "int"), ("time.ctime", "int")),
 }
 # Kinds of parameters and attributes, frequent ones more often, and what they may be at the beginning.
-_PARAMETERS = (
-    "item",
-    "item",
-    "item",
-    "list",
-    "list",
-    "list",
-    "int",
-    "int",
-    "str",
-    "str",
-    "dict",
-    "path",
-    "flag",
-)
+_PARAMETERS = ("item list " * 3 + "int str " * 2 + "dict path flag").split()
 _ATTRIBUTES = ("int", "str", "list", "set", "dict", "flag", "item", "lock")
-_DEFAULTS = {"int": "$num", "str": "$text", "flag": "False", "item": "None", "list": "()"}
+_DEFAULTS = {"int": "$num", "str": "$text", "flag": "False", "item": "None", "list": "None"}
 _EMPTY = {
     "set": "set()", "str": "$quote$quote", "list": "[]", "int": "$num", "dict": "{}", "flag": "False",
     "item": "None", "lock": "$locker()",
@@ -104,7 +90,7 @@ class TypedWriter:
         if self._random() < 0.85:
             bare = self._random() < 0.6
             lines.append("from threading import Lock" if bare else "import threading")
-            filler.scope.append(("Lock" if bare else "threading.Lock", "locker"))
+            filler.scope += [("threading", "module"), ("Lock" if bare else "threading.Lock", "locker")]
         return "\n".join(lines)
 
     def _script(self) -> str:
@@ -207,7 +193,7 @@ class TypedWriter:
         return [(name, kind) for name, kind in self._filler.scope if kind in _GLOBAL]
 
     def _docstring(self) -> str:
-        return f'"""{self._wording.phrase().capitalize()}."""'
+        return f'"""{self._wording.phrase()}."""'
 
 
 def _headed(head: str, body: Sequence[str]) -> str:
