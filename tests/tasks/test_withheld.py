@@ -88,11 +88,11 @@ def test_shapes():
 
 
 def _pattern(template, role):
-    """A regular expression for a prompt and the first character of its answer that the other has not."""
+    """A regular expression for a prompt and its answer, as far as it takes to tell it from the other one."""
     after, other = template.continuations[role], template.continuations[1 - role]
     shared = re.sub(r"\$[a-z]?$", "", os.path.commonprefix((after, other)))
     text = re.sub(r"^ *\$pad\n|^ *# .*\n", "", template.prompts[role], flags=re.M) + shared
-    text += re.match(r" *(?:\$[a-z]\d|[^\n])|\n", after[len(shared) :])[0]
+    text += re.match(r" *(?:\$[a-z]\d|\w+|[^\n])|\n", after[len(shared) :])[0]
     name = rf"\b(?!(?:{'|'.join(NO_SLOT)})\b)[A-Za-z_]+"
     pattern, seen = "", set()
     for part in re.split(r"(\$[a-z]\d|[\"'\n])", re.sub("\n+", "\n", text).removesuffix("\n")):

@@ -299,4 +299,4 @@ _OTHERS = blocks(
     """
 )
 
-BRANCHES = (*_CHAINS, *_CHAINS, *_LAST, *_LAST, *_OTHERS)
+BRANCHES = (*_CHAINS * 3, *_LAST * 2, *_OTHERS)

@@ -103,6 +103,19 @@ _AROUND_ONE = blocks(
         $B += $num
 
     FIRST
+    while True:
+        GROW<>
+        if $test:
+            break
+
+    FIRST
+    while True:
+        $item:B = $func($any)
+        if $B:
+            break
+        GROW<$B>
+
+    FIRST
     if $any:b:
         GROW<$b>
 

@@ -49,7 +49,8 @@ USES = by_kind(
 OUTPUT = phrases(
     """
     print($text)  print($text, $any)  print($text, ($any))  print($text, ($int + $num))
-    print($text, ($any))  $func($text, ($any))  $func($any, $text, ($item))  print($text, $any?)
+    print($text, ($any))  print($text, ($item))  $func($text, ($any))  $func($any, $text, ($item))
+    print($text, $any?)
     print(f$quote$words {$any}$quote)  print(f$quote{$any} {$any}$quote)
     print(f$quote$words {$any}: {$any}$quote)  print($quote$words %s: %s$quote % ($any, $any))
     print($quote%d $words$quote % $int)  print($any)  print($text, len($list))  print($list)  print($str)

@@ -56,11 +56,11 @@ class TypedWriter:
 
     def _part(self) -> str:
         kind = self._random()
-        if kind < 0.5:
+        if kind < 0.48:
             return self._function(self._filler.fresh(self._wording.name))
-        if kind < 0.69:
+        if kind < 0.66:
             return self._class()
-        if kind < 0.77:
+        if kind < 0.78:
             return self._decorator()
         return self._script()
 
