@@ -2,14 +2,17 @@
 
 import sys
 from collections.abc import Iterable
+from typing import TypeVar
 
 from circuits_jax.storage.errors import ConfigError
 
+T = TypeVar("T", int, str)
 
-def check_choice(field: str, value: str, choices: Iterable[str]) -> None:
+
+def check_choice(field: str, value: T, choices: Iterable[T]) -> None:
     """Raises ConfigError unless `value` is one of `choices`."""
     if value not in choices:
-        raise ConfigError(f"{field} is {value!r}; choose one of {', '.join(choices)}")
+        raise ConfigError(f"{field} is {value!r}; choose one of {', '.join(map(str, choices))}")
 
 
 def check_positive(field: str, value: float) -> None:

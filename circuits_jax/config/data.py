@@ -11,6 +11,7 @@ from circuits_jax.config.checks import (
 from circuits_jax.storage.errors import ConfigError
 
 SOURCES = ("python", "tfds", "jsonl", "parquet")
+GRAMMARS = (1, 2)
 STANDARD_SHARE = 0.25  # of generated programs beside the standard library, unless it is set
 
 
@@ -29,9 +30,11 @@ class DataConfig:
       exclude: Folder names that are left out wherever they occur in trees of source.
       deduplicate: Whether a document equal to an earlier one is left out.
       validation_fraction: Share of documents (by content hash) held out for validation.
-      generated_share: Share of training windows taken from small generated programs; None for a quarter
-        beside the interpreter's own standard library, and none beside a corpus of the user's (`source` or
-        `roots` given).
+      generated_share: Share of training windows taken from small generated programs, below 1; None for a
+        quarter beside the interpreter's own standard library, and none beside a corpus of the user's
+        (`source` or `roots` given).  Validation is real code, whatever the share.
+      grammar: Of the generated programs (docs/design.md, "Data"): 1, what every earlier run had, or 2, whose
+        variables have kinds and are used as these allow.
       symbols: Strings that are always one token of their own.
       tokenizer_characters: Size of the sample of the training split that the tokenizer is trained on.
       seed: Seed of the shuffle.
@@ -49,6 +52,7 @@ class DataConfig:
     deduplicate: bool = False
     validation_fraction: float = 0.05
     generated_share: float | None = 0.0
+    grammar: int = 1
     symbols: tuple[str, ...] = ('"""', "'''", '"', "'")
     tokenizer_characters: int = 2**26
     seed: int = 0
@@ -65,10 +69,11 @@ class DataConfig:
             raise ConfigError(
                 f"data.validation_fraction is {self.validation_fraction}; it must lie between 0 and 1"
             )
-        if self.generated_share is not None and not 0 <= self.generated_share < 0.5:
+        check_choice("data.grammar", self.grammar, GRAMMARS)
+        if self.generated_share is not None and not 0 <= self.generated_share < 1:
             raise ConfigError(
-                f"data.generated_share is {self.generated_share}; it must lie in [0, 0.5): "
-                "real code stays the larger part"
+                f"data.generated_share is {self.generated_share}; it must lie in [0, 1): programs are "
+                "added to real code, whose words they take"
             )
         if self.hash is not None and (len(self.hash) != 16 or not set(self.hash) <= set("0123456789abcdef")):
             raise ConfigError(

@@ -11,7 +11,7 @@ from typing import Any, overload
 from circuits_jax.config import DataConfig
 from circuits_jax.data import earlier, sources, store
 from circuits_jax.data.packing import Texts, pack, shuffled
-from circuits_jax.data.programs.generator import build_generated, corpus_words
+from circuits_jax.data.programs.generator import build_generated, corpus_words, find_grammar
 from circuits_jax.data.sources import left_out
 from circuits_jax.data.sources.documents import Documents
 from circuits_jax.data.store import Corpus
@@ -71,7 +71,7 @@ def prepare(
       workdir: Gets the tokenizer's files and, unless `config.store` names another folder, the corpus in
         `data/`.
       generate: Makes the programs of which `config.generated_share` of the training windows are; by default
-        `generate_programs_like`.
+        `generate_programs_like`, which can do so by grammar 1.
       named: Whether the user named the sources, and not a file of the workdir, which may be another person's.
 
     Raises:
@@ -103,11 +103,23 @@ def prepare(
     return corpus
 
 
-def generate_programs_like(documents: Documents, config: DataConfig, folder: Path) -> Sequence[str]:
-    """Programs with the words of the training split, as many as make up `config.generated_share`."""
+def generate_programs_like(
+    documents: Documents,
+    config: DataConfig,
+    folder: Path,
+    withheld: Callable[[str], bool] | None = None,
+) -> Sequence[str]:
+    """Programs with the words of the training split, as many as make up `config.generated_share`.
+
+    Args:
+      documents: The real code.
+      config: Share, grammar and seed.
+      folder: Gets the programs.
+      withheld: Whether a text holds what no program may; grammar 2 has to be told.
+    """
     real, share = documents.info.metadata["bytes"], config.generated_share or 0
-    words = corpus_words(read_texts(documents, "train"))
-    builder = build_generated(words, int(real * share / (1 - share)), config.seed, folder)
+    words, grammar = corpus_words(read_texts(documents, "train")), find_grammar(config.grammar, withheld)
+    builder = build_generated(words, int(real * share / (1 - share)), config.seed, folder, grammar)
     return StoredTexts(builder, "train")
 
 
@@ -220,6 +232,8 @@ def _made_of(config: DataConfig, vocab_size: int, n_ctx: int, workdir: Path) -> 
         "characters": config.tokenizer_characters,
         "seed": config.seed,
         "generated_share": config.generated_share or 0,
+        # Corpora of earlier releases, all of grammar 1, do not name it and are found as ever.
+        **({"grammar": config.grammar} if config.generated_share and config.grammar != 1 else {}),
         "tokenizer": _brought_hash(workdir),
         "versions": {
             # Its keywords and names are left out of generated programs.

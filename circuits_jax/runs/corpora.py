@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from circuits_jax.config import STANDARD_SHARE, Config, PruneConfig
 from circuits_jax.data import store
-from circuits_jax.data.corpus import Corpus, give_tokenizer, prepare
+from circuits_jax.data.corpus import Corpus, generate_programs_like, give_tokenizer, prepare
 from circuits_jax.data.local_copy import (
     fetch_corpus,
     keep_tokenizer,
@@ -23,6 +24,7 @@ from circuits_jax.storage import filenames, places
 from circuits_jax.storage.errors import ConfigError, CorpusError, UserError
 from circuits_jax.storage.files import write_json
 from circuits_jax.storage.paths import as_path, exists
+from circuits_jax.tasks.withheld import spells_withheld
 from circuits_jax.training.multihost import processes
 from circuits_jax.training.workdir import SOURCE, load_config
 
@@ -201,7 +203,10 @@ def _make(config: Config, workdir: Path, named: bool = True) -> Corpus:
     here = folder / filenames.DATA if data.store is None else stand_in(place)
     with _writable(folder):
         local = dataclasses.replace(data, store=str(here))
-        corpus = prepare(local, config.model.vocab_size, config.model.n_ctx, folder, named=named)
+        # No program may hold what choices are made by and figures reported of; `data` knows no tasks.
+        programs = functools.partial(generate_programs_like, withheld=spells_withheld)
+        sizes = config.model.vocab_size, config.model.n_ctx
+        corpus = prepare(local, *sizes, folder, programs, named)
         keep_tokenizer(folder, workdir)
         publish_corpus(here / corpus.hash, place)
     return corpus

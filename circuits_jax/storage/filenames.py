@@ -23,7 +23,8 @@ ABLATIONS, ABLATIONS_FOLDER = "ablations.json", "ablations"
 EXHAUST, EXHAUST_FOLDER = "exhaust.json", "exhaust"
 
 # What commands report that look at a model, or try a network or a machine.
-TASKS, INSPECT, INTERVENE = "tasks.json", "inspect.json", "intervene.json"
+TASKS, PATTERNS = "tasks.json", "patterns.json"
+INSPECT, INTERVENE = "inspect.json", "intervene.json"
 ATTACK, ATTACK_PICTURE = "attack.json", "attack.png"
 RECIPES = "recipes.json"
 FRONTIER, FRONTIER_PAGE, FRONTIER_PICTURE = "frontier.json", "frontier.html", "frontier.png"

@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import hashlib
 import numbers
+import re
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -41,6 +42,9 @@ class Task:
       templates: Split -> its templates.  Without `select`, that is taken from `train`; `heldout`, as `test`
         was called, is read as such (`tasks.splits.three_splits`); the same holds of `words`.
       preference: Python allows both answers, real code prefers one.
+      patterns: Regular expressions of the places in code where A's answer comes, and where B's does, or one
+        of both where they look alike; `^` and `$` are those of a line.  By them `tasks.frequency` counts how
+        often training text decides what the task asks.
       words: Split -> kind of slot -> words.
       python: Whether prompts are Python of the usual length: prompt + continuation must parse, and a prompt
         has MIN_TOKENS to MAX_TOKENS.  Otherwise only the context limits it.
@@ -53,6 +57,7 @@ class Task:
     description: str
     templates: Mapping[str, tuple[Template, ...]]
     preference: bool = False
+    patterns: tuple[str, ...] = ()
     words: Mapping[str, Mapping[str, tuple[str, ...]]] = dataclasses.field(default_factory=lambda: WORDS)
     python: bool = True
     file: str = dataclasses.field(default="", compare=False)
@@ -64,6 +69,13 @@ class Task:
             raise TaskError(f"a task cannot be called {self.name!r}, which is not UTF-8; rename its file")
         if not names_a_folder(self.name):
             raise TaskError(f"a task cannot be called {self.name!r}: its circuit's folder has its name")
+        for pattern in self.patterns:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise TaskError(
+                    f"task {self.name!r}: {pattern!r} is no regular expression: {error}"
+                ) from error
         object.__setattr__(self, "templates", three_splits(self.name, self.templates))
         object.__setattr__(self, "words", three_word_lists(self.name, self.words))
 

@@ -37,6 +37,7 @@ def plan(layout: Layout, config: Config) -> dict[str, Any]:
         "steps": train.steps,
         "corpus": config.data.hash,
         "generated_share": config.data.generated_share or 0.0,
+        "grammar": config.data.grammar,
     }
 
 
@@ -61,7 +62,8 @@ def describe(figures: dict[str, Any]) -> str:
             f"{f['steps'] * f['tokens_per_step']:,} in {f['steps']:,} steps",
             f"corpus       {f['corpus'] or 'no hash'}: "
             + (
-                f"{f['generated_share']:.0%} of its training windows are generated programs"
+                f"{f['generated_share']:.0%} of its training windows are generated programs "
+                f"(grammar {f['grammar']})"
                 if f["generated_share"]
                 else "as it is, no generated programs"
             ),

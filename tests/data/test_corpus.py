@@ -91,17 +91,18 @@ def test_another_workdir_gets_the_same_windows_and_another_seed_another_order(
     assert longer.train.n_ctx == 2 * N_CTX
 
 
+@pytest.mark.parametrize(("share", "to_one"), [(0.25, 1 / 3), (0.75, 3)])
 def test_generated_programs_make_up_their_share_of_training_only(
-    corpus: Corpus, config: DataConfig, tmp_path: Path
+    corpus: Corpus, config: DataConfig, tmp_path: Path, share: float, to_one: float
 ) -> None:
-    config = dataclasses.replace(config, generated_share=0.25)
-    texts = [program(number) for number in range(100, 130)]
+    config = dataclasses.replace(config, generated_share=share)
+    texts = [program(number) for number in range(100, 300)]
     mixed = prepare(config, VOCAB, N_CTX, tmp_path, lambda *_: texts)
     assert mixed.tokenizer.hash == corpus.tokenizer.hash and mixed.tokens == corpus.tokens
     assert np.array_equal(mixed.validation.tokens, corpus.validation.tokens)
     real = len(corpus.train)
     assert np.array_equal(mixed.train.tokens[:real], corpus.train.tokens)
-    assert mixed.train.counts["generated"] == len(mixed.train) - real == round(real / 3)
+    assert mixed.train.counts["generated"] == len(mixed.train) - real == round(real * to_one)
     first, *whole, _ = decoded(mixed, mixed.train.tokens[real:])
     assert whole and set(whole) <= set(texts)
     counts = Counter(map(bytes, mixed.train.tokens[real:]))

@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+import keyword
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from circuits_jax.config import Config, DataConfig, ModelConfig
 from circuits_jax.data import sources
 from circuits_jax.data.corpus import Corpus
+from circuits_jax.data.programs.generator import generate_programs
+from circuits_jax.data.programs.words import WORDS
 from circuits_jax.runs.corpora import (
     corpus_to_train,
     open_corpus,
@@ -20,6 +24,7 @@ from circuits_jax.runs.corpora import (
     with_corpus,
 )
 from circuits_jax.storage.errors import ConfigError, CorpusError
+from circuits_jax.tasks.withheld import spells_withheld
 from circuits_jax.training.workdir import check, claim, load_config
 from tests.data.conftest import program
 
@@ -75,6 +80,48 @@ def test_a_run_needs_no_source_after_it_began(tmp_path: Path, no_sources, monkey
         found = open_corpus(load_config(workdir), workdir)
         assert found.hash == corpus.hash and len(found.train) == len(corpus.train)
         assert begin(settings(tmp_path / "tree"), workdir)[1].hash == corpus.hash  # goes on
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree whose words are enough for generated programs."""
+    folder = tmp_path_factory.mktemp("words")
+    names = [word for kind in "niw" for word in WORDS["train"][kind] if not keyword.iskeyword(word)]
+    for number, text in enumerate(generate_programs(names, 0, count=60)):
+        (folder / f"{number}.py").write_text(text)
+    return folder
+
+
+def test_a_grammar_has_corpora_of_its_own_and_they_hold_nothing_withheld(words: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    shared = {"generated_share": 0.75, "store": str(store)}
+    _, one = begin(settings(words, **shared), tmp_path / "one")
+    _, two = begin(settings(words, **shared, grammar=2), tmp_path / "two")
+    assert one.hash != two.hash and one.tokenizer.hash == two.tokenizer.hash
+    assert begin(settings(words, **shared, grammar=2), tmp_path / "again")[1].hash == two.hash
+    made_of = {
+        corpus.hash: json.loads((store / corpus.hash / "corpus.json").read_text())["made_of"]
+        for corpus in (one, two)
+    }
+    # What corpora of grammar 1 were made of before there was another one: such a corpus is found as ever.
+    before = "characters generated_share n_ctx seed source symbols tokenizer versions vocab_size"
+    assert " ".join(sorted(made_of[one.hash])) == before
+    assert made_of[two.hash] == made_of[one.hash] | {"grammar": 2}
+    generated = two.train.counts["generated"]
+    assert generated == 3 * (len(two.train) - generated)
+    row = two.train.rows(slice(len(two.train) - generated, None)).reshape(-1)
+    texts = [two.tokenizer.decode(part) for part in np.split(row, np.flatnonzero(row == two.tokenizer.eot))]
+    assert len(texts) > 10 and not any(map(spells_withheld, texts))
+
+
+def test_a_run_keeps_its_grammar(words: Path, tmp_path: Path) -> None:
+    begin(settings(words, generated_share=0.25), tmp_path / "run")
+    values = json.loads((tmp_path / "run" / "config.json").read_text())
+    del values["data"]["grammar"]  # as an earlier release wrote it
+    (tmp_path / "run" / "config.json").write_text(json.dumps(values))
+    begin(settings(words, generated_share=0.25), tmp_path / "run")
+    with pytest.raises(ConfigError, match="another configuration .data.grammar is 1 there, 2 here"):
+        begin(settings(words, generated_share=0.25, grammar=2), tmp_path / "run")
 
 
 def test_another_corpus_under_the_name_of_the_run_s_is_not_taken(tmp_path: Path) -> None:

@@ -10,4 +10,4 @@ class Characters:
         return [ord(character) + 1 for character in text]
 
     def decode(self, ids):
-        return "".join(chr(token - 1) for token in ids)
+        return "".join(chr(token - 1) for token in ids if token != self.eot)

@@ -1,23 +1,29 @@
 """Small, varied, valid generated programs, to be mixed into real code at a stated share.
 
-The paper's own corpus was machine-written small programs.  Ours come from `programs.grammar`, with the
-words of the real corpus; no word and no template of a task's `select` and `test` splits is in them.
+The paper's own corpus was machine-written small programs.  Ours come from two grammars, with the words of
+the real corpus: 1 is `programs.grammar`, 2 `programs.typed`.  No word of a task's `select` and `test` splits
+is in them, and none of these splits' templates in programs of grammar 2, whose writer is told what to
+withhold.
 """
 
 import builtins
 import collections
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
 import keyword
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import tensorflow_datasets as tfds
 
-from circuits_jax.data.programs.grammar import ENGLISH, Writer
+from circuits_jax.data.programs.grammar import Writer
+from circuits_jax.data.programs.typed.writer import TypedWriter
+from circuits_jax.data.programs.wording import ENGLISH
 from circuits_jax.data.programs.words import UNSEEN_WORDS
 from circuits_jax.data.sources.ordered import OrderedBuilder, Spool, prepare_quietly
 from circuits_jax.storage.errors import ConfigError
@@ -52,16 +58,49 @@ def corpus_words(texts: Iterable[str]) -> list[str]:
     return words
 
 
+class Writes(Protocol):
+    """What writes programs."""
+
+    def program(self) -> str:
+        """The next program."""
+
+
+Grammar = Callable[[Sequence[str], int], Writes]
+"""(words, seed) -> what writes programs with them."""
+
+
+def find_grammar(number: int, withheld: Callable[[str], bool] | None) -> Grammar:
+    """The grammar of a number (`DataConfig.grammar`).
+
+    Args:
+      number: 1 or 2.
+      withheld: Whether a text holds what no program of grammar 2 may; grammar 1 does not ask.
+
+    Raises:
+      ValueError: for another number, or grammar 2 without `withheld`.
+    """
+    if number == 1:
+        return Writer
+    if number == 2 and withheld is not None:
+        return functools.partial(TypedWriter, withheld=withheld)
+    raise ValueError(f"there is no grammar {number}, or nobody said what it must withhold")
+
+
 def generate_programs(
-    words: Sequence[str], seed: int, count: int | None = None, count_bytes: int | None = None
+    words: Sequence[str],
+    seed: int,
+    count: int | None = None,
+    count_bytes: int | None = None,
+    grammar: Grammar = Writer,
 ) -> Iterator[str]:
-    """Programs, the same for the same words and seed, until `count` or `count_bytes` is reached.
+    """Programs, the same for the same words, seed and grammar, until `count` or `count_bytes` is reached.
 
     Args:
       words: Lower-case identifiers, most frequent first (`corpus_words`).
       seed: Any integer.
       count: Number of programs.
       count_bytes: Number of bytes; the last program exceeds it.  Give exactly one of the two.
+      grammar: Of `find_grammar`; grammar 1 by default.
 
     Raises:
       ConfigError: for too few words, held-out words, or neither or both of the counts.
@@ -69,10 +108,10 @@ def generate_programs(
     _check_words(words)
     if (count is None) == (count_bytes is None):
         raise ConfigError("generated programs need exactly one of count and count_bytes")
-    return _generate(Writer(words, seed), count, count_bytes)
+    return _generate(grammar(words, seed), count, count_bytes)
 
 
-def _generate(writer: Writer, count: int | None, count_bytes: int | None) -> Iterator[str]:
+def _generate(writer: Writes, count: int | None, count_bytes: int | None) -> Iterator[str]:
     size = 0
     for number in itertools.count():
         if number == count or (count_bytes is not None and size >= count_bytes):
@@ -105,6 +144,7 @@ class GeneratedConfig(tfds.core.BuilderConfig):
     words: tuple[str, ...] = ()
     count_bytes: int = 0
     seed: int = 0
+    grammar: Grammar = Writer
 
 
 class GeneratedSource(OrderedBuilder):
@@ -125,12 +165,15 @@ class GeneratedSource(OrderedBuilder):
 
     def _documents(self, spools: dict[str, Spool]) -> None:
         corpus: GeneratedConfig = self.builder_config
-        programs = generate_programs(corpus.words, corpus.seed, count_bytes=corpus.count_bytes)
+        size, grammar = corpus.count_bytes, corpus.grammar
+        programs = generate_programs(corpus.words, corpus.seed, count_bytes=size, grammar=grammar)
         for number, text in enumerate(programs):
             spools["train"].add(str(number), text.encode())
 
 
-def build_generated(words: Sequence[str], count_bytes: int, seed: int, data_dir: Path) -> GeneratedSource:
+def build_generated(
+    words: Sequence[str], count_bytes: int, seed: int, data_dir: Path, grammar: Grammar = Writer
+) -> GeneratedSource:
     """The generated corpus, made now or found ready under `data_dir`.
 
     Raises:
@@ -138,13 +181,14 @@ def build_generated(words: Sequence[str], count_bytes: int, seed: int, data_dir:
     """
     _check_words(words)
     # The first programs stand for the grammar: another grammar is another corpus.
-    sample = list(generate_programs(words, 0, count=200))
+    sample = list(generate_programs(words, 0, count=200, grammar=grammar))
     identity = json.dumps([list(words), count_bytes, seed, sample])
     config = GeneratedConfig(
         name=hashlib.sha256(identity.encode()).hexdigest()[:16],
         words=tuple(words),
         count_bytes=count_bytes,
         seed=seed,
+        grammar=grammar,
     )
     builder = GeneratedSource(data_dir=data_dir, config=config)
     prepare_quietly(builder)

@@ -33,6 +33,10 @@ SINGLE_DOUBLE_QUOTE = Task(
             skeleton(f"$n0.$f0()\n$n1 = ($n0, {_QUOTE}$w0 $w1", f"{_QUOTE})\n"),
         ),
     },
+    patterns=(
+        r"""(?<!")"[^"'\n]*\w"(?!")""",
+        r"""(?<!')'[^"'\n]*\w'(?!')""",
+    ),
 )
 
 _OPEN, _CLOSE = "«[[|[»", "«]]|]»\n"
@@ -67,6 +71,10 @@ BRACKET_COUNTING = Task(
             f"class $c0:\n    $pad\n    $n0: list = {_OPEN}$d0, $d1], [$d2, $d3",
         ),
     },
+    patterns=(
+        r"\[\[[^][\n]*\](?:, \[[^][\n]*\])+\]",
+        r"(?:= |\()\[[^][\n]*\](?:, \[[^][\n]*\])+(?=\)|  #|$)",
+    ),
 )
 
 _WITH = "«with|$n0 =»"
@@ -102,6 +110,10 @@ WITH_AS = Task(
             f'with $n3:\n    $pad\n    {_WITH} $f0("$w0", $n1',
         ),
     },
+    patterns=(
+        r"^ *with [\w.]+\([^()\n]*\) as ",
+        r"^ *[\w.]+ = [\w.]+\([^()\n]*\)$",
+    ),
 )
 
 _STRING = '«f"$w0 {|"$w0", (»$n0'
@@ -137,6 +149,10 @@ FSTRING_BRACE = Task(
             f"$n1.$f0()\n$pad\n$n2.$n3 = $f1({_STRING}",
         ),
     },
+    patterns=(
+        r"""\bf["'][^"'{\n]*\{[\w.]+\}""",
+        r"""\((["'])[^"'\n]*\1, \([\w.]+\)""",
+    ),
 )
 
 _EITHER = "«[|{»"
@@ -171,6 +187,10 @@ BRACKET_BRACE = Task(
             f"class $c0:\n    def $f0(self, $n0):\n        $pad\n        self.$n1 = {_EITHER}$n0, $d0, $d1",
         ),
     },
+    patterns=(
+        r"(?<![\w\])])\[[^][(){}:,\n]+(?:, [^][(){}:,\n]+){2,}\]",
+        r"\{[^][(){}:,\n]+(?:, [^][(){}:,\n]+){2,}\}",
+    ),
 )
 
 _TRUE = "«while|return» True"
@@ -221,6 +241,10 @@ WHILE_RETURN_TRUE = Task(
             ),
         ),
     },
+    patterns=(
+        r"^ *while True:",
+        r"^ *return True$",
+    ),
 )
 
 _LAMBDA = "«$f0 = lambda |def $f0(»"
@@ -256,6 +280,10 @@ LAMBDA_FUNC = Task(
             f"from $n3 import $n4\n$pad\n{_LAMBDA}*$n0, $n1=$d0",
         ),
     },
+    patterns=(
+        r"\blambda \w+(?:, \w+)+:",
+        r"^ *def \w+\(\w+(?:, \w+)+\):",
+    ),
 )
 
 _ARGUMENTS = "$n0«=$d0|», $n1«=$d1|», $n2"
@@ -291,4 +319,8 @@ FINAL_KWARG = Task(
         ),
     },
     preference=True,
+    patterns=(
+        r"(?<!def )(?<![\w.])[\w.]+\((?:\w+=[^(),\n]+, ){2,}\w+=",
+        r"(?<!def )(?<![\w.])[\w.]+\((?:\w+, ){2,}\w+\)",
+    ),
 )

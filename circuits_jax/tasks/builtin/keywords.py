@@ -40,6 +40,10 @@ FOR_WHILE = Task(
             in_try(*templates(_LOOP_ON, f"$n1 = $n2\ntry:\n    $pad\n    {_LOOP}")),
         ),
     },
+    patterns=(
+        r"^ *for \w+ in ",
+        r"^ *while \w+ < ",
+    ),
 )
 
 
@@ -142,6 +146,10 @@ ELSE_ELIF = Task(
         ),
     },
     preference=True,
+    patterns=(
+        r"^( *)elif .*\n(?=(?:\1 .*\n)+\1else:)",
+        r"^( *)if .*\n(?=(?:\1 .*\n)+\1elif )",
+    ),
 )
 
 IF_TERNARY = Task(
@@ -179,6 +187,10 @@ IF_TERNARY = Task(
             "assert $n1\n$pad\n«$n0 = [$n1] if|if» $n2 or $n3",
         ),
     },
+    patterns=(
+        r"\S if [^:\n]+ else ",
+        r"^ *if [^:\n]+:$",
+    ),
 )
 
 _COMPARE = f"« == $n2:\n{BODY}pass| = $n2»\n"
@@ -222,6 +234,10 @@ IF_EQUALS = Task(
             ),
         ),
     },
+    patterns=(
+        r"^ *if .+ (?:and|or) [\w.]+ == ",
+        r"^ *[\w.]+(?:, [\w.]+)+ = ",
+    ),
 )
 
 
@@ -260,6 +276,10 @@ INDENT_FOR = Task(
             _indented("def $f0($n0):\n    $n2 = $d0", "$n0 * $n2"),
         ),
     },
+    patterns=(
+        r"^ +for .+:  # .+$",
+        r"^ +[\w.]+ = .+  # .+$",
+    ),
 )
 
 _EACH = "for $i0«, $n0|» in"
@@ -308,6 +328,10 @@ ENUMERATE_RANGE = Task(
         ),
     },
     preference=True,
+    patterns=(
+        r"\bfor \w+, \w+ in enumerate\(",
+        r"\bfor \w+ in range\(",
+    ),
 )
 
 
@@ -359,4 +383,8 @@ CLASS_INIT = Task(
         ),
     },
     preference=True,
+    patterns=(
+        r"^ *class .*:\n(?=(?:(?! *(?:def|class) ).*\n)*? +def __init__\()",
+        r"^ *def \w+\(func\b.*:\n(?=(?:(?! *def ).*\n)*? +def wrapper\()",
+    ),
 )

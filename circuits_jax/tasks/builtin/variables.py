@@ -42,11 +42,20 @@ def _with_name(template: Template, slot: str, name: str) -> Template:
     return Template((a, b), (c, d))
 
 
+def _begun_and_used(name: str) -> tuple[str, str]:
+    """Patterns of sets that are added to somewhere after they are made, and of strings that are extended."""
+    return (
+        rf"^ *({name}) = set\(\)\n(?=(?:.*\n)*? *\1\.add\()",
+        rf"""^ *({name}) = (?:""|'')\n(?=(?:.*\n)*? *\1 \+= )""",
+    )
+
+
 SET_OR_STRING = Task(
     "set_or_string",
     "remember a variable's type: a set is added to, a string extended (preference)",
     _SET_OR_STRING,
     preference=True,
+    patterns=_begun_and_used(r"[\w.]+"),
 )
 
 SET_OR_STRING_FIXEDVARNAME = Task(
@@ -57,6 +66,7 @@ SET_OR_STRING_FIXEDVARNAME = Task(
         for split, found in _SET_OR_STRING.items()
     },
     preference=True,
+    patterns=_begun_and_used("current"),
 )
 
 
@@ -64,6 +74,9 @@ def _both_orders(head: str, one: str, other: str, tail: str, after: str) -> Temp
     """A: line `one`, then line `other`; B: the other way round.  `head` ends with the lines' indent."""
     line_break = "\n" + head.rpartition("\n")[2]
     return skeleton(f"{head}«{one}{line_break}{other}|{other}{line_break}{one}»{line_break}{tail}", after)
+
+
+_LOCKED = r"^ *([\w.]+) = [\w.]*\bLock\(\)\n"
 
 
 def _open_or_lock(head: str, lock: str, path: str) -> Template:
@@ -99,6 +112,10 @@ WITH_OPEN = Task(
         ),
     },
     preference=True,
+    patterns=(
+        rf"{_LOCKED}(?=(?:.*\n)*? *with open\()",
+        rf"{_LOCKED}(?=(?:.*\n)*? *with \1:)",
+    ),
 )
 
 _SWAP = "«$n0, $n1 = $n1|$n1, $n0 = $n0»,"
@@ -134,6 +151,7 @@ VAR_SWAP = Task(
             f"$n0, $n1 = $n2\nwhile True:\n    {_SWAP}",
         ),
     },
+    patterns=(r"^ *([\w.]+), ([\w.]+) = \2, \1\b",),
 )
 
 
@@ -169,4 +187,5 @@ VAR_IF = Task(
         ),
     },
     preference=True,
+    patterns=(r"^ *[\w.]+ = .*\n *([\w.]+) = .*\n *if \1:",),
 )

@@ -1,4 +1,4 @@
-"""Generated programs are valid, varied, repeatable, and hold nothing of the splits that choose and test."""
+"""Programs of grammar 1 are valid, varied, repeatable, and hold little of the splits that choose and test."""
 
 import ast
 import hashlib
@@ -6,7 +6,12 @@ import re
 
 import pytest
 
-from circuits_jax.data.programs.generator import build_generated, corpus_words, generate_programs
+from circuits_jax.data.programs.generator import (
+    build_generated,
+    corpus_words,
+    find_grammar,
+    generate_programs,
+)
 from circuits_jax.data.programs.words import UNSEEN_WORDS, WORDS
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.tasks import TASKS
@@ -132,6 +137,8 @@ def test_same_seed_same_programs_everywhere():
     assert first != list(generate_programs(WORDS_60, 8, count=50))
     assert len(set(first)) == 50
     assert hashlib.sha256("".join(first).encode()).hexdigest()[:16] == "e2b6c4d966db7e75"
+    many = "".join(generate_programs(WORDS_60, 11, count=2000))
+    assert hashlib.sha256(many.encode()).hexdigest()[:16] == "3033e57820733657"
 
 
 def test_corpus_words_are_counted_and_cleaned():
@@ -167,3 +174,7 @@ def test_builder(tmp_path):
     again = build_generated(WORDS_60, 20_000, 1, tmp_path)
     other = build_generated(WORDS_60, 20_000, 2, tmp_path)
     assert again.data_path == builder.data_path != other.data_path
+    typed = find_grammar(2, lambda text: False)
+    rows = build_generated(WORDS_60, 20_000, 1, tmp_path, typed).as_data_source(split="train")
+    expected = list(generate_programs(WORDS_60, 1, count_bytes=20_000, grammar=typed))
+    assert sorted(row["text"].decode() for row in rows) == sorted(expected)
