@@ -1,6 +1,7 @@
 """Lists of recipes: which runs they ask for, and that a stopped command goes on."""
 
 import json
+import pathlib
 
 import pytest
 
@@ -34,6 +35,15 @@ def test_every_recipe_is_asked_with_every_seed(tmp_path):
     assert points[3].config.model.d_model == 256 and points[3].config.train.seed == 7
     assert len({point.config.data.store for point in points}) == 1
     assert recipes.read_points(path, tmp_path, ["as it is"]) == points[:2]
+
+
+LISTS = sorted((pathlib.Path(__file__).parents[2] / "experiments/benchmarks/lists").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", LISTS, ids=lambda path: path.stem)
+def test_the_lists_of_the_repository_can_be_run(path, tmp_path):
+    listed = json.loads(path.read_text("utf-8"))
+    assert len(recipes.read_points(path, tmp_path)) == len(listed["recipes"]) * len(listed["seeds"]) > 0
 
 
 @pytest.mark.parametrize(
