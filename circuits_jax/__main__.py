@@ -8,10 +8,11 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import contextlib
+import functools
 import importlib
 import inspect  # noqa: F401 - before ours: if Python finds experiments/inspect.py instead, that tells so
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from circuits_jax.storage.errors import Stopped, UserError
 from circuits_jax.storage.output import last_out
@@ -50,15 +51,21 @@ _HELP = ("-h", "-help", "--help", "--helpfull")
 def run(command: str, arguments: list[str]) -> None:
     """Runs a command with its flags, as if they stood on the command line.
 
-    Asked to stop by a signal, it says so in one line and ends with 128 and the signal's number.
-
     Args:
       command: Of COMMANDS.
       arguments: Such as ["--workdir=runs/mine"].
     """
+    stoppable(functools.partial(_run, command, arguments))
+
+
+def stoppable(work: Callable[[], None]) -> None:
+    """Does the work of a process.
+
+    Asked to stop by a signal, it says so in one line and ends with 128 and the signal's number.
+    """
     with watched(ends_process=True):
         try:
-            _run(command, arguments)
+            work()
         except BaseException as error:
             if not isinstance(error, Stopped):
                 if not asked():

@@ -7,8 +7,11 @@ A recipe is chosen by *select* pairs; `--split=test` is for the one that was cho
 stopped is given again and goes on.  Delete a run's folder to train it anew.
 """
 
+import functools
+
 from absl import flags
 
+from circuits_jax.__main__ import stoppable
 from circuits_jax.commands import launching, path_flags
 from circuits_jax.runs import recipes
 from circuits_jax.runs.pruning import tasks_of
@@ -38,4 +41,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     define_flags()
-    launching.start(main)
+    stoppable(functools.partial(launching.start, main))

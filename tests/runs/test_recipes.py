@@ -1,6 +1,7 @@
 """Lists of recipes: which runs they ask for, and that a stopped command goes on."""
 
 import json
+import time
 import pathlib
 
 import pytest
@@ -122,3 +123,17 @@ def test_the_command_starts_on_any_number_of_devices(tmp_path):
     given = (f"--list={tmp_path / 'none.json'}", f"--workdir={tmp_path / 'runs'}", "--cpu_devices=2")
     code, _, errors = finish(start(tmp_path, "benchmarks.recipes", *given))
     assert code == 1 and len(errors) == 1 and "none.json is no list of recipes" in errors[0]
+
+
+@pytest.mark.slow
+def test_a_command_that_is_asked_to_stop_says_so_in_one_line(tmp_path):
+    write_programs(tmp_path / "tree")
+    settings = {"train.steps": 100_000, "train.log_every": 1, "data.roots": [str(tmp_path / "tree")]}
+    path = write(tmp_path, {"long": TINY | settings})
+    process = start(tmp_path, "benchmarks.recipes", f"--list={path}", f"--workdir={tmp_path / 'runs'}")
+    metrics, end = tmp_path / "runs" / "long-0" / "metrics.jsonl", time.monotonic() + 240
+    while not metrics.exists() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.1)
+    process.terminate()
+    code, out, errors = finish(process)
+    assert (code, errors) == (143, []) and "asked to stop (SIGTERM)" in out.splitlines()[-1]
