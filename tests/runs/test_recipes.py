@@ -1,8 +1,8 @@
 """Lists of recipes: which runs they ask for, and that a stopped command goes on."""
 
 import json
-import time
 import pathlib
+import time
 
 import pytest
 
