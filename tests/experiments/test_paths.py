@@ -29,11 +29,12 @@ STRANGE = 'runs, of [a-z] *? 100%20 #1 it\'s "é🦒"'
 # Text flags and settings that name no file.
 WORDS = {
     "ablate", "ablations", "at", "circuit_role", "coordinator", "elements", "format", "nodes", "positions",
-    "prompt", "set", "sites", "task", "token", "tokens", "viz_task",
+    "points", "prompt", "set", "sites", "task", "token", "tokens", "topology", "viz_task",
     "data.exclude", "data.hash", "data.name", "data.source", "data.symbols", "data.text",
     "audit.acdc_cost", "bridge.encoder", "mesh.remat", "mesh.rules", "model.activation",
     "model.activation_locations",
-    "model.attention", "model.dtype", "model.norm", "model.position", "model.residual_activation",
+    "model.attention", "model.bigram", "model.dtype", "model.norm", "model.position",
+    "model.residual_activation", "frontier.compare", "frontier.series", "optimizer.rms_entries",
     "optimizer.gradient_mode", "prune.ablation", "prune.batching", "sparsity.anneal",
 }  # fmt: skip
 
@@ -62,7 +63,7 @@ STEPS = (
     "view --workdir=run --tasks=~/brackets.jsonl --annotations=~/notes.json --store=~/store",
     "view run --tasks=brackets.jsonl --compare=brackets,{0}/run/circuits/brackets --out={0}/out/two.html "
     "--store=store",
-    "tasks --workdir=run --tasks=brackets.jsonl",
+    "tasks --workdir=run --tasks=brackets.jsonl --patterns --store=store",
     "inspect --model=~/run --token=#5 --out=~/out/inspect.json --store=store",
     "inspect --workdir=run/ --windows=2",
     "intervene --model=run/ --tokens=5,6 --circuit=~/run/circuits/brackets --out=out/edit.json --store=store",
@@ -88,6 +89,9 @@ STEPS = (
     "--circuit=~/run/circuits/brackets",
     "quickstart --workdir=~/run --config=~/mine.py --config.train.steps=99 --store=store",
     f"device_check --workdir=~/check/ --config=~/mine.py {TINY} --steps=1",
+    "frontier --plan --workdir=~/frontier/ --config=~/mine.py --store=store "
+    "--config.frontier.series='(\"a: train.steps=9\",)'",
+    "compile --config=~/mine.py --json=~/out/compiled.json --topology=v9:1x1",
 )
 # What ends a step that cannot succeed with a model so small; it shows that the path was understood.
 REFUSED = {
@@ -96,6 +100,7 @@ REFUSED = {
     "import_model --workdir": "/none.pt",
     "planted": "lower_bound|seeds",
     "tracr": "there is no program none; choose of frac_prevs",
+    "compile": "v9",
     "quickstart": "holds a run of another configuration",
     "prune": "brackets",
 }
@@ -239,5 +244,6 @@ def test_every_flag_that_takes_a_path_takes_any(place):
 
 EXPECTED = (
     "tree", "brackets.jsonl", "mine.py", "notes.json", "out", "dense", "run", "store", "released", "theirs",
-    "viz_data.pt", "attacks", "planted", "bridges", "alone", "check", ".cache", "__pycache__", ".config",
+    "viz_data.pt", "attacks", "planted", "bridges", "alone", "check", "frontier", ".cache", "__pycache__",
+    ".config",
 )  # fmt: skip
