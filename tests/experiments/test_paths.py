@@ -29,7 +29,7 @@ STRANGE = 'runs, of [a-z] *? 100%20 #1 it\'s "é🦒"'
 # Text flags and settings that name no file.
 WORDS = {
     "ablate", "ablations", "at", "circuit_role", "coordinator", "elements", "format", "nodes", "positions",
-    "points", "prompt", "set", "sites", "task", "token", "tokens", "topology", "viz_task",
+    "points", "prompt", "set", "sites", "task", "token", "tokens", "topology", "viz_task", "what",
     "data.exclude", "data.hash", "data.name", "data.source", "data.symbols", "data.text",
     "audit.acdc_cost", "bridge.encoder", "mesh.remat", "mesh.rules", "model.activation",
     "model.activation_locations",
