@@ -115,7 +115,8 @@ def test_a_program_without_its_counts_is_laid_out_and_not_run(base, tmp_path):
         Trainer(program, counted(config), corpus, tmp_path)
 
 
-@pytest.mark.parametrize("mesh", [pytest.param("data", marks=pytest.mark.slow), "2x4"])
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", ["data", "2x4"])
 def test_a_mesh_does_as_one_device(mesh):
     config = counted(meshes.config(steps=4))
     windows = meshes.batches(config, 4)
