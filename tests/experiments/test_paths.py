@@ -63,7 +63,7 @@ STEPS = (
     "view --workdir=run --tasks=~/brackets.jsonl --annotations=~/notes.json --store=~/store",
     "view run --tasks=brackets.jsonl --compare=brackets,{0}/run/circuits/brackets --out={0}/out/two.html "
     "--store=store",
-    "tasks --workdir=run --tasks=brackets.jsonl --patterns --store=store",
+    "tasks --workdir=run --tasks=for_while --patterns --store=store",
     "inspect --model=~/run --token=#5 --out=~/out/inspect.json --store=store",
     "inspect --workdir=run/ --windows=2",
     "intervene --model=run/ --tokens=5,6 --circuit=~/run/circuits/brackets --out=out/edit.json --store=store",
