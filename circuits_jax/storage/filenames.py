@@ -26,7 +26,7 @@ TASKS, INSPECT, INTERVENE = "tasks.json", "inspect.json", "intervene.json"
 ATTACK, ATTACK_PICTURE = "attack.json", "attack.png"
 RECIPES = "recipes.json"
 FRONTIER, FRONTIER_PAGE, FRONTIER_PICTURE = "frontier.json", "frontier.html", "frontier.png"
-FRONTIER_PLAN = "plan.json"
+FRONTIER_PLAN, FRONTIER_PROGRAMS = "plan.json", "programs"
 PLANTED, DEVICE_CHECK = "planted.json", "device_check.json"
 TRACR, TRACR_FOLDER = "tracr.json", "tracr"  # the folder holds finished and compiled programs
 

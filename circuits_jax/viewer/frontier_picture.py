@@ -117,9 +117,9 @@ def _write_labels(figure: Any, axis: Any, marks: Sequence[SeriesMark], ratio: Ma
     extents = [text.get_window_extent() for text in written]
     sizes = [(extent.width + 4, extent.height + 2) for extent in extents]
     boxes = place_labels(anchors, sizes, taken, (box.x0, box.y0, box.x1, box.y1))
-    for text, place in zip(written, boxes, strict=True):
-        middle_of = (place[0] + place[2]) / 2, (place[1] + place[3]) / 2
-        text.set_position(axis.transAxes.inverted().transform(middle_of))
+    for text, found in zip(written, boxes, strict=True):
+        centre = (found[0] + found[2]) / 2, (found[1] + found[3]) / 2
+        text.set_position(axis.transAxes.inverted().transform(centre))
 
 
 def _around(x: float, y: float, half: float) -> Box:

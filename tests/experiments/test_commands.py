@@ -72,6 +72,7 @@ READ_BY = {
     "positions": ('read_positions("positions"',),
     "at": ('read_positions("at"',),
     "elements": ('read_numbers("elements")',),
+    "points": ('read_numbers("points")',),
     "out": ("launching.report(", "path_flags.out_folder("),
 }
 OF_PROCESSES = {

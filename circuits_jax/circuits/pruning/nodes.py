@@ -8,7 +8,7 @@ import collections
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -298,7 +298,7 @@ class Pruner:
         return list(settle(dict(enumerate(searches)), judge).values())
 
 
-def check_known(task: str, full: dict[str, float], config: PruneConfig) -> None:
+def check_known(task: str, full: Mapping[str, float], config: PruneConfig) -> None:
     """Raises TaskError if the full model, with figures `full` of `Pruner.assess`, has not learnt `task`."""
     loss, needed = full["full/select/calibrated_loss"], CHANCE - MARGIN
     what = "knows nothing of"

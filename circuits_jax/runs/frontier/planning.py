@@ -18,7 +18,7 @@ from circuits_jax.storage.tables import Report
 from circuits_jax.training.pretraining import flops_per_token
 
 PROMPT_TOKENS = 40  # of a task's prompt, about
-PROCESS_GB = 0.7  # of a process with its libraries and compiled programs
+PROCESS_GB = 1.2  # of a process with its libraries and compiled programs, on a CPU
 LEAST_STEP = 0.004  # seconds of any step, whatever it computes
 TOPK_OPERATIONS = 600  # that choosing among activations takes as long as, for each, forward and backward
 
