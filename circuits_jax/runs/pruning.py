@@ -17,7 +17,7 @@ from circuits_jax.circuits.ablation.means import Subject, reference_activations
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.pruning.assembly import make_circuit
 from circuits_jax.circuits.pruning.jobs import Splits
-from circuits_jax.circuits.pruning.nodes import Pruner
+from circuits_jax.circuits.pruning.nodes import Pruner, check_known
 from circuits_jax.circuits.pruning.sweep import Progress, sweep, total_steps
 from circuits_jax.config import PruneConfig, to_dict
 from circuits_jax.config.identity import identity
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 LOCK = ".prune.lock"  # of a folder of circuits
 # Settings that do not change which circuit is found.
-_OF_NO_CONSEQUENCE = ("tasks", "batching")
+_OF_NO_CONSEQUENCE = ("tasks", "batching", "learnt")
 # Settings that were not there from the beginning.
 _OPTIONS = ("final_resid",)
 
@@ -95,10 +95,12 @@ def prune_tasks(
     for task in tasks:
         try:
             splits = task_splits(run, task, prune)
+            circuit = finished(folder / task.name, prune, run.model.hash, splits)
+            if circuit is not None and prune.learnt is not None and not allow_unlearned:
+                check_known(task.name, circuit.metrics, prune)  # it may have been cut when less was needed
         except TaskError as error:
             outcomes[task.name] = Outcome(task.name, None, str(error), None)
             continue
-        circuit = finished(folder / task.name, prune, run.model.hash, splits)
         outcomes[task.name] = Outcome(task.name, circuit, None, splits.test)
         if circuit is None:
             missing[task.name] = splits

@@ -12,7 +12,7 @@ from typing import Any
 
 from circuits_jax.viewer import frontier_tables as tables
 from circuits_jax.viewer.charts.ratios import RatioRow, ratio_chart
-from circuits_jax.viewer.charts.sizes import RatioMark, size_chart
+from circuits_jax.viewer.charts.sizes import DrawnRatio, size_chart
 from circuits_jax.viewer.frontier_marks import Points, series_marks, shared_tasks
 
 PAPER = 16.0  # times smaller, as the paper has it
@@ -69,13 +69,13 @@ def _picture(report: Mapping[str, Any], points: Points, heading: str, compared: 
     return "\n".join([f"<section><h2>{heading}</h2>", '<div class="wide">', *figures, "</div></section>"])
 
 
-def _comparison(ratio: Mapping[str, Any]) -> RatioMark:
+def _comparison(ratio: Mapping[str, Any]) -> DrawnRatio:
     span = tables.interval(ratio)
     label = f"x {tables.figure(ratio['value'])}" + (f" ({span})" if span else "")
-    return RatioMark(tuple(ratio["losses"]), label)
+    return DrawnRatio(tuple(ratio["losses"]), label)
 
 
-def _caption(tasks: Sequence[str], what: str, drawn: RatioMark | None) -> str:
+def _caption(tasks: Sequence[str], what: str, drawn: DrawnRatio | None) -> str:
     said = (
         f"Geometric mean of the {what} over the {len(tasks)} tasks that every model shown has learnt: "
         f"{', '.join(tasks)}. A small mark is a model and leads to its circuits; not filled, some of its "

@@ -117,8 +117,8 @@ def _write_labels(figure: Any, axis: Any, marks: Sequence[SeriesMark], ratio: Ma
     extents = [text.get_window_extent() for text in written]
     sizes = [(extent.width + 4, extent.height + 2) for extent in extents]
     boxes = place_labels(anchors, sizes, taken, (box.x0, box.y0, box.x1, box.y1))
-    for text, (left, top, right, bottom) in zip(written, boxes, strict=True):
-        centre = (left + right) / 2, (top + bottom) / 2
+    for text, found in zip(written, boxes, strict=True):
+        centre = (found[0] + found[2]) / 2, (found[1] + found[3]) / 2
         text.set_position(axis.transAxes.inverted().transform(centre))
 
 

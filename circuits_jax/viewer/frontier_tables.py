@@ -123,6 +123,12 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
             "Circuits that miss their target and count as all edges of their models: "
             f"{len(ratio['missed'])}, of {', '.join(sorted(of))}."
         )
+        met = ratio["without_missed"]
+        if met["value"] is not None:
+            said.append(
+                f"Without these tasks the ratio is {figure(met['value'])} ({interval(met) or 'no interval'}; "
+                f"{len(met['tasks'])} tasks)."
+            )
     if diverged := [p["name"] for p in (*report["points"], *report["other_points"]) if p["diverged"]]:
         said.append(f"Diverged, and left out: {'; '.join(diverged)}.")
     if report["missing"]:

@@ -58,6 +58,15 @@ def test_what_is_finished_is_read_while_another_searches_and_where_nothing_can_b
     assert run.searched == []
 
 
+def test_a_finished_circuit_of_a_task_that_counts_as_learnt_no_more_is_refused_and_kept(run):
+    circuit = types.SimpleNamespace(metrics={"full/select/calibrated_loss": 0.3})
+    run.there[TASK.name] = circuit
+    assert prune_tasks(run, [TASK], PruneConfig(learnt=0.3))[0].circuit is circuit
+    (found,) = prune_tasks(run, [TASK], PruneConfig(learnt=0.2))
+    assert found.circuit is None and "has not learnt with_as" in found.refusal and run.searched == []
+    assert prune_tasks(run, [TASK], PruneConfig(learnt=0.2), allow_unlearned=True)[0].circuit is circuit
+
+
 def test_what_another_process_found_before_the_lock_was_ours_is_not_searched_again(run, monkeypatch):
     @contextlib.contextmanager
     def taken(folder, name):

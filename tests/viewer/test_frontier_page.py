@@ -99,6 +99,7 @@ def test_what_misses_diverges_and_is_left_out_is_told(tmp_path):
     root = parse(build_frontier_page("t", summarize(ASKED, points)))
     words = root.words()
     assert "count as all edges of their models: 1, of lambda_func." in words
+    assert "Without these tasks the ratio is 16" in words
     assert f"Diverged, and left out: {points[1].name}" in words
     assert len(root.all("svg", "sizes")[0].all("path", "ring")) == 1
     assert "Tasks that the headline leaves out" in words and points[0].name in words

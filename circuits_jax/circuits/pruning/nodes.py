@@ -8,7 +8,7 @@ import collections
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -311,7 +311,7 @@ def node_loss(
     return loss_of_difference(masked_difference(network, (params, means, own), kept, batch))
 
 
-def check_known(task: str, full: dict[str, float], config: PruneConfig) -> None:
+def check_known(task: str, full: Mapping[str, float], config: PruneConfig) -> None:
     """Raises TaskError if the full model, with figures `full` of `Pruner.assess`, has not learnt `task`."""
     loss, needed = full["full/select/calibrated_loss"], CHANCE - MARGIN
     what = "knows nothing of"

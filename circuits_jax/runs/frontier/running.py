@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from circuits_jax.config import Config
 from circuits_jax.runs.frontier.measure import measure, measured
 from circuits_jax.runs.frontier.planning import FrontierPlan, plan_points
@@ -19,8 +21,6 @@ from circuits_jax.storage.surroundings import settled
 from circuits_jax.storage.tables import Report
 from circuits_jax.viewer.frontier_page import build_frontier_page
 from circuits_jax.viewer.frontier_picture import draw_frontier
-
-ANEW = "python -m circuits_jax frontier --workdir="
 
 
 @settled
@@ -53,6 +53,7 @@ def run_frontier(
     chosen = _chosen(points, only)
     check_writable(folder)
     _tell_others(points, folder, note)
+    publish(config, points, folder)  # so that there is a page to look at from the start
     for place, index in enumerate(chosen):
         point = points[index]
         if measured(point) is None:
@@ -60,7 +61,8 @@ def run_frontier(
             note(f"point {index}, {place + 1} of {len(chosen)}: {point.name}; about {left:.1f} hours to go")
             if measure(point, points, note) is not None:
                 publish(config, points, folder)
-    return publish(config, points, folder)
+            jax.clear_caches()  # programs of one model after another would fill the memory
+    return publish(config, points, folder)  # other processes may have measured what was left out
 
 
 def plan_frontier(config: Config, workdir: str | Path) -> FrontierPlan:

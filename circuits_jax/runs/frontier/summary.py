@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from circuits_jax.runs.frontier.ratio import (
     learnt_by_all,
     matched_ratio,
     series_trend,
+    task_mean,
 )
 from circuits_jax.runs.listed_runs import tokens_of
 from circuits_jax.storage.errors import ConfigError
@@ -40,7 +42,9 @@ def summarize(config: Config, points: Sequence[FrontierPoint]) -> Report:
     asked = config.frontier
     comparisons = [_comparison(rows, larger, smaller, asked.confidence) for larger, smaller in asked.pairs]
     headline = asked.pairs[0] if asked.pairs else tuple(dict.fromkeys(point.series for point in points))
-    ratio = comparisons[0]["edges"] if comparisons else _ratio_report(_nothing(NO_HEADLINE), [])
+    ratio = (
+        comparisons[0]["edges"] if comparisons else _ratio_report(_nothing(NO_HEADLINE), [], asked.confidence)
+    )
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -53,7 +57,7 @@ def summarize(config: Config, points: Sequence[FrontierPoint]) -> Report:
         "tuning": _tuning(points, asked),
         "missing": [point.name for point in points if point not in found],
         "learnt": {name: _learnt_in(rows, name) for name in dict.fromkeys(p.series for p in points)},
-        **_circumstances(config, points[0], found.values()),
+        **_circumstances(config, points[0], list(found.values())),
     }
 
 
@@ -121,13 +125,19 @@ def _comparison(rows: Mapping[FrontierPoint, Report], larger: str, smaller: str,
     found: Report = {"larger": larger, "smaller": smaller, "left_out": left_out}
     for what in COUNTS:
         ratio = matched_ratio(_models(rows, larger, what), _models(rows, smaller, what), confidence)
-        found[what] = _ratio_report(ratio, of)
+        found[what] = _ratio_report(ratio, of, confidence)
     return found
 
 
-def _ratio_report(ratio: MatchedRatio, rows: Sequence[Report]) -> Report:
-    """As JSON, with the circuits that miss their target among its tasks, and the spread over seeds."""
+def _ratio_report(ratio: MatchedRatio, rows: Sequence[Report], confidence: float) -> Report:
+    """As JSON, with the circuits that miss their target among its tasks, what it is without those tasks, and
+    the spread over seeds."""
     of_seeds = [value for value in ratio.by_seed.values() if value is not None]
+    missed = [
+        {"task": task, "model": row["name"]} for task in ratio.tasks for row in rows if task in row["missed"]
+    ]
+    met = [task for task in ratio.by_task if task not in {each["task"] for each in missed}]
+    alone = task_mean([math.log(ratio.by_task[task]) for task in met], confidence)
     return {
         "value": ratio.value,
         "low": ratio.low,
@@ -141,12 +151,8 @@ def _ratio_report(ratio: MatchedRatio, rows: Sequence[Report]) -> Report:
         "by_seed": {str(seed): value for seed, value in ratio.by_seed.items()},
         "lowest_seed": min(of_seeds, default=None),
         "highest_seed": max(of_seeds, default=None),
-        "missed": [
-            {"task": task, "model": row["name"]}
-            for task in ratio.tasks
-            for row in rows
-            if task in row["missed"]
-        ],
+        "missed": missed,
+        "without_missed": {**dataclasses.asdict(alone), "tasks": met},
     }
 
 
@@ -161,7 +167,8 @@ def _trends(
     found = []
     for series in dict.fromkeys(point.series for point in points):
         sizes = list(dict.fromkeys(point.size for point in points if point.series == series))
-        models = sorted(_models(rows, series, COUNTS[0]), key=lambda model: sizes.index(model.size))
+        models = [model for model in _models(rows, series, COUNTS[0]) if model.loss is not None]
+        models.sort(key=lambda model: sizes.index(model.size))
         trend = series_trend(models, confidence)
         if trend is not None:
             loss, edges = trend
@@ -194,21 +201,18 @@ def _learnt_in(rows: Mapping[FrontierPoint, Report], series: str) -> dict[str, i
     return {task: sum(row["edges"].get(task) is not None for row in of) for task in tasks}
 
 
-def _circumstances(
-    config: Config, point: FrontierPoint, results: Sequence[Mapping[str, Any]] | Any
-) -> Report:
+def _circumstances(config: Config, point: FrontierPoint, results: Sequence[Mapping[str, Any]]) -> Report:
     """What all points have in common, and what they took."""
-    results = list(results)
     whole = to_dict(point.config)
     return {
         "ablation": point.config.prune.ablation,
         "target": point.config.prune.target,
         "tokens": tokens_of(point.config),
-        "corpus": next((result["corpus"] for result in results if result.get("corpus")), None),
-        "tokenizer": next((result["tokenizer"] for result in results if result.get("tokenizer")), None),
+        **{
+            what: next((of[what] for of in results if of.get(what)), None) for what in ("corpus", "tokenizer")
+        },
         "hours": {
-            what: sum(result.get(f"{what}_hours") or 0.0 for result in results)
-            for what in ("training", "pruning")
+            what: sum(of.get(f"{what}_hours") or 0.0 for of in results) for what in ("training", "pruning")
         },
         "pruning": whole["prune"],
         "training": {section: whole[section] for section in ("optimizer", "train", "sparsity")},

@@ -27,7 +27,7 @@ SHAPES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class RatioMark:
+class DrawnRatio:
     """What is compared between the first two series of a chart.
 
     Attributes:
@@ -40,7 +40,7 @@ class RatioMark:
 
 
 def size_chart(
-    title: str, series: Sequence[SeriesMark], upward: str, comparison: RatioMark | None = None
+    title: str, series: Sequence[SeriesMark], upward: str, comparison: DrawnRatio | None = None
 ) -> str:
     """The chart; the vertical axis is logarithmic, the horizontal one is not.
 
@@ -70,8 +70,7 @@ def size_chart(
 def arrow_ends(series: Sequence[SeriesMark], losses: tuple[float, float]) -> tuple[float, float, float]:
     """(a loss amid those that the first two series reach, the count of either there)."""
     middle = sum(losses) / 2
-    larger, smaller = series[:2]
-    return middle, interpolated(larger, middle), interpolated(smaller, middle)
+    return middle, interpolated(series[0], middle), interpolated(series[1], middle)
 
 
 def interpolated(series: SeriesMark, loss: float) -> float:
@@ -104,7 +103,7 @@ def _axes(across: Axis, up: Axis, upward: str) -> list[str]:
     return [*parts, _text(right, HEIGHT - 10, what, "tick", "middle")]
 
 
-def _compared(comparison: RatioMark, series: Sequence[SeriesMark], across: Axis, up: Axis) -> list[str]:
+def _compared(comparison: DrawnRatio, series: Sequence[SeriesMark], across: Axis, up: Axis) -> list[str]:
     left, right = (across.at(loss) for loss in comparison.losses)
     middle, *counts = arrow_ends(series, comparison.losses)
     x, (y, y2) = across.at(middle), (up.at(count) for count in counts)
@@ -157,7 +156,7 @@ def _model(model: ModelMark, kind: str, number: int, across: Axis, up: Axis) -> 
     return f'<a href="{html.escape(model.address, quote=True)}">{mark}</a>'
 
 
-def _labels(series: Sequence[SeriesMark], across: Axis, up: Axis, comparison: RatioMark | None) -> list[str]:
+def _labels(series: Sequence[SeriesMark], across: Axis, up: Axis, comparison: DrawnRatio | None) -> list[str]:
     """The sizes' names, and the ratio beside its span."""
     taken: list[Box] = []
     anchors, texts, kinds = [], [], []
