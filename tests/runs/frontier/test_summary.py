@@ -71,7 +71,7 @@ def test_a_circuit_that_misses_its_target_counts_as_its_whole_model_and_is_marke
     assert row["missed"] == ["with_as"] and row["found"]["with_as"]["found_edges"] == counts["with_as"]
     assert report["ratio"]["missed"] == [{"task": "with_as", "model": dense.name}]
     met = report["ratio"]["without_missed"]
-    assert met["value"] == pytest.approx(16, rel=1e-4) < report["ratio"]["value"]
+    assert met["value"] == pytest.approx(16, rel=1e-4) and report["ratio"]["value"] > 16.1
     assert met["tasks"] == [task for task in made_up.TASKS if task != "with_as"]
     assert report["ratio"]["by_task"]["with_as"] > 20 > report["ratio"]["by_task"]["lambda_func"]
 
