@@ -33,6 +33,7 @@ from circuits_jax.training.pretraining import pretraining
 # Layers, d_model, context, batch.
 SIZES = {"quickstart": (2, 128, 128, 8), "S": (2, 256, 128, 16), "M": (4, 512, 256, 8)}
 VOCABULARY, KEPT, FLOOR = 2048, 1 / 32, 4
+PAUSE = 0.3  # seconds, in which the threads of what ran before stop waiting busily for more
 PEER = "peer"  # the package that its modules import each other by, without what its own __init__ asks for
 
 
@@ -125,6 +126,7 @@ def in_turn(works: list[Callable[[], Any]], rounds: int) -> np.ndarray:
     found = np.zeros((len(works), rounds + 2))
     for number in range(rounds + 2):
         for place_, work in enumerate(works):
+            time.sleep(PAUSE)
             began = time.perf_counter()
             work()
             found[place_, number] = time.perf_counter() - began
