@@ -66,7 +66,7 @@ def asked(tmp_path):
         data=DataConfig(roots=(str(tmp_path / "code"),), validation_fraction=0.25),
         sparsity=SparsityConfig(target=0.25, floor=0),
         optimizer=OptimizerConfig(learning_rate=0.05),
-        train=TrainConfig(steps=150, batch_size=8, eval_every=150, eval_batches=4, checkpoint_every=50),
+        train=TrainConfig(steps=400, batch_size=8, eval_every=200, eval_batches=4, checkpoint_every=100),
         prune=PruneConfig(
             tasks=(str(tmp_path / "digit.jsonl"),), steps=40, train_pairs=32, select_pairs=32, test_pairs=32,
             edge_steps=10, mean_batches=2, learnt=0.15, retries=1, importance_nodes=0, importance_pairs=32,
