@@ -59,12 +59,14 @@ def test_the_planted_circuit_is_faithful_by_full_controls(tmp_path):
         assert min(row["edges"] for row in kinds.rows_of(rows, kind)) > len(circuit.edges)
 
 
-def test_where_all_tokens_follow_the_circuit_relabelled_answers_take_no_more_edges(tmp_path):
+def test_where_all_tokens_follow_the_circuit_relabelled_answers_take_hardly_more_edges(tmp_path):
     circuit, verdict, rows = judged(PLANTED.model, PRUNE, tmp_path, "quick")
-    assert verdict.verdict == NO_BETTER, (verdict, rows)
+    assert verdict.verdict in (NOT_SHOWN, NO_BETTER), (verdict, rows)
     assert verdict.failed == ("fewer edges than the relabelled controls",)
     (found,) = kinds.rows_of(rows, kinds.RELABELLED)
-    assert found["outcome"] == kinds.MET and found["edges"] <= len(circuit.edges)
+    assert found["outcome"] == kinds.MET and found["edges"] < 1.5 * len(circuit.edges)
+    # One draw alone decides only if it takes no more edges at all.
+    assert (verdict.verdict == NO_BETTER) == (found["edges"] <= len(circuit.edges))
 
 
 def test_what_is_found_in_a_network_that_knows_nothing_is_not_faithful(tmp_path):
@@ -74,10 +76,11 @@ def test_what_is_found_in_a_network_that_knows_nothing_is_not_faithful(tmp_path)
     assert any(name.startswith("fewer edges") for name in verdict.failed)
 
 
-def test_where_learning_by_heart_takes_no_more_edges_the_circuit_is_no_better(tmp_path):
-    """A target so loose that hardly anything has to be known."""
+def test_where_hardly_anything_has_to_be_known_other_answers_take_no_more_edges(tmp_path):
+    """By the median of full controls: relabelled answers win, and the circuit is no better."""
     loose = dataclasses.replace(PRUNE, target=0.6, slack=1.0)
     circuit, verdict, rows = judged(PLANTED.model, loose, tmp_path)
     assert verdict.verdict == NO_BETTER, (verdict, rows)
-    memorised = kinds.rows_of(rows, kinds.MEMORISED)
-    assert min(row["edges"] for row in memorised) <= 3 * len(circuit.edges)
+    assert "fewer edges than the relabelled controls" in verdict.failed
+    relabelled = [row["edges"] for row in kinds.rows_of(rows, kinds.RELABELLED)]
+    assert np.median(relabelled) <= len(circuit.edges)
