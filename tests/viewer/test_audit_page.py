@@ -372,6 +372,7 @@ def test_a_circuit_s_own_page_says_which_controls_miss_the_target(pages: Pages, 
         )
     )
     tab.wait("document.querySelector('.agreement').dataset.worst")
+    assert "Close, an interval crosses its bound: sufficient." in document(tab).words()
     rows = [[cell.words() for cell in row.all("td")] for row in document(tab).all("tr")]
     said = {row[0]: row[-1] for row in rows if len(row) == 5}
     assert said["relabelled, draw 1"] == "" and "thrown away" in said["relabelled, draw 2"]
