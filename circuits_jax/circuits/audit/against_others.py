@@ -24,7 +24,7 @@ from circuits_jax.tasks.task import Pairs
 def curves_and_tests(
     auditor: Auditor, circuit: Circuit, train: Pairs, test: Pairs, thorough: bool, keep: Keep
 ) -> Report:
-    """{"curves", "tests", "not_compared": why there are none, where the model has too many edges} of a report.
+    """{"curves", "tests", "not_compared": why a model of too many edges has neither} of a report.
 
     Args:
       auditor: Of the circuit's model.
