@@ -21,7 +21,8 @@ def audit_table(reports: Mapping[str, Report], refusals: Mapping[str, str]) -> l
         controls, natural = report["controls"], report["natural"]
         found = AuditReport(task, report)
         figures = found.figures
-        row = {"task": task, "verdict": found.verdict, **figures, "model": report["model"]["assessment"]}
+        row = {"task": task, "verdict": found.verdict, "ablation": report["ablation"], **figures}
+        row["model"] = report["model"]["assessment"]
         if overlaps := [each["jaccard"] for each in (controls or {"rows": []})["rows"] if "jaccard" in each]:
             row["overlap"] = float(np.mean(overlaps))
         if "why_not" not in natural:

@@ -32,6 +32,7 @@ from circuits_jax.circuits.audit.records import (
     kept_reports,
     measured_folder,
     put_aside,
+    was_compared,
 )
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.pruning.jobs import Splits
@@ -141,9 +142,9 @@ class RunAuditor:
         return report | {"verdict": dataclasses.asdict(verdict)}
 
     def _against_others(self, subject: AuditSubject, train: Pairs, test: Pairs) -> Report:
-        """{"curves", "tests"}; none where there are no controls."""
+        """Of `curves_and_tests`; none where there are no controls."""
         if self._choice == "none":
-            return {"curves": None, "tests": None}
+            return {"curves": None, "tests": None, "not_compared": None}
         keep = keep_in(self._kept(MEASURED) / measured_folder(subject.key, self.run.corpus.hash))
         auditor, thorough = self._auditor(subject.prune), self._choice == "full"
         return curves_and_tests(auditor, subject.circuit, train, test, thorough, keep)
@@ -338,7 +339,7 @@ def _audit(
     earlier = {
         task: report
         for task, report in earlier.items()
-        if task in kept and covers(report, choice) and (choice == "none" or report.get("curves") is not None)
+        if task in kept and covers(report, choice) and (choice == "none" or was_compared(report))
     }
     auditor, stages = RunAuditor(run, config, choice, home), len(STAGES) + 2
     _tell_cost([subject for subject in subjects if subject.task.name not in earlier], choice)

@@ -172,6 +172,7 @@ def _report(
             "circuit": f"{i + 1} of {len(circuits)}",
             "nodes": len(circuit.nodes),
             "edges": len(circuit.edges),
+            "ablation": circuit.ablation,
             "test loss": circuit.metrics["test/calibrated_loss"],
             **{name: "" if value is None else value for name, value in row.items()},
         }

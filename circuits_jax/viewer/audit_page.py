@@ -55,6 +55,7 @@ def _section(task: str, report: Report) -> str:
         _templates(report["templates"]),
         _tests(report.get("tests")),
         _curves(report.get("curves")),
+        _not_compared(report.get("not_compared")),
         _control_table(report),
         _natural(report["natural"]),
         _scores(report),
@@ -66,7 +67,8 @@ def _section(task: str, report: Report) -> str:
 def _sentence(report: Report) -> str:
     circuit, model, verdict = report["circuit"], report["model"], report["verdict"]
     loss = model["test"]["calibrated_loss"]["value"]
-    judged = f"{circuit['nodes']} nodes and {circuit['edges']} edges, judged on {report['pairs']} pairs"
+    size = f"{circuit['nodes']} nodes and {circuit['edges']} edges under {report['ablation']} ablation"
+    judged = f"{size}, judged on {report['pairs']} pairs"
     text = f"{judged}. The full model is {model['assessment']} at this task (calibrated loss {loss:.3f})"
     if model["assessment"] != "good":
         text += ": a mask can repair such a model, so the circuit explains less than its own loss says"
@@ -238,6 +240,11 @@ def _curves(curves: Report | None) -> str:
     return (
         f'<h3>Faithful at what size?</h3><p class="quiet">{said}</p><div class="plots">{charts}</div>{table}'
     )
+
+
+def _not_compared(why: str | None) -> str:
+    """Why there are neither tests nor curves; nothing where there are, or where nobody asked."""
+    return f'<p class="quiet">Neither tests nor curves: {html.escape(why)}.</p>' if why else ""
 
 
 def _natural(report: Report) -> str:

@@ -92,6 +92,7 @@ def test_circuits_are_searched_until_there_are_no_more_and_only_once(run, task, 
     assert [each.nodes[0].index for each in found.circuits] == [0, 1]
     rows = exhaust_table([found])
     assert [each["circuit"] for each in rows] == ["1 of 2", "2 of 2"] and rows[0]["f"] == ""
+    assert {each["ablation"] for each in rows} == {"mean"}
     (again,) = exhaust_tasks(run, [task], PRUNE, 8)
     assert searches == [0, 1, 2] and again.words == found.words
     exhaust_tasks(run, [task], dataclasses.replace(PRUNE, steps=7), 8)

@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from circuits_jax.circuits.audit.records import AuditReport
+from circuits_jax.runs.audit_tables import audit_table
 from circuits_jax.viewer import control_plots
 from circuits_jax.viewer.assembly import PageSettings, build_report
 from circuits_jax.viewer.audit_page import build_audit_page
@@ -228,6 +230,23 @@ def test_what_was_not_measured_is_said_and_not_drawn():
     assert "rivals" not in words and "Overlap" not in words and "shuffled" not in words
 
 
+def test_a_size_is_told_with_its_ablation_everywhere():
+    report = {**REPORT, "ablation": "zero"}
+    words = parse(build_audit_page("t", [], {TASK: report})).words()
+    assert "29 nodes and 39 edges under zero ablation" in words
+    found = AuditReport(TASK, report)
+    assert "under zero ablation: nodes 29, edges 39" in repr(found)
+    assert "<th>ablation</th><td>zero</td>" in found._repr_html_()
+    assert audit_table({TASK: report}, {})[0]["ablation"] == "zero"
+
+
+def test_why_nothing_was_compared_is_said():
+    assert "Neither tests" not in parse(build_audit_page("t", [], {TASK: REPORT})).words()
+    report = {**REPORT, "tests": None, "curves": None, "not_compared": "the model has <9 edges"}
+    words = parse(build_audit_page("t", [], {TASK: report})).words()
+    assert "Neither tests nor curves: the model has <9 edges." in words
+
+
 def test_names_are_text_and_nothing_else():
     rows = [{"task": HOSTILE, "refused": HOSTILE}]
     root = parse(build_audit_page(HOSTILE, rows, {HOSTILE: REPORT}, HOSTILE))
@@ -353,6 +372,7 @@ def test_a_circuit_s_own_page_says_which_controls_miss_the_target(pages: Pages, 
         )
     )
     tab.wait("document.querySelector('.agreement').dataset.worst")
+    assert "Close, an interval crosses its bound: sufficient." in document(tab).words()
     rows = [[cell.words() for cell in row.all("td")] for row in document(tab).all("tr")]
     said = {row[0]: row[-1] for row in rows if len(row) == 5}
     assert said["relabelled, draw 1"] == "" and "thrown away" in said["relabelled, draw 2"]

@@ -219,6 +219,8 @@ def test_an_index_sorts_and_filters(pages: Pages, example: Example):
     tab = pages.open(index)
     tasks = "[...document.querySelectorAll('tbody tr')].map((r) => r.children[1].firstChild.textContent)"
     assert tab.evaluate(tasks) == ["apple", "mango", "zebra", "quince"]  # what was refused comes last
+    note = "document.getElementById('index').textContent"
+    assert f"Sizes are under {example.circuit.ablation} ablation." in tab.evaluate(note)
     tab.evaluate(
         "[...document.querySelectorAll('th button')].find((b) => b.textContent.startsWith('loss')).click()"
     )

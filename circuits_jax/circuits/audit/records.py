@@ -75,12 +75,12 @@ class AuditReport:
     def __repr__(self) -> str:
         notes = "".join(f" ({text})" for text in self._notes())
         figures = ", ".join(f"{name} {_short(value)}" for name, value in self.figures.items())
-        return f"{self.task}: {self.verdict}{notes}; {figures}"
+        return f"{self.task}: {self.verdict}{notes}; under {self.report['ablation']} ablation: {figures}"
 
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><th>{html.escape(name)}</th><td>{_short(value)}</td></tr>"
-            for name, value in self.figures.items()
+            for name, value in {"ablation": self.report["ablation"], **self.figures}.items()
         )
         notes = "".join(f"<p>{html.escape(text)}</p>" for text in self._notes())
         caption = f"{html.escape(self.task)}: {html.escape(self.verdict)}"
@@ -111,6 +111,11 @@ def covers(report: Mapping[str, Any], choice: str) -> bool:
     """Whether a report has as many controls as `choice`, one of CONTROLS, asks for."""
     made = report["controls"]["choice"] if report["controls"] else "none"
     return CONTROLS.index(made) >= CONTROLS.index(choice)
+
+
+def was_compared(report: Mapping[str, Any]) -> bool:
+    """Whether a report has curves and tests, or says why its model can have none."""
+    return report.get("curves") is not None or report.get("not_compared") is not None
 
 
 def is_of(report: Mapping[str, Any], folder: Path, settings: Mapping[str, Any]) -> bool:
@@ -261,5 +266,5 @@ def earlier_refusals(path: Path, circuits: Path) -> dict[str, str]:
     }
 
 
-def _short(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:.3f}"
+def _short(value: float | str) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else html.escape(str(value))

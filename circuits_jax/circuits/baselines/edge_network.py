@@ -70,11 +70,8 @@ class EdgeNetwork:
         model, devices = with_biases(subject.model), tuple(jax.devices())
         self.reference = reference
         self.edges = ModelEdges.of(model.config, model.params, subject.final)
-        if not 0 < self.edges.count <= MOST_EDGES:
-            raise ConfigError(
-                f"the model has {self.edges.count:,} edges; sets of edges are measured of models that have "
-                f"from 1 to {MOST_EDGES:,}"
-            )
+        if (why := why_not_measured(self.edges.count)) is not None:
+            raise ConfigError(why)
         means = {site: subject.means[site] for site in reference_sites(model.config, subject.final)}
         self.params = model.params
         numbers = self.edges.numbers(model.params)
@@ -117,6 +114,16 @@ class EdgeNetwork:
         there = edges.joined(kept) | (False if nodes is None else nodes)
         unchanged = kept | ~there[edges.sources] | ~there[edges.targets]
         return {**edges.masks(there), EDGES: unchanged.astype(np.float32)}
+
+
+def why_not_measured(edges: int) -> str | None:
+    """Why sets of edges of a model with so many are not measured; None where they are."""
+    if 0 < edges <= MOST_EDGES:
+        return None
+    return (
+        f"the model has {edges:,} edges; sets of edges are measured of models that have from 1 to "
+        f"{MOST_EDGES:,}"
+    )
 
 
 def margin(differences: np.ndarray) -> np.ndarray:

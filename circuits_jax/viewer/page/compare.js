@@ -59,7 +59,7 @@ function compareView(a, b, state, tip) {
     own.camera = makeCamera(svg, camera, layout, (view) => { placeRowLabels(labels, view); follower(view); });
     cameras.push(own.camera);
     listen(graph, svg, tip, (id) => { if (id) state.go({ task: circuit.key, node: id, with: "", view: "" }); });
-    const words = [`${circuit.nodes.length} nodes, ${circuit.edges.length} edges`, `${alone.size} nodes and ${aloneEdges.size} edges only here`];
+    const words = [`${circuit.nodes.length} nodes, ${circuit.edges.length} edges under ${circuit.ablation} ablation`, `${alone.size} nodes and ${aloneEdges.size} edges only here`];
     const card = h("div", { class: "graph-card" }, h("p", { class: "legend" }, h("strong", {}, circuit.key), words.map((each) => h("span", {}, each))), svg);
     return { card, svg, layout };
   });

@@ -15,7 +15,7 @@ function verdictBand(circuit) {
   const near = close.length ? ` Close, an interval crosses its bound: ${close.join(", ")}.` : "";
   if (verdict === "faithful") return h("p", { class: "band good" }, h("strong", {}, "Faithful"), " by all criteria of the audit." + near);
   return h("p", { class: "band warning", role: "note" }, h("strong", {}, verdict[0].toUpperCase() + verdict.slice(1) + ". "),
-    failed.length ? `Failed: ${failed.join("; ")}.` : "");
+    (failed.length ? `Failed: ${failed.join("; ")}.` : "") + near);
 }
 
 /** What pruning found is said as it was found; of a circuit from elsewhere it is not known. */

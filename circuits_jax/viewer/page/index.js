@@ -39,6 +39,14 @@ function verdictBadge({ verdict }) {
   return h("span", { class: "verdict " + (verdict.startsWith("faithful") ? "good" : "doubtful") }, verdict);
 }
 
+/** What removed nodes are held at: sizes under different ablations are not sizes of the same thing. */
+function ablationNote() {
+  const of = (kind) => page.rows.filter((row) => row.circuit !== null && page.circuits[row.circuit].ablation === kind).map((row) => row.task);
+  const kinds = [...new Set(page.circuits.map((circuit) => circuit.ablation))];
+  if (!kinds.length) return "";
+  return ` Sizes are under ${kinds.map((kind) => `${kind} ablation` + (kinds.length > 1 ? ` (${of(kind).join(", ")})` : "")).join("; ")}.`;
+}
+
 function showTable(now) {
   const order = orderOf(now), wanted = now.filter.toLowerCase().split(/\s+/).filter(Boolean);
   const rows = page.rows.filter((row) => wanted.every((word) => `${row.task} ${row.note} ${row.missed ? MISSED : ""} ${row.verdict}`.toLowerCase().includes(word))).sort((a, b) => compareRows(a, b, order));
@@ -55,7 +63,7 @@ function showTable(now) {
   };
   replaceContent(document.getElementById("index"), h("table", { class: "index" }, h("thead", {}, head), h("tbody", {}, rows.map((row) =>
     h("tr", {}, h("td", {}, row.circuit === null ? null : h("a", { href: row.href, tabindex: -1, "aria-hidden": "true" }, row.picture ??= thumbnail(page.circuits[row.circuit]))), COLUMNS.map((column) => cell(row, column)))))),
-  h("p", { class: "quiet" }, rows.length ? "Losses (nats) and accuracies are of test pairs, calibrated." : "No circuit matches."));
+  h("p", { class: "quiet" }, rows.length ? "Losses (nats) and accuracies are of test pairs, calibrated." + ablationNote() : "No circuit matches."));
 }
 
 /** By another column, or the other way round; the heading keeps the focus. */

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+import types
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,11 @@ import pytest
 from circuits_jax.circuits.ablation import competition
 from circuits_jax.circuits.ablation.means import mean_activations
 from circuits_jax.circuits.audit import random_circuits
+from circuits_jax.circuits.audit.against_others import curves_and_tests
 from circuits_jax.circuits.audit.auditor import _templates_of
 from circuits_jax.circuits.audit.intervals import Figure, pair_accuracies, pair_flips, pair_losses
 from circuits_jax.circuits.audit.real_code import find_natural, opening_quotes
+from circuits_jax.circuits.audit.records import was_compared
 from circuits_jax.circuits.audit.verdict import (
     FAITHFUL,
     NO_BETTER,
@@ -25,6 +28,7 @@ from circuits_jax.circuits.audit.verdict import (
     assess,
     decide,
 )
+from circuits_jax.circuits.baselines import edge_network
 from circuits_jax.circuits.masks import full_masks
 from circuits_jax.circuits.planted import plant
 from circuits_jax.config import TOPK_LOCATIONS, AuditConfig, ModelConfig, control_choice
@@ -37,6 +41,20 @@ from circuits_jax.tasks.task import Pairs
 
 TINY = ModelConfig(n_layer=2, d_model=16, d_head=8, n_ctx=8, vocab_size=12, activation_fraction=0.5)
 SMALL = ModelConfig(n_layer=1, d_model=8, d_head=8, n_ctx=8, vocab_size=12, bigram=False)
+
+
+# What a model may be too large for.
+
+
+def test_of_a_model_with_too_many_edges_it_is_said_that_nothing_was_compared(monkeypatch):
+    """The searches of the controls take hours there; what comes after them must not fail."""
+    monkeypatch.setattr(edge_network, "MOST_EDGES", 9)
+    model = Model(TINY, init_params(TINY, jax.random.key(0)))
+    auditor = types.SimpleNamespace(config=AuditConfig(), run=None, model=model)
+    found = curves_and_tests(auditor, None, None, None, True, None)
+    assert found["curves"] is found["tests"] is None and "from 1 to 9" in found["not_compared"]
+    assert was_compared(found) and not was_compared(found | {"not_compared": None})
+    assert was_compared({"curves": {}}) and not was_compared({})
 
 
 # Figures.
