@@ -26,8 +26,8 @@ class TrainConfig:
       checkpoint_every: Steps between checkpoints.
       keep_checkpoints: Newest checkpoints kept.
       keep_best: Checkpoints of lowest validation loss kept beside them.
-      snapshots: Steps, log-spaced from the first to the last, whose parameters are kept for good in the sparse
-        format, a folder each in `<workdir>/snapshots`; 0 keeps none.
+      snapshots: Steps, log-spaced from the first to the last, whose parameters are kept for good in the
+        sparse format, a folder each in `<workdir>/snapshots`; 0 keeps none.
       start_from: A workdir, a folder in the sparse format or a released checkpoint, whose parameters the
         run starts from with a fresh optimizer and fresh schedules; None starts from random ones.
     """

@@ -49,6 +49,6 @@ class Snapshots:
             save_sparse(params, self.config.model, folder, self.tokenizer, counts)
         except OSError as error:
             raise TrainingError(
-                f"the snapshot {folder} cannot be written: {error.strerror or error}; checkpoints are intact: "
-                "make room, or make the folder writable, and give the same command again"
+                f"the snapshot {folder} cannot be written: {error.strerror or error}; checkpoints are "
+                "intact: make room, or make the folder writable, and give the same command again"
             ) from error

@@ -1,4 +1,4 @@
-"""Sparse snapshots of training: which steps, what is in them, and that a run that is killed keeps the same."""
+"""Sparse snapshots of training: which steps, what is in them, and that a killed run keeps the same."""
 
 import json
 import math
