@@ -76,7 +76,7 @@ def load(
 
 
 def is_shipped(source: str | Path) -> bool:
-    """Whether a person means the model that comes with the library: a path, such as ./shipped, is a folder."""
+    """Whether a person means the model that comes with the library; ./shipped, or a Path, is a folder."""
     return isinstance(source, str) and source == SHIPPED
 
 

@@ -1,4 +1,4 @@
-"""The model that comes with the library, `cj.load("shipped")`: read where the library lies, written elsewhere.
+"""The model that comes with the library, `cj.load("shipped")`: read where that lies, written elsewhere.
 
     shipped.json     the model's hash, what else is to be known of it, and a digest of every other file
     MODEL_CARD.md    the same for people, with the figures of every task
@@ -6,8 +6,8 @@
     run/             what its workdir has beside the model: circuits, audits, the rows of training, a corpus
 
 The library's own folder may be read-only and is never written.  What is written goes to a workdir, which is
-made of these files when it is first needed and is from then on a workdir like any other.  The corpus is one of
-generated programs: no text of other people's code is here.  `runs.shipping` makes the folder.
+made of these files when it is first needed and is from then on a workdir like any other.  The corpus is one
+of generated programs: no text of other people's code is here.  `runs.shipping` makes the folder.
 """
 
 import dataclasses
@@ -17,7 +17,6 @@ from typing import Any
 
 from circuits_jax import released
 from circuits_jax.circuits.circuit import MANIFEST
-from circuits_jax.config import Config
 from circuits_jax.data import store
 from circuits_jax.runs.audit_tables import audit_table, intervals_note
 from circuits_jax.runs.run import Run
@@ -99,8 +98,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     record = read_json(folder / RECORD)
     if (record.get("format"), record.get("version")) != (FORMAT, VERSION):
         raise CheckpointError(
-            f"{folder / RECORD} is of format {record.get('format')!r}, version {record.get('version')!r}; this "
-            f"release reads {FORMAT!r}, version {VERSION}: {_WAY_OUT}"
+            f"{folder / RECORD} is of format {record.get('format')!r}, version {record.get('version')!r}; "
+            f"this release reads {FORMAT!r}, version {VERSION}: {_WAY_OUT}"
         )
     return record
 
@@ -143,8 +142,8 @@ def _is_there(model: str, workdir: Path) -> bool:
     if found != model:
         raise CheckpointError(
             f"{workdir} holds the shipped model of another release, {found[:12]}, and this release ships "
-            f"{model[:12]}; open that one as a run of yours (cj.load with its folder), or name another folder: "
-            "--workdir=DIR, or cj.load('shipped', workdir=DIR)"
+            f"{model[:12]}; open that one as a run of yours (cj.load with its folder), or name another "
+            "folder: --workdir=DIR, or cj.load('shipped', workdir=DIR)"
         )
     return True
 

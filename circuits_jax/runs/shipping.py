@@ -1,9 +1,9 @@
 """Makes the folder of the shipped model out of a finished run (`runs.shipped` says what lies in it).
 
-The same run gives the same bytes.  What was made of other people's code and reads like it, the windows of the
-run's corpus, is left out: the corpus that ships is of generated programs, written by the run's grammar with the
-words of our own tasks.  Of a circuit the arrays of its search are left out, too, which no page shows: the taus
-and the attributions of nodes outside it.
+The same run gives the same bytes.  What was made of other people's code and reads like it, the windows of
+the run's corpus, is left out: the corpus that ships is of generated programs, written by the run's grammar
+with the words of our own tasks.  Of a circuit the arrays of its search are left out, too, which no page
+shows: the taus and the attributions of nodes outside it.
 """
 
 import dataclasses
@@ -99,6 +99,8 @@ def ship(run: Run, out: Path, most: int = MOST_BYTES) -> Shipment:
 def _build(run: Run, folder: Path) -> None:
     """Writes everything into a new folder, the record and the card last."""
     config, home = run.whole_config, folder / RUN
+    for source in run.circuit_folders:
+        _ship_circuit(run, source, home / filenames.CIRCUITS / source.name)
     counts = run.folder / filenames.BIGRAM_COUNTS if config.model.bigram == "counts" else None
     released.save_sparse(run.model.params, config.model, folder / MODEL, run.tokenizer, counts)
     model = released.load_sparse(folder / MODEL)
@@ -110,8 +112,6 @@ def _build(run: Run, folder: Path) -> None:
     data = dataclasses.replace(recipe.data, hash=corpus.name)
     write_json(home / filenames.CONFIG, to_dict(dataclasses.replace(recipe, model=model.config, data=data)))
     _write_lines(home / filenames.METRICS, _training(run.folder))
-    for source in run.circuit_folders:
-        _ship_circuit(run, source, home / filenames.CIRCUITS / source.name)
     audits = _ship_audits(run.folder, home)
     _, refused = read_records(run.folder)
     left = {task: why for task, why in refused.items() if not exists(home / filenames.CIRCUITS / task)}
@@ -138,13 +138,13 @@ def _build(run: Run, folder: Path) -> None:
 
 
 def _ship_circuit(run: Run, source: Path, target: Path) -> None:
-    """Writes a circuit without the arrays of its search, with the readings of its edges and what `exhaust` found."""
+    """Writes a circuit without the arrays of its search, the readings of its edges, what `exhaust` found."""
     circuit = load_circuit(source)
     circuit.check_model(run.model.hash, run.tokenizer.hash)
     if circuit.task not in TASKS or source.name != circuit.task:
         raise CircuitError(
-            f"{source} is of {circuit.task}, a task of your own; only circuits of built-in tasks ship: move it "
-            "away"
+            f"{source} is of {circuit.task}, a task of your own; only circuits of built-in tasks ship: "
+            "move it away"
         )
     test_pairs(run, circuit, str(source))  # raises where they cannot be drawn again
     _slim(circuit).save(target)
@@ -216,9 +216,7 @@ def _about_corpus(run: Run) -> dict[str, Any]:
     kept = read_json_if_any(run.folder / filenames.DATA / corpus.hash / store.MANIFEST)
     data = run.whole_config.data
     return {
-        "source": "the standard library"
-        if data.is_standard_library
-        else f"{data.source}, not the standard library",
+        "own folders": bool(data.roots),
         "hash": corpus.hash,
         "content": corpus.content,
         "files": corpus.files,
