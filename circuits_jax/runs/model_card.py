@@ -123,12 +123,13 @@ def _tasks(folder: Path, record: Mapping[str, Any]) -> str:
     refused = _refusals(folder)
     for task, found in record["tasks"].items():
         if "refused" in found:
-            rows.append((task, "", "", "", "", "", found["refused"]))
+            refused[task] = found["refused"]
+            rows.append((task, "", "", "", "", "", "refused"))
             continue
         model = (f"{found['loss']:.3f}", f"{found['accuracy']:.2f}")
         circuit = circuits.get(task)
         if circuit is None:
-            rows.append((task, *model, "", "", "", refused.get(task, "no circuit was cut")))
+            rows.append((task, *model, "", "", "", "refused" if task in refused else "no circuit was cut"))
             continue
         figures = circuit.metrics
         size = (str(len(circuit.nodes)), str(len(circuit.edges)))
@@ -143,11 +144,14 @@ def _tasks(folder: Path, record: Mapping[str, Any]) -> str:
         "circuit's loss (accuracy)",
         "verdict",
     )
-    notes = [row[-1] for row in rows]
+    faithful = sum(row[-1].startswith("faithful") for row in rows)
+    reasons = "".join(f"\n- {task}: {why}" for task, why in sorted(refused.items()))
     return (
         "## Tasks\n\nOn test pairs, whose words and templates no other split has; chance is a loss of 0.693. "
-        f"{len(circuits)} of {len(rows)} tasks have a circuit, and {notes.count('faithful')} of these are "
-        "faithful by all criteria of the audit.\n\n" + _table(heads, rows)
+        f"{len(circuits)} of {len(rows)} tasks have a circuit, and {faithful} of these are "
+        "faithful by all criteria of the audit.\n\n"
+        + _table(heads, rows)
+        + (f"\n\nRefused:\n{reasons}" if reasons else "")
     )
 
 

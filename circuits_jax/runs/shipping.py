@@ -37,11 +37,14 @@ from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import CheckpointError, CircuitError, TaskError
 from circuits_jax.storage.files import aside_of, check_writable, read_json_if_any, write_aside, write_json
 from circuits_jax.storage.paths import exists
-from circuits_jax.tasks import TASKS
+from circuits_jax.storage.progress import ProgressBar
+from circuits_jax.tasks import TASKS, Pairs
 from circuits_jax.tasks.withheld import spells_withheld
 from circuits_jax.training.checkpoints import newest
 from circuits_jax.training.metrics import read_metrics
 from circuits_jax.viewer.assembly import CURVES
+from circuits_jax.viewer.circuit_page.evidence import gather_evidence
+from circuits_jax.viewer.circuit_page.kept import keep_evidence
 
 MOST_BYTES = 4_000_000
 # Windows of generated programs: those that evidence is gathered on, and those that means are taken over.
@@ -99,14 +102,18 @@ def ship(run: Run, out: Path, most: int = MOST_BYTES) -> Shipment:
 def _build(run: Run, folder: Path) -> None:
     """Writes everything into a new folder, the record and the card last."""
     config, home = run.whole_config, folder / RUN
-    for source in run.circuit_folders:
-        _ship_circuit(run, source, home / filenames.CIRCUITS / source.name)
+    places = {source: home / filenames.CIRCUITS / source.name for source in run.circuit_folders}
+    pairs = {source: _ship_circuit(run, source, target) for source, target in places.items()}
     counts = run.folder / filenames.BIGRAM_COUNTS if config.model.bigram == "counts" else None
     released.save_sparse(run.model.params, config.model, folder / MODEL, run.tokenizer, counts)
     model = released.load_sparse(folder / MODEL)
     if model.hash != run.model.hash:
         raise CheckpointError(f"the parameters of {run.folder} do not come back from {folder / MODEL}")
     corpus = _make_corpus(home / filenames.DATA, run.tokenizer, config)
+    windows = store.read(corpus).validation.tokens
+    for source, target in ProgressBar(places.items(), desc="evidence"):
+        evidence = gather_evidence(load_circuit(target), run.model, pairs[source], windows)
+        keep_evidence(target, evidence, corpus.name)
     # Of the run as it is from now on: its table is the model's own, its corpus the one that ships.
     recipe = _without_places(config)
     data = dataclasses.replace(recipe.data, hash=corpus.name)
@@ -137,8 +144,10 @@ def _build(run: Run, folder: Path) -> None:
         file.write(model_card(folder).encode())
 
 
-def _ship_circuit(run: Run, source: Path, target: Path) -> None:
-    """Writes a circuit without the arrays of its search, the readings of its edges, what `exhaust` found."""
+def _ship_circuit(run: Run, source: Path, target: Path) -> Pairs:
+    """Writes a circuit without the arrays of its search, the readings of its edges, what `exhaust` found;
+    gives the test pairs of its task.
+    """
     circuit = load_circuit(source)
     circuit.check_model(run.model.hash, run.tokenizer.hash)
     if circuit.task not in TASKS or source.name != circuit.task:
@@ -146,7 +155,7 @@ def _ship_circuit(run: Run, source: Path, target: Path) -> None:
             f"{source} is of {circuit.task}, a task of your own; only circuits of built-in tasks ship: "
             "move it away"
         )
-    test_pairs(run, circuit, str(source))  # raises where they cannot be drawn again
+    pairs = test_pairs(run, circuit, str(source))
     _slim(circuit).save(target)
     readings = read_readings(source)
     if readings is not None:
@@ -154,6 +163,7 @@ def _ship_circuit(run: Run, source: Path, target: Path) -> None:
     place = Path(filenames.EXHAUST_FOLDER) / circuit.task / filenames.EXHAUST
     if exhausted := read_json_if_any(run.folder / place):
         _write_compact(target.parents[1] / place, exhausted)
+    return pairs
 
 
 def _slim(circuit: Circuit) -> Circuit:

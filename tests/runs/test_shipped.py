@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import gzip
 import json
 import shutil
 import stat
@@ -20,12 +21,13 @@ from circuits_jax.circuits.readings.records import read_readings
 from circuits_jax.commands import ship as ship_command
 from circuits_jax.commands import view
 from circuits_jax.data.programs.words import UNSEEN_WORDS
-from circuits_jax.runs import opening, shipping
+from circuits_jax.runs import opening, pages, shipping
 from circuits_jax.runs.model_card import model_card
 from circuits_jax.runs.shipped import FOLDER, RECORD, load_shipped
 from circuits_jax.runs.shipping import MOST_BYTES, ship
 from circuits_jax.tasks.withheld import spells_withheld
 from circuits_jax.training.checkpoints import newest
+from circuits_jax.viewer.circuit_page.kept import kept_evidence
 from tests.runs.tiny_shipped import REFUSED, TASK, make_run
 from tests.training.tiny import assert_equal
 from tests.viewer.test_assembly import data_of
@@ -105,12 +107,16 @@ def test_evidence_is_of_programs_that_nobody_wrote(run, folder):
     assert not np.array_equal(found.train.rows(slice(24)), found.validation.rows(slice(24)))
 
 
-def test_the_same_run_gives_the_same_bytes_in_place_of_what_was_there(run, folder, tmp_path):
+def test_the_same_run_gives_the_same_bytes_in_place_of_what_was_there(run, folder, tmp_path, capsys):
     again = shutil.copytree(folder, tmp_path / "shipped")
     (again / "left over").write_text("x")
-    made = ship(run, again)
+    called(ship_command, f"--workdir={run.folder}", f"--out={again}")
     assert files(again) == files(folder) and list(tmp_path.iterdir()) == [again]
-    assert made.sizes == {name: len(content) for name, content in files(folder).items()}
+    told = capsys.readouterr().out
+    for name, content in files(folder).items():
+        assert f"{name} " in told and f"{len(content):,}" in told
+    with pytest.raises(cj.UserError, match="give --out"):
+        called(ship_command, f"--workdir={run.folder}")
 
 
 def test_what_may_not_ship_is_refused_and_nothing_is_left(run, folder, tmp_path):
@@ -159,6 +165,27 @@ def test_all_pages_are_drawn_into_a_workdir_from_a_folder_that_cannot_be_written
     assert shown["audit"]["verdict"]["verdict"] == "not shown" and shown["readings"]["rows"] == []
     assert "29 nodes and 39 edges" in (workdir / "audit.html").read_text("utf-8")
     assert all(path.stat().st_mode & stat.S_IWUSR for path in workdir.rglob("*"))
+
+
+def test_evidence_that_is_kept_makes_the_page_that_is_gathered_anew(opened, monkeypatch):
+    found = cj.load("shipped")
+    kept = found.folder / "circuits" / TASK / "evidence.json.gz"
+    with monkeypatch.context() as patch:
+        patch.setattr(pages, "gather_evidence", lambda *_: pytest.fail("the model was run"))
+        drawn = found.page(found.circuits[0]).content
+    content = kept.read_bytes()
+    for spoiled in (None, content[:-9], gzip.compress(b"[]"), gzip.compress(b'{"format": 3}')):
+        kept.unlink(missing_ok=True)
+        if spoiled is not None:
+            kept.write_bytes(spoiled)
+        assert kept_evidence(kept.parent, found.config.data.hash) is None
+    assert found.page(found.circuits[0]).content == drawn
+    kept.write_bytes(content)
+    assert kept_evidence(kept.parent, found.config.data.hash)["nodes"]
+    assert kept_evidence(kept.parent, "another corpus") is None
+    moved = dataclasses.replace(found.circuits[0], metrics={"test/loss": 1.0})
+    moved.save(kept.parent)
+    assert kept_evidence(kept.parent, found.config.data.hash) is None
 
 
 def test_its_workdir_is_one_like_any_other(run, opened, tmp_path):
@@ -265,17 +292,12 @@ def called(command, *arguments):
         command.main()
 
 
-def test_the_commands_make_it_and_draw_it(run, opened, tmp_path, capsys):
-    called(ship_command, f"--workdir={run.folder}", "--out=made")
-    assert files(tmp_path / "made") == files(opened)
-    assert "MODEL_CARD.md" in capsys.readouterr().out
+def test_the_command_draws_it(opened, tmp_path, capsys):
     called(view, "--model=shipped", "--workdir=there")
     assert capsys.readouterr().out.strip().endswith("there/report.html")
     assert (tmp_path / "there" / "circuits" / TASK / "page.html").exists()
     called(view, f"--model={tmp_path / 'there'}", "--out=elsewhere")
     assert (tmp_path / "elsewhere" / "report.html").exists() and not (tmp_path / "runs").exists()
-    with pytest.raises(cj.UserError, match="give --out"):
-        called(ship_command, f"--workdir={run.folder}")
 
 
 def test_the_card_tells_the_figures_of_the_files(run, folder, tmp_path):
