@@ -160,7 +160,7 @@ def _ship_circuit(run: Run, source: Path, target: Path) -> Pairs:
     readings = read_readings(source)
     if readings is not None:
         _write_compact(target / READINGS, readings | {"circuit": of_circuit(target)})
-    place = Path(filenames.EXHAUST_FOLDER) / circuit.task / filenames.EXHAUST
+    place = f"{filenames.EXHAUST_FOLDER}/{circuit.task}/{filenames.EXHAUST}"
     if exhausted := read_json_if_any(run.folder / place):
         _write_compact(target.parents[1] / place, exhausted)
     return pairs
