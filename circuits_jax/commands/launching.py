@@ -144,9 +144,8 @@ def model_name() -> str:
 def open_model() -> Run:
     """The run that --model, or else --workdir names; of the shipped model, with the workdir that is given."""
     name, given = model_name(), flags.FLAGS
-    if is_shipped(name):
-        return load(name, workdir=given.workdir if given["workdir"].present else None)
-    return load(name, store=store() if "store" in given else None)
+    place = given.workdir if is_shipped(name) and given["workdir"].present else None
+    return load(name, store=store() if "store" in given else None, workdir=place)
 
 
 def start(main: Callable[[], None], trains: bool = False) -> None:

@@ -57,6 +57,8 @@ def load(
     if not name:
         raise ConfigError("the name of the model is empty; name a folder, or . for this one")
     if is_shipped(source):
+        if store is not None:
+            raise ConfigError(f"the model {name} has its corpus with it; leave the store out")
         return load_shipped(workdir)
     if workdir is not None:
         raise ConfigError(f"{name} is no model that comes with the library, and takes no other workdir")

@@ -284,6 +284,8 @@ def test_a_folder_of_that_name_is_named_as_a_path(run, opened, tmp_path, monkeyp
         cj.UserError, match="is no model that comes with the library, and takes no other workdir"
     ):
         cj.load("./shipped", workdir="there")
+    with pytest.raises(cj.UserError, match="the model shipped has its corpus with it; leave the store out"):
+        cj.load("shipped", store="there")
 
 
 def called(command, *arguments):
