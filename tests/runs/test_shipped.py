@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import gzip
 import json
+import re
 import shutil
 import stat
 import time
@@ -350,6 +351,17 @@ def test_the_shipped_model_is_what_its_record_says_on_this_machine_too():
     for circuit in found.circuits[:2]:
         figures = found.score(cj.TASKS[circuit.task], circuit=circuit)
         assert figures["calibrated_loss"] == pytest.approx(circuit.metrics["test/calibrated_loss"], abs=2e-3)
+
+
+@real
+def test_the_first_block_of_the_readme_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (FOLDER.parents[1] / "README.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(import circuits_jax.*?)```", text, re.S)
+    names = {}
+    exec(code, names)  # noqa: S102 - ours
+    assert names["logits"].shape[-1] == names["run"].model.config.vocab_size
+    assert (tmp_path / "runs" / "shipped" / "circuits" / "single_double_quote" / "page.html").exists()
 
 
 @real
