@@ -20,6 +20,7 @@ setup(
             "viewer/page/*",
             "circuits/circuit.schema.json",
             "circuits/compiled/shipped/*.npz",
+            "shipped/**/*",
             "py.typed",
         ]
     },

@@ -42,6 +42,7 @@ COMMANDS = (
     "configs",
     "device_check",
     "compile",
+    "ship",
 )
 # Those that train the run that --config describes.
 _TRAINING = ("pretrain", "bridges", "frontier", "quickstart", "device_check")

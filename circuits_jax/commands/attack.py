@@ -13,7 +13,6 @@ from circuits_jax.circuits.attack.attack import plant_case
 from circuits_jax.commands import launching, path_flags
 from circuits_jax.commands.reading import read_numbers
 from circuits_jax.runs.attacking import TASK, attack, attack_circuit, lengths
-from circuits_jax.runs.opening import load
 from circuits_jax.storage.filenames import CIRCUITS
 from circuits_jax.storage.files import check_writable
 from circuits_jax.storage.paths import as_path
@@ -37,8 +36,8 @@ def main() -> None:
     if given.planted:
         case, folder = plant_case(given.lists), launching.workdir()
     else:
-        run = load(launching.model_name())
-        folder = run.workdir or launching.workdir()
+        run = launching.open_model()
+        folder = launching.workdir() if run.workdir is None else run.folder
         case = attack_circuit(run, as_path(given.circuit or folder / CIRCUITS / TASK), given.lists)
     out = path_flags.out_folder() or folder
     check_writable(out, "or name a folder of yours: --out=DIR")

@@ -9,7 +9,6 @@ from absl import flags
 
 from circuits_jax.commands import launching
 from circuits_jax.runs.inspection import inspect_model, inspect_token
-from circuits_jax.runs.opening import load
 from circuits_jax.storage.filenames import INSPECT
 
 
@@ -28,7 +27,7 @@ def main() -> None:
     """The command."""
     given = flags.FLAGS
     launching.refuse_without("token", "channels", "others")
-    run = load(launching.model_name(), store=launching.store())
+    run = launching.open_model()
     if given.token is not None:
         shown, token = inspect_token(run, given.token, given.channels, given.others)
     rows, summary = inspect_model(run, given.windows)

@@ -13,7 +13,6 @@ from absl import flags
 
 from circuits_jax.commands import launching, reading
 from circuits_jax.runs import by_hand
-from circuits_jax.runs.opening import load
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.filenames import INTERVENE
 from circuits_jax.storage.paths import as_path
@@ -38,7 +37,7 @@ def main() -> None:
     """The command."""
     given = flags.FLAGS
     launching.refuse_without("circuit", "circuit_role")
-    run = load(launching.model_name(), store=launching.store())
+    run = launching.open_model()
     edits = reading.read_edits({"set": given.set, "ablate": given.ablate}, run.model.config)
     circuit = None if given.circuit is None else by_hand.read_circuit_of(run.model, as_path(given.circuit))
     if not edits and circuit is None:

@@ -16,6 +16,8 @@ from absl import app, flags, logging
 from circuits_jax.commands import path_flags, setting_flags
 from circuits_jax.commands.missing_device import missing_device
 from circuits_jax.runs.cpu_devices import choose
+from circuits_jax.runs.opening import is_shipped, load
+from circuits_jax.runs.run import Run
 from circuits_jax.storage import notices
 from circuits_jax.storage.cores import usable_cores
 from circuits_jax.storage.errors import ConfigError, UserError
@@ -79,7 +81,8 @@ def define_model() -> None:
     flags.DEFINE_string(
         "model",
         None,
-        "A workdir, a folder or file of a released checkpoint, or hf:owner/name; default: --workdir.",
+        "shipped, the model that comes with the library, whose results go to --workdir (runs/shipped); a "
+        "workdir; a folder or file of a released checkpoint; or hf:owner/name. Default: --workdir.",
     )
 
 
@@ -136,6 +139,13 @@ def store() -> str | None:
 def model_name() -> str:
     """What --model, or else --workdir names."""
     return flags.FLAGS.model or str(workdir())
+
+
+def open_model() -> Run:
+    """The run that --model, or else --workdir names; of the shipped model, with the workdir that is given."""
+    name, given = model_name(), flags.FLAGS
+    place = given.workdir if is_shipped(name) and given["workdir"].present else None
+    return load(name, store=store() if "store" in given else None, workdir=place)
 
 
 def start(main: Callable[[], None], trains: bool = False) -> None:
@@ -294,7 +304,7 @@ def _set_up_cpu(trains: bool) -> None:
     """
     given = flags.FLAGS
     name = model_name() if "model" in given else given.workdir if "workdir" in given else ""
-    folder = as_path(name) if name and may_be_folder(name) else None
+    folder = as_path(name) if name and may_be_folder(name) and not is_shipped(name) else None
     count = given.processes or 1 if "processes" in given else 1
     devices, why = choose(_CPU_DEVICES.value, setting_flags.read_config() if trains else None, folder, count)
     jax.config.update("jax_num_cpu_devices", devices)

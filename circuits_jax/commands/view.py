@@ -1,6 +1,7 @@
 """Writes the pages of a run's circuits, HTML files that open anywhere, and an index of them.
 
     python -m circuits_jax view runs/quickstart
+    python -m circuits_jax view --model=shipped
     python -m circuits_jax view runs/quickstart --annotations=annotations.json
     python -m circuits_jax view runs/quickstart --compare=lambda_func,runs/other/circuits/lambda_func
 
@@ -23,7 +24,7 @@ from circuits_jax.viewer.circuit_page.annotations import read_annotations
 
 def define_flags() -> None:
     """The flags of this command."""
-    launching.define_workdir()
+    launching.define_model()
     launching.define_store()
     flags.DEFINE_string("annotations", None, "File of notes on nodes, as a page saved it.")
     path_flags.define_names(
@@ -38,13 +39,17 @@ def main() -> None:
     """The command."""
     given = flags.FLAGS
     notes = None if given.annotations is None else read_annotations(as_path(given.annotations))
-    workdir = launching.workdir()
     out = path_flags.out_folder()
+    if given.model is None:
+        run, workdir = None, launching.workdir()
+    else:
+        run = launching.open_model()
+        workdir = run.folder
     if given.compare:
         opening = Opening(launching.store(), given.tasks, given.changed_tasks)
         print(compare_circuits(given.compare, workdir, notes, opening, out))
         return
-    run = load_workdir(workdir, launching.store())
+    run = run or load_workdir(workdir, launching.store())
     for task in read_named([run], given.tasks, given.changed_tasks).values():
         remember(task)
     print(write_pages(run, all_outcomes(run), run_summary(run), notes, out))

@@ -26,6 +26,8 @@ class TrainConfig:
       checkpoint_every: Steps between checkpoints.
       keep_checkpoints: Newest checkpoints kept.
       keep_best: Checkpoints of lowest validation loss kept beside them.
+      snapshots: Steps, log-spaced from the first to the last, whose parameters are kept for good in the
+        sparse format, a folder each in `<workdir>/snapshots`; 0 keeps none.
       start_from: A workdir, a folder in the sparse format or a released checkpoint, whose parameters the
         run starts from with a fresh optimizer and fresh schedules; None starts from random ones.
     """
@@ -40,12 +42,14 @@ class TrainConfig:
     checkpoint_every: int = 250
     keep_checkpoints: int = 2
     keep_best: int = 0
+    snapshots: int = 0
     start_from: str | None = None
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name not in ("seed", "keep_best", "start_from") and value is not None:
+            if field.name not in ("seed", "keep_best", "snapshots", "start_from") and value is not None:
                 check_positive(f"train.{field.name}", value)
         check_seed("train.seed", self.seed)
         check_not_negative("train.keep_best", self.keep_best)
+        check_not_negative("train.snapshots", self.snapshots)

@@ -20,7 +20,7 @@ from circuits_jax.storage.errors import CheckpointError
 from circuits_jax.storage.files import read_bytes, write_aside
 
 FORMAT, VERSION = "circuits_jax.bigram_counts", 1
-_ANEW = "move it away, and it is counted anew from the run's corpus"
+ANEW = "move it away, and it is counted anew from the run's corpus"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +50,36 @@ def save_counts(path: Path, counts: BigramCounts, origin: Origin) -> None:
         )
 
 
-def load_counts(path: Path, origin: Origin, vocab_size: int) -> BigramCounts:
-    """Reads what `save_counts` wrote, for the run that it is of.
+def load_counts(path: Path, origin: Origin, vocab_size: int, way_out: str = ANEW) -> BigramCounts:
+    """Reads what `save_counts` wrote, for the run or model that it is of.
+
+    Args:
+      path: The file.
+      origin: What the counts must be of.
+      vocab_size: Of the model.
+      way_out: What an error tells to do where the file is of no use.
 
     Raises:
       CheckpointError: if the file is missing or damaged, or of another tokenizer, corpus or prior.
+    """
+    there, counts = read_counts(path, way_out)
+    for name in ("tokenizer", "corpus", "prior"):
+        theirs, ours = getattr(there, name), getattr(origin, name)
+        if theirs != ours:
+            raise CheckpointError(
+                f"{path} holds counts of another {name} ({_short(theirs)}) than the run's ({_short(ours)}); "
+                f"put back the run's own file, or {way_out}"
+            )
+    if not _fit(counts, vocab_size):
+        raise CheckpointError(f"{path} holds counts that do not fit a vocabulary of {vocab_size}; {way_out}")
+    return BigramCounts(*(array.astype(np.int64) for array in vars(counts).values()))
+
+
+def read_counts(path: Path, way_out: str = ANEW) -> tuple[Origin, BigramCounts]:
+    """What the counts in a file are of, and the counts as they are stored, whatever they fit.
+
+    Raises:
+      CheckpointError: if the file is missing or damaged; `way_out` tells what to do.
     """
     content = read_bytes(path)
     try:
@@ -65,17 +90,10 @@ def load_counts(path: Path, origin: Origin, vocab_size: int) -> BigramCounts:
         if (about["format"], about["version"]) != (FORMAT, VERSION):
             raise ValueError(f"it is of format {about['format']!r}, version {about['version']!r}")
     except (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise CheckpointError(f"{path} holds no bigram counts that can be read ({error}); {_ANEW}") from error
-    for name in ("tokenizer", "corpus", "prior"):
-        theirs, ours = getattr(there, name), getattr(origin, name)
-        if theirs != ours:
-            raise CheckpointError(
-                f"{path} holds counts of another {name} ({_short(theirs)}) than the run's ({_short(ours)}); "
-                f"put back the run's own file, or {_ANEW}"
-            )
-    if not _fit(counts, vocab_size):
-        raise CheckpointError(f"{path} holds counts that do not fit a vocabulary of {vocab_size}; {_ANEW}")
-    return BigramCounts(*(array.astype(np.int64) for array in vars(counts).values()))
+        raise CheckpointError(
+            f"{path} holds no bigram counts that can be read ({error}); {way_out}"
+        ) from error
+    return there, counts
 
 
 def _small(array: np.ndarray) -> np.ndarray:

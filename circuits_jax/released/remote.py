@@ -13,12 +13,16 @@ from circuits_jax.released.download import (
     target_name,
 )
 from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.filenames import BIGRAM_COUNTS
 from circuits_jax.storage.files import read_json
 from circuits_jax.storage.paths import as_path, exists
 
 HUB = "hf:"  # what the name of a checkpoint of the Hugging Face hub begins with
 LEVELS = 4  # folders in which what belongs to a file is looked for: its own, and those above it
-_BESIDE = ("beeg_config.json", "config.json", "encoder.json", "vocab.bpe", "tokenizer.model")
+_BESIDE = (
+    *("beeg_config.json", "config.json", "encoder.json", "vocab.bpe", "tokenizer.model"),
+    BIGRAM_COUNTS,  # of the sparse format
+)
 
 
 @contextlib.contextmanager

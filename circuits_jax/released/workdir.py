@@ -31,7 +31,11 @@ _FINISHED = TrainConfig(steps=1, keep_checkpoints=1)
 
 
 def as_workdir(
-    source: str | Path, workdir: str | Path, tokenizer: str | Path | None = None, strict: bool = True
+    source: str | Path,
+    workdir: str | Path,
+    tokenizer: str | Path | None = None,
+    strict: bool = True,
+    config: Config | None = None,
 ) -> Path:
     """Writes a workdir whose trained model is the checkpoint `source`.
 
@@ -45,6 +49,7 @@ def as_workdir(
       workdir: A folder that holds no run yet.
       tokenizer: A folder with the tokenizer's files, if they do not lie beside the weights.
       strict: As `load` has it.
+      config: Of the run that the checkpoint is the end of, if it is known; its `model` is the checkpoint's.
 
     Returns:
       The workdir.
@@ -59,7 +64,7 @@ def as_workdir(
     with _owned(workdir):
         _refuse_run(workdir)  # that of another process, which was faster
         _clear_unfinished(source, workdir)
-        _build(source, workdir, tokenizer, strict)
+        _build(source, workdir, tokenizer, strict, config)
     return workdir
 
 
@@ -109,14 +114,16 @@ def _owned(workdir: Path) -> Iterator[None]:
             raise
 
 
-def _build(source: str | Path, workdir: Path, tokenizer: str | Path | None, strict: bool) -> None:
+def _build(
+    source: str | Path, workdir: Path, tokenizer: str | Path | None, strict: bool, config: Config | None
+) -> None:
     found = load_any(source, strict)
     words = _tokenizer(found, source, tokenizer)
     ours = found.raw_config.get("format") == FORMAT
-    # Published circuits have nodes at the final residual stream; counts are comparable with them so.
-    config = Config(
-        model=found.config, train=_FINISHED, prune=PruneConfig(final_resid=None if ours else True)
-    )
+    if config is None:
+        # Published circuits have nodes at the final residual stream; counts are comparable with them so.
+        prune = PruneConfig(final_resid=None if ours else True)
+        config = Config(model=found.config, train=_FINISHED, prune=prune)
     workdirs.check(workdir, config)
     write_json(workdir / IMPORTED, {"source": str(source), "config": found.raw_config})
     save_released_tokenizer(words, workdir)

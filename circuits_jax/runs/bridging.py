@@ -72,6 +72,11 @@ class BridgedModels:
 def train_bridges(config: Config, workdir: str | Path, tensorboard: bool = False) -> tuple[Joined, Corpus]:
     """Prepares the corpus and trains to the last step, resuming what is there; saves bridges and model."""
     workdir = as_path(workdir)
+    if config.train.snapshots:
+        raise BridgeError(
+            f"train.snapshots is {config.train.snapshots}, and snapshots are kept of language models alone, "
+            "not of bridges; set it to 0"
+        )
     dense, sparse = read_models(config, workdir)
     for setting, model in ((DENSE, dense), (TRAINED, sparse)):
         config = settle_companion(config, workdir, setting, model)

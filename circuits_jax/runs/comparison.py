@@ -82,7 +82,7 @@ def _write(chosen: Sequence[tuple[Run, Path]], home: Path, notes: Notes | None, 
     for run, folder in chosen:
         circuit, pairs = read_circuit(run, folder)
         vocabularies[run.tokenizer.hash] = embed_vocabulary(run.tokenizer)
-        shown.append((circuit, evidence_of(run, circuit, pairs)))
+        shown.append((circuit, evidence_of(run, circuit, pairs, folder)))
         workdir = run.folder.resolve()
         keys.append(folder.name if workdir == home.resolve() else f"{workdir.name} {folder.name}")
         audits.append(read_audits(run.folder / AUDIT, [folder]).get(folder.name))

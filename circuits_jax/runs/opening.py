@@ -15,6 +15,8 @@ from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.released.remote import HUB
 from circuits_jax.runs.corpora import open_corpus
 from circuits_jax.runs.run import Run
+from circuits_jax.runs.shipped import NAME as SHIPPED
+from circuits_jax.runs.shipped import load_shipped
 from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import CheckpointError, ConfigError, check_kind
 from circuits_jax.storage.paths import as_path, exists, may_be_folder
@@ -24,20 +26,28 @@ from circuits_jax.training.run import read_run
 
 
 @settled
-def load(source: str | Path, strict: bool = True, store: str | Path | None = None) -> Run:
+def load(
+    source: str | Path,
+    strict: bool = True,
+    store: str | Path | None = None,
+    workdir: str | Path | None = None,
+) -> Run:
     """Opens a trained model; the one door for every kind of source.
 
     Args:
       source: One of
+        * "shipped", the model that comes with the library (a folder of that name is "./shipped");
         * the workdir of a run of ours, a folder or a bucket's (`gs://bucket/run`);
         * a folder or file of a released checkpoint (docs/method.md, "Released models"), `hf:owner/name`
           or a URL of one;
         * a folder in the sparse format of `released.save_sparse`.
       strict: For released checkpoints: whether unknown settings and surplus tensors are errors.
       store: For a workdir: the folder that its corpus lies in, if that was shared and has moved.
+      workdir: For "shipped": the folder that results go to, by default runs/shipped.
 
     Returns:
-      A Run.  One that did not come from a workdir of ours has no workdir and no corpus.
+      A Run.  One that did not come from a workdir of ours has no workdir and no corpus.  That of the shipped
+      model makes its workdir when a result is first to be kept.
 
     Raises:
       UserError: if there is nothing of the kind, or it cannot be read.
@@ -46,6 +56,12 @@ def load(source: str | Path, strict: bool = True, store: str | Path | None = Non
     name = str(source)
     if not name:
         raise ConfigError("the name of the model is empty; name a folder, or . for this one")
+    if is_shipped(source):
+        if store is not None:
+            raise ConfigError(f"the model {name} has its corpus with it; leave the store out")
+        return load_shipped(workdir)
+    if workdir is not None:
+        raise ConfigError(f"{name} is no model that comes with the library, and takes no other workdir")
     if name.startswith(HUB) or not may_be_folder(name):
         return Run(released.load_any(name, strict))
     folder = as_path(source)
@@ -59,6 +75,11 @@ def load(source: str | Path, strict: bool = True, store: str | Path | None = Non
     if exists(folder / filenames.CONFIG) and exists(folder / filenames.METRICS):
         raise CheckpointError(f"no checkpoint in {folder}; train first (python -m circuits_jax pretrain)")
     return Run(released.load_any(folder, strict))
+
+
+def is_shipped(source: str | Path) -> bool:
+    """Whether a person means the model that comes with the library; ./shipped, or a Path, is a folder."""
+    return isinstance(source, str) and source == SHIPPED
 
 
 def load_workdir(workdir: str | Path, store: str | Path | None = None) -> Run:

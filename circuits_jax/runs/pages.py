@@ -45,7 +45,8 @@ from circuits_jax.viewer.assembly import (
     build_report,
     write_report,
 )
-from circuits_jax.viewer.circuit_page.evidence import Evidence, gather_evidence
+from circuits_jax.viewer.circuit_page.evidence import Evidence, circuit_network, gather_evidence
+from circuits_jax.viewer.circuit_page.kept import kept_evidence
 from circuits_jax.viewer.circuit_page.vocabulary import embed_vocabulary
 from circuits_jax.viewer.edge_readings import read_shown
 from circuits_jax.viewer.verdicts import read_audits, verdict_words
@@ -132,7 +133,8 @@ def write_pages(
     vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
     keys, shown = [each.task for each in cut], list[tuple[Circuit, Evidence]]()
     for outcome in ProgressBar(cut, desc="page", disable=not is_primary()):
-        shown.append((outcome.circuit, evidence_of(run, outcome.circuit, outcome.test)))
+        folder = folders / outcome.task
+        shown.append((outcome.circuit, evidence_of(run, outcome.circuit, outcome.test, folder)))
         settings = PageSettings(
             [outcome.task], vocabularies, audits, others, notes, *above, readings=readings
         )
@@ -239,7 +241,7 @@ def _write_circuit(run: "Run", circuit: Circuit) -> Page:
     places = [folder] if saved else []  # what was found out about the saved one is not of another
     path = folder / (PAGE if saved else f"page-{circuit.digest}.html")
     audits, readings = read_audits(run.folder / AUDIT, places), read_shown(places)
-    shown = [(circuit, evidence_of(run, circuit))]
+    shown = [(circuit, evidence_of(run, circuit, folder=folder if saved else None))]
     vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
     others = {name: alternatives(run.folder, name, circuit)}
     alone = PageSettings([name], vocabularies, audits, others, readings=readings)
@@ -259,10 +261,22 @@ def _is_saved(circuit: Circuit, folder: Path) -> bool:
         return False
 
 
-def evidence_of(run: "Run", circuit: Circuit, pairs: Pairs | None = None) -> Evidence:
-    """What a page shows of a circuit on pairs, by default test pairs, and on code."""
+def evidence_of(
+    run: "Run", circuit: Circuit, pairs: Pairs | None = None, folder: Path | None = None
+) -> Evidence:
+    """What a page shows of a circuit on pairs, by default test pairs, and on code.
+
+    Args:
+      run: Of the circuit.
+      circuit: It.
+      pairs: Of its task.
+      folder: Where it is saved, if it is; what is kept there of test pairs is taken as it is.
+    """
+    known = None if folder is None else kept_evidence(folder, run.whole_config.data.hash)
     if pairs is None:
         pairs = test_pairs(run, circuit, circuit.task)
+    if known is not None:
+        return known | circuit_network(circuit, run.model, pairs)
     return gather_evidence(circuit, run.model, pairs, run.corpus.validation.tokens)
 
 

@@ -1,5 +1,6 @@
 """Trains a run, on a laptop or a pod."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from circuits_jax.runs.companions import START, remember_companion, settle_compa
 from circuits_jax.runs.corpora import corpus_to_train, remember_store, settle, with_corpus
 from circuits_jax.runs.opening import load_model
 from circuits_jax.runs.run import Run
+from circuits_jax.runs.snapshots import Snapshots
 from circuits_jax.runs.starts import bring_tokenizer, check_fits, first_table, tell
 from circuits_jax.storage import filenames, notices
 from circuits_jax.storage.errors import ConfigError, check_kind
@@ -86,6 +88,10 @@ def pretrain(config: Config, workdir: Path, tensorboard: bool = False) -> tuple[
                 remember_companion(workdir, START, start)
             frozen = keep_frozen(config, workdir, corpus)
             program = pretraining(config, lambda: _first_parameters(config, corpus, start), frozen)
+            if config.train.snapshots:
+                program = dataclasses.replace(
+                    program, snapshot=Snapshots(config, workdir, corpus.tokenizer).keep
+                )
             return Trainer(program, config, corpus, workdir, tensorboard).run(), corpus
 
 

@@ -10,6 +10,7 @@ TOKENIZER = "tokenizer.model"
 DATA = "data"
 CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
 BIGRAM_COUNTS = "bigram.npz"  # where `model.bigram` is "counts"
+SNAPSHOTS = "snapshots"  # a folder in the sparse format for each step of `train.snapshots`
 METRICS = "metrics.jsonl"
 DEVICES = "devices.json"
 

@@ -87,7 +87,7 @@ class Checkpoints:
         self._known.add(step)
         if isinstance(self._place, InBucket):
             self.wait()
-            state = _gathered(state)
+            state = gathered(state)
             if self._manager is None:
                 return
         items = ocp.args.Composite(state=ocp.args.StandardSave(state))
@@ -240,16 +240,18 @@ def newest(workdir: Path) -> int | None:
         return checkpoints.latest
 
 
-def _gathered(state: Any) -> Any:
-    """A state that lies on the devices of several processes as numpy arrays of process 0; None elsewhere."""
+def gathered(state: Any) -> Any:
+    """A tree that lies on the devices of several processes as numpy arrays of process 0, of Nones elsewhere;
+    that of a single process as it is.
+    """
     if jax.process_count() == 1:
         return state
 
-    def gathered(leaf: Any) -> Any:  # one tensor at a time, so that the others need no memory for the whole
+    def whole_leaf(leaf: Any) -> Any:  # one tensor at a time, so that the others need no memory for the whole
         whole = fetch(leaf)
         return whole if is_primary() else None
 
-    return jax.tree.map(gathered, state)
+    return jax.tree.map(whole_leaf, state)
 
 
 def _staging() -> ocp.CheckpointManagerOptions:

@@ -29,6 +29,7 @@ from circuits_jax.training.multihost.stopping import StopVote
 from circuits_jax.training.plan import Pace, describe, plan
 from circuits_jax.training.profiling import Profiler
 from circuits_jax.training.program import Metrics, Program
+from circuits_jax.training.snapshots import snapshot_steps
 from circuits_jax.training.state import TrainState
 
 
@@ -62,6 +63,7 @@ class Trainer:
         self._validation = self._fixed_batches(corpus.validation)
         self._bits_per_byte = bits_per_byte(corpus.validation.counts)
         self._checkpoints = Checkpoints(workdir, config.train.keep_checkpoints, config.train.keep_best)
+        self._kept = snapshot_steps(config.train.snapshots, config.train.steps)
 
     def run(self) -> TrainState:
         """Trains from the newest checkpoint, or from the start, to the last step.
@@ -157,6 +159,9 @@ class Trainer:
                 writer.write(step, figures)
                 pace.show(bar, figures)
                 pace.start(step)  # evaluation is no training time
+            if self.program.snapshot is not None and step in self._kept:
+                self._check(step, metrics)
+                self.program.snapshot(step, state.params)
             asked = stop.agreed(step, lambda step=step, metrics=metrics: self._check(step, metrics))
             if step % train.checkpoint_every == 0 or step == train.steps or asked:
                 self._check(step, metrics)

@@ -46,6 +46,8 @@ class Program:
         laid out and not run.
       flops_per_token: Floating-point operations that one training step does for each token, for MFU; None if
         it is not known.
+      snapshot: (step, params) -> nothing; keeps them for good.  Called on every process after the steps of
+        `train.snapshots`, before a checkpoint of the same step; None where nothing is to be kept.
     """
 
     init: Callable[[Any], TrainState]
@@ -57,6 +59,7 @@ class Program:
     inputs: Callable[[], Any] = _nothing
     frozen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     flops_per_token: float | None = None
+    snapshot: Callable[[int, Params], None] | None = None
 
     def shapes(self) -> TrainState:
         """The first state as a tree of ShapeDtypeStructs; nothing is computed."""

@@ -23,7 +23,10 @@ SOURCE = ("source", "roots", "name", "text", "exclude")
 # Of the section `data`: where the corpus lies, and what it is called.
 _PLACE = ("store", "hash")
 # Of the section `train`: how often a run logs, evaluates and saves.  A run may go on with other ones.
-RHYTHM = ("log_every", "eval_every", "eval_batches", "checkpoint_every", "keep_checkpoints", "keep_best")
+RHYTHM = (
+    *("log_every", "eval_every", "eval_batches", "checkpoint_every", "keep_checkpoints", "keep_best"),
+    "snapshots",
+)
 
 
 def check(workdir: Path, config: Config) -> None:

@@ -69,9 +69,9 @@ REFUSED = [
     *(
         (TrainConfig, {field.name: 0}, [f"train.{field.name}", "0"])
         for field in dataclasses.fields(TrainConfig)
-        if field.name not in ("seed", "keep_best", "start_from")
+        if field.name not in ("seed", "keep_best", "snapshots", "start_from")
     ),
-    (TrainConfig, {"keep_best": -1}, ["train.keep_best", "-1"]),
+    *((TrainConfig, {name: -1}, [f"train.{name}", "-1"]) for name in ("keep_best", "snapshots")),
     *(
         (PruneConfig, {field: -1}, [f"prune.{field}", "-1"])
         for field in (

@@ -63,9 +63,9 @@ def test_a_command_has_no_flags_but_its_own_and_those_that_it_shares(name):
 
 # How a command reads flags by `launching`, `setting_flags` and `reading`; others it takes as they are.
 READ_BY = {
-    "workdir": ("launching.workdir()", "launching.model_name()"),
-    "model": ("launching.model_name()",),
-    "store": ("launching.store()", "setting_flags.read_config()"),
+    "workdir": ("launching.workdir()", "launching.model_name()", "launching.open_model()"),
+    "model": ("launching.model_name()", "launching.open_model()"),
+    "store": ("launching.store()", "launching.open_model()", "setting_flags.read_config()"),
     "config": ("setting_flags.read_config()", "setting_flags.run_config("),
     "prompt": ("read_prompt(",),
     "tokens": ("read_prompt(",),

@@ -134,6 +134,7 @@ def test_a_task_of_ones_own(quickstart, place, monkeypatch):
     del quickstart  # whose run it reads
     parameters = f"""
 import dataclasses
+run = cj.load("runs/quickstart")
 short = dataclasses.replace(run.config.prune, steps=5, train_pairs=16, select_pairs=16, test_pairs=16)
 run = dataclasses.replace(run, config=dataclasses.replace(run.config, prune=short))
 {ALL_THE_SAME}"""

@@ -1,5 +1,6 @@
 """The format of our own for sparse weights."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +9,11 @@ import safetensors.numpy
 
 from circuits_jax import released
 from circuits_jax.config import ModelConfig
+from circuits_jax.data.bigram import count_bigrams
+from circuits_jax.data.counts_file import Origin, save_counts
+from circuits_jax.model.model import Model
 from circuits_jax.released.sparse_format import decode, encode
+from circuits_jax.runs.opening import load
 from circuits_jax.storage.errors import CheckpointError
 from tests.released.models import TINY, VARIETY, assert_equal, random_params
 
@@ -58,6 +63,16 @@ def test_one_in_a_thousand_takes_little_more_than_its_nonzeros(tmp_path):
     folder = released.save_sparse(params, config, tmp_path)
     size = sum(path.stat().st_size for path in folder.iterdir())
     assert size < 6 * nonzeros + 16_000  # four bytes a value, two a gap, and the header
+
+
+def test_the_same_model_is_the_same_bytes(tmp_path):
+    params = random_params(TINY, keep=0.1)
+    written = {
+        released.save_sparse(params, TINY, tmp_path / str(i)).joinpath("weights.safetensors").read_bytes()
+        for i in range(8)
+    }
+    assert len(written) == 1
+    assert safetensors.numpy.load(written.pop()).keys() > {"h_0/mlp/c_fc/kernel.gaps"}
 
 
 def leaves(tree):
@@ -116,7 +131,8 @@ def test_other_versions_and_configurations(tmp_path):
     folder = released.save_sparse(random_params(TINY), TINY, tmp_path)
     about = json.loads((folder / "config.json").read_text())
     for change, words in [
-        ({"version": 2}, "version 2; this library reads"),
+        ({"version": 3}, "version 3; this library reads .* versions 1 and 2"),
+        ({"version": 2}, "bigram_counts"),
         ({"format": "x"}, "format 'x'"),
         ({"model": {"d_model": "8"}}, "d_model is '8'"),
         ({"model": {"deep": 1}}, "unknown config key model.deep"),
@@ -134,6 +150,78 @@ def test_the_loader_of_released_layouts_names_the_one_that_reads_it(tmp_path):
     folder = released.save_sparse(random_params(TINY), TINY, tmp_path)
     with pytest.raises(CheckpointError, match="'circuits_jax sparse weights'; load_sparse reads that"):
         released.load(folder)
+
+
+COUNTED = dataclasses.replace(VARIETY["sparse"], bigram="counts")
+WINDOWS = np.array([[0, 1, 2, 1], [10, 2, 1, 1]], np.int32)
+
+
+@pytest.fixture
+def counted(tmp_path):
+    """(parameters with their table, the file of its counts)."""
+    counts = count_bigrams(WINDOWS, COUNTED.vocab_size)
+    save_counts(tmp_path / "bigram.npz", counts, Origin("a" * 64, "b" * 16, 7.5))
+    params = random_params(VARIETY["sparse"], keep=0.2)
+    return params | {"bigram": counts.logits(7.5)}, tmp_path / "bigram.npz"
+
+
+def test_a_table_of_counts_comes_back_from_the_counts(counted, tmp_path):
+    params, counts = counted
+    folder = released.save_sparse(params, COUNTED, tmp_path / "small", counts=counts)
+    assert "bigram" not in safetensors.numpy.load_file(folder / "weights.safetensors")
+    assert json.loads((folder / "config.json").read_text())["version"] == 2
+    model = released.load_sparse(folder)
+    assert_equal(model.params, params)
+    assert model.config == dataclasses.replace(COUNTED, bigram="learned")
+    assert model.hash == Model(COUNTED, params).hash
+    without = {name: leaf for name, leaf in params.items() if name != "bigram"}
+    again = released.save_sparse(without, COUNTED, tmp_path / "again", counts=counts)
+    assert {p.name: p.read_bytes() for p in again.iterdir()} == {
+        p.name: p.read_bytes() for p in folder.iterdir()
+    }
+    assert_equal(load(folder).model.params, params)  # by the door for all models
+
+
+def test_the_table_as_the_readme_tells_it(counted, tmp_path):
+    params, counts = counted
+    folder = released.save_sparse(params, COUNTED, tmp_path / "small", counts=counts)
+    prior = json.loads((folder / "config.json").read_text())["bigram_counts"]["prior"]
+    stored, size = np.load(folder / "bigram.npz"), COUNTED.vocab_size
+    found = np.zeros((size, size))
+    place = 0
+    for row, many in enumerate(stored["sizes"]):
+        for _ in range(many):
+            found[row, stored["columns"][place]] = stored["counts"][place]
+            place += 1
+    p = (found.sum(axis=0) + 1) / (found.sum() + size)
+    table = np.log((found + prior * p) / (found.sum(axis=1, keepdims=True) + prior))
+    np.testing.assert_array_equal(table.astype(np.float32), params["bigram"])
+
+
+def test_counts_that_are_missing_damaged_or_of_another_model_are_told(counted, tmp_path):
+    params, counts = counted
+    folder = released.save_sparse(params, COUNTED, tmp_path / "small", counts=counts)
+    other = count_bigrams(WINDOWS, COUNTED.vocab_size)
+    for origin, size, words in (
+        (Origin("a" * 64, "b" * 16, 8.0), other, "of another prior"),
+        (Origin("a" * 64, "b" * 16, 7.5), count_bigrams(WINDOWS, 12), "do not fit a vocabulary of 11"),
+    ):
+        save_counts(folder / "bigram.npz", size, origin)
+        with pytest.raises(CheckpointError, match=f"{words}.*copy the folder again"):
+            released.load_sparse(folder)
+    (folder / "bigram.npz").write_bytes(b"none")
+    with pytest.raises(CheckpointError, match="bigram.npz holds no bigram counts that can be read"):
+        released.load_sparse(folder)
+    (folder / "bigram.npz").unlink()
+    with pytest.raises(CheckpointError, match="bigram.npz cannot be read"):
+        released.load_sparse(folder)
+    with pytest.raises(CheckpointError, match="which the configuration has not"):
+        released.save_sparse(random_params(TINY), TINY, tmp_path / "none", counts=counts)
+    values = json.loads((folder / "config.json").read_text())
+    values["model"]["bigram"] = False
+    (folder / "config.json").write_text(json.dumps(values))
+    with pytest.raises(CheckpointError, match="a bigram table, which the model has not"):
+        released.load_sparse(folder)
 
 
 def test_parameters_must_fit(tmp_path):

@@ -17,7 +17,7 @@ CONFIG = ModelConfig(n_layer=1, d_model=8, d_head=4, d_mlp=8, vocab_size=16, n_c
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    monkeypatch.setattr(pages, "evidence_of", lambda run, circuit, pairs=None: {})
+    monkeypatch.setattr(pages, "evidence_of", lambda run, circuit, pairs=None, folder=None: {})
     monkeypatch.setattr(pages, "embed_vocabulary", lambda tokenizer: {})
     monkeypatch.setattr(
         pages,

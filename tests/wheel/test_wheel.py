@@ -59,6 +59,7 @@ def test_a_wheel_trains_prunes_audits_and_draws(tmp_path):
         names = archive.namelist()
     assert "circuits_jax/py.typed" in names and "circuits_jax/viewer/page/template.html" in names
     assert "circuits_jax/configs/quickstart.py" in names and "circuits_jax/commands/prune.py" in names
+    assert {name for name in listed_files() if name.startswith("circuits_jax/shipped/")} <= set(names)
     assert not [name for name in names if name.split("/")[0] in ("experiments", "tests", "launch")]
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"

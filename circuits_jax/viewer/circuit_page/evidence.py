@@ -23,6 +23,7 @@ from circuits_jax.viewer.circuit_page.record import prompt_rows, record_nodes, s
 from circuits_jax.viewer.circuit_page.vocabulary import display_text
 
 Evidence = dict[str, Any]
+NETWORK = ("network", "no_network")  # what of it `circuit_network` gives
 
 # Activations held at once: 256 MB of float32.
 _MAX_VALUES = 1 << 26
@@ -103,7 +104,6 @@ def gather_evidence(
     used = _keep_used_windows(nodes)
     words = _words(circuit.embedding, options.words)
     answers = sorted(set(pairs.answers.ravel().tolist()))
-    network, reason = embed_network(circuit, model, answers)
     ids = sorted(
         {entry.token for entry in circuit.unembedding}
         | {*corpus[used].ravel().tolist(), *rows.ravel().tolist(), *answers}
@@ -123,9 +123,16 @@ def gather_evidence(
         "words": words,
         "nodes": nodes,
         "curve": loss_curve(circuit, model, everything),
-        "network": network,
-        "no_network": reason,
+        **circuit_network(circuit, model, everything, options),
     }
+
+
+def circuit_network(
+    circuit: Circuit, model: Model, pairs: Pairs, options: EvidenceOptions | None = None
+) -> Evidence:
+    """The part of `gather_evidence` that lets a page run the circuit; the model is not run for it."""
+    answers = sorted(set(_shown(pairs, options or EvidenceOptions()).answers.ravel().tolist()))
+    return dict(zip(NETWORK, embed_network(circuit, model, answers), strict=True))
 
 
 def _shown(pairs: Pairs, options: EvidenceOptions) -> Pairs:

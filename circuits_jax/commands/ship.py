@@ -1,0 +1,35 @@
+"""Makes the folder of the model that comes with the library out of a finished run, for its developers.
+
+    python -m circuits_jax ship --workdir=runs/long --out=circuits_jax/shipped
+
+The run must have trained to its end; its circuits, audits, readings and what `exhaust` found come along.  The
+windows of its corpus, other people's code, are left out: evidence will be gathered on generated programs.
+The folder may have 4 MB at most.  `MODEL_CARD.md` tells every figure, and the same run gives the same bytes.
+"""
+
+from absl import flags
+
+from circuits_jax.commands import launching
+from circuits_jax.runs.opening import load_workdir
+from circuits_jax.runs.shipping import ship
+from circuits_jax.storage.errors import ConfigError
+from circuits_jax.storage.paths import as_path
+
+
+def define_flags() -> None:
+    """The flags of this command."""
+    launching.define_workdir()
+    launching.define_store()
+    flags.DEFINE_string("out", None, "The folder that is made; what it held before is replaced.")
+
+
+def main() -> None:
+    """The command."""
+    if not flags.FLAGS.out:
+        raise ConfigError("give --out: the folder that is made, in a checkout circuits_jax/shipped")
+    made = ship(load_workdir(launching.workdir(), launching.store()), as_path(flags.FLAGS.out))
+    launching.report(
+        [{"file": name, "bytes": size} for name, size in made.sizes.items()],
+        None,
+        {"folder": str(made.folder), "bytes": sum(made.sizes.values())},
+    )
