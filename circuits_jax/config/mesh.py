@@ -11,6 +11,7 @@ from circuits_jax.storage.errors import ConfigError
 
 DATA, FSDP, MODEL = AXES = ("data", "fsdp", "model")
 REMATS = ("none", "blocks", "dots")
+KERNELS = ("auto", "pallas", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,8 @@ class MeshConfig:
       accumulate: Parts of a batch whose gradients are taken one after another.
       remat: What the backward pass computes again instead of keeping it: "none", "blocks" (all inside a
         layer) or "dots" (all inside a layer but matrix products).
+      kernels: Where AbsTopK is a kernel of our own instead of the compiler's program: "auto" (on TPUs),
+        "pallas" (on GPUs too, and interpreted on CPUs, for tests) or "none".  The result is the same.
       workers: Processes that read batches ahead; 0 reads them in a thread.
     """
 
@@ -35,6 +38,7 @@ class MeshConfig:
     rules: tuple[str, ...] = ()
     accumulate: int = 1
     remat: str = "none"
+    kernels: str = "auto"
     workers: int = 0
 
     def __post_init__(self) -> None:
@@ -45,4 +49,5 @@ class MeshConfig:
             raise ConfigError("of mesh.data, mesh.fsdp and mesh.model only one may be -1, for what is left")
         check_positive("mesh.accumulate", self.accumulate)
         check_choice("mesh.remat", self.remat, REMATS)
+        check_choice("mesh.kernels", self.kernels, KERNELS)
         check_not_negative("mesh.workers", self.workers)
