@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from jax import export
 from jax.sharding import AxisType
 
 from circuits_jax.config import MeshConfig
@@ -118,10 +119,10 @@ def test_on_a_mesh_each_device_keeps_of_its_own_rows():
 def test_a_gpu_has_a_kernel_of_a_row_whose_width_is_a_power_of_two():
     def lowered(x):
         with compiling_for("gpu", 1), kernels.using("pallas"):
-            return jax.export.export(
+            return export.export(
                 jax.jit(jax.grad(lambda x: jnp.sum(abs_top_k(x, 8) ** 2))),
                 platforms=["cuda"],
-                disabled_checks=[jax.export.DisabledSafetyCheck.custom_call("__gpu$xla.gpu.triton")],
+                disabled_checks=[export.DisabledSafetyCheck.custom_call("__gpu$xla.gpu.triton")],
             )(x).mlir_module()
 
     for dtype in (jnp.float32, jnp.bfloat16):
