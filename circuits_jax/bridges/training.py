@@ -66,7 +66,7 @@ def bridging(
     return Program(
         init=_make_init(config, bridge, optimizer, coupled=sparse is None),
         step=make_train_step(
-            gradient_of(loss, config.mesh.accumulate),
+            gradient_of(loss, config.mesh.accumulate, config.mesh.precision),
             optimizer,
             learning_rate_schedule(config.optimizer, thinning, config.train.steps),
             config.train.log_every,

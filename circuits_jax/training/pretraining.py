@@ -37,6 +37,7 @@ def pretraining(
     gradient = gradient_of(
         lambda params, windows, frozen: (model_loss(model, merged(params, frozen), windows), {}),
         config.mesh.accumulate,
+        config.mesh.precision,
         by_rows=True,
     )
     step = make_train_step(

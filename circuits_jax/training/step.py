@@ -38,16 +38,19 @@ def model_loss(model: Transformer, params: Params, windows: jax.Array) -> jax.Ar
     return token_losses(logits, windows[:, 1:]).mean()
 
 
-def gradient_of(loss: Loss, accumulate: int = 1, by_rows: bool = False) -> Gradient:
+def gradient_of(
+    loss: Loss, accumulate: int = 1, precision: str = "default", by_rows: bool = False
+) -> Gradient:
     """The gradient of a loss: (params, windows, frozen) -> ((loss, metrics), gradient).
 
     Args:
       loss: (params, windows, frozen) -> (mean over the windows' tokens, further scalar metrics).
       accumulate: Parts of the batch whose gradients are taken one after another and averaged; divides B.
+      precision: Of its matrix products, whatever else computes with; as `mesh.precision` has it.
       by_rows: Whether the loss and the metrics are means over rows, every row by itself: then each of several
         CPU devices takes the gradient of its own rows.
     """
-    gradient = _accumulated(jax.value_and_grad(loss, has_aux=True), accumulate)
+    gradient = _accumulated(_precise(jax.value_and_grad(loss, has_aux=True), precision), accumulate)
     return of_own_rows(gradient, averaged=True) if by_rows else gradient
 
 
@@ -93,6 +96,16 @@ def make_train_step(
         return state.replace(step=step, params=params, opt_state=opt_state), metrics
 
     return train_step
+
+
+def _precise(gradient: Gradient, precision: str) -> Gradient:
+    """`gradient` with matrix products of that precision, those of the backward pass too."""
+
+    def with_precision(params: Params, windows: jax.Array, frozen: Any) -> Any:
+        with jax.default_matmul_precision(precision):
+            return gradient(params, windows, frozen)
+
+    return with_precision
 
 
 def _accumulated(gradient: Gradient, parts: int) -> Gradient:

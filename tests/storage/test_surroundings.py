@@ -82,6 +82,11 @@ def test_results_are_those_of_a_plain_process_and_its_settings_stay(request):
     assert jax.config.jax_enable_x64 and jax.config.jax_random_seed_offset == 7
 
 
+def test_products_are_of_float32_within_our_settings():
+    with settings_of_ours():
+        assert "HIGHEST" in str(jax.make_jaxpr(lambda x: x @ x)(jnp.ones((2, 2))))
+
+
 def settle(environment):
     return subprocess.run(
         [sys.executable, "-c", SETTLE],

@@ -156,6 +156,7 @@ def _provenance(
         "mediocre_model": pruned.mediocre,
         "pairs_survived": splits.train.survived,
         "pairs": [pairs.digest for pairs in splits],
+        "precision": getattr(jax.config, "jax_default_matmul_precision", None) or "default",
         "history": [list(look) for look in pruned.history],
         "versions": {name: importlib.metadata.version(name) for name in ("circuits_jax", "jax", "optax")},
     }
