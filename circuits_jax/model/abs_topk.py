@@ -25,7 +25,7 @@ SMALL = 2**15  # entries that a cache holds anyway: bisection is compiled sooner
 GUESSES = 12  # passes after which the search only halves, so that it ends whatever the distribution
 
 
-def abs_top_k(x: jax.Array, k: int | None, axes: Axes = ROWS, cached: bool | None = None) -> jax.Array:
+def abs_top_k(x: jax.Array, k: int | None, cached: bool | None = None, axes: Axes = ROWS) -> jax.Array:
     """Zeroes all but the `k` entries of largest magnitude in the last axis.
 
     Signs are kept; the gradient passes through kept entries only.  Exactly k are kept: among equal
@@ -34,8 +34,8 @@ def abs_top_k(x: jax.Array, k: int | None, axes: Axes = ROWS, cached: bool | Non
     Args:
       x: [..., width], float32 or bfloat16.
       k: How many to keep; None or k >= width keeps all, 0 keeps none.
-      axes: How x lies on the mesh that it is traced for, if there is one.
       cached: As `top_k_mask` has it.
+      axes: How x lies on the mesh that it is traced for, if there is one.
 
     Returns:
       An array like `x`.
@@ -56,7 +56,7 @@ def _by_kernel(x: jax.Array, k: int, axes: Axes) -> jax.Array | None:
     """`abs_top_k` by a kernel; None where none is wanted, or where devices share the rows."""
     if not kernels.wanted() or x.shape[-1] > topk_kernel.WIDEST or not x.size:
         return None
-    if splits(-1, axes):
+    if any(splits(axis, axes) for axis in (-1, x.ndim - 1)):
         return None
     return by_device(lambda rows: topk_kernel.kernel_top_k(rows, k), (x,), (axes,), axes)
 

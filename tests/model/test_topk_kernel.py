@@ -11,7 +11,7 @@ from jax.sharding import AxisType
 from circuits_jax.config import MeshConfig
 from circuits_jax.model import kernels, topk_kernel
 from circuits_jax.model.abs_topk import abs_top_k, top_k_mask
-from circuits_jax.model.placement import PARTS, ROWS, by_parts, by_rows, placing
+from circuits_jax.model.placement import PARTS, by_parts, by_rows, placing
 from circuits_jax.model.target import compiling_for
 from circuits_jax.model.topk_kernel import kernel_top_k
 from circuits_jax.storage.errors import ConfigError
@@ -100,18 +100,23 @@ def test_on_a_mesh_each_device_keeps_of_its_own_rows():
     x = np.random.default_rng(0).integers(-9, 10, size=(8, 3, 32)).astype(np.float32)
 
     def whole(x):
-        return abs_top_k(by_rows(x), 8, ROWS)
+        return abs_top_k(by_rows(x), 8)
 
     def split(x):  # over the width: devices exchange counts, and there is no kernel
-        return abs_top_k(by_parts(x, -1), 8, PARTS)
+        return abs_top_k(by_parts(x, -1), 8, axes=PARTS)
+
+    def one(x):  # no batch
+        return abs_top_k(x[0, 0], 8)
 
     def odd(x):  # no rows for all devices
         return abs_top_k(x[:3], 8)
 
-    for function, kernel in ((whole, True), (split, False), (odd, False)):
+    every = oracle(x, 8)
+    kept = {whole: every, split: every, one: every[0, 0], odd: every[:3]}
+    for function, kernel in ((whole, True), (split, False), (one, False), (odd, False)):
         placed = placing(function, mesh, "pallas")
         assert bool(calls(placed, x)) == kernel
-        np.testing.assert_array_equal(jax.jit(placed)(x), oracle(x, 8)[: 3 if function is odd else 8])
+        np.testing.assert_array_equal(jax.jit(placed)(x), kept[function])
     gradient = jax.grad(lambda x: jnp.sum(placing(whole, mesh, "pallas")(x) ** 2))
     np.testing.assert_array_equal(jax.jit(gradient)(x), 2 * oracle(x, 8))
 
