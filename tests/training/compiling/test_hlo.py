@@ -174,36 +174,8 @@ def test_what_is_exchanged_is_told_by_shape_and_place():
     assert found["all-reduce"] == "counts"
 
 
-BESIDE = """
-HloModule beside
-
-%start (a: f32[8,4]) -> (f32[32,4], u32[]) {
-  %a = f32[8,4]{1,0} parameter(0)
-  %gather.1 = f32[32,4]{1,0} all-gather(%a), channel_id=7, replica_groups=mesh['x'=2,'y'=4] {'y'}, dimensions={0}, frontend_attributes={chain_id="0"}
-  ROOT %begun = (f32[32,4]{1,0}, u32[]) custom-call(%gather.1), custom_call_target="AsyncCollectiveStart"
-}
-
-%step (b: f32[8,4], c: f32[16]) -> (f32[32,4], f32[16]) {
-  %b = f32[8,4]{1,0} parameter(0)
-  %c = f32[16]{0} parameter(1)
-  %gather.2 = f32[32,4]{1,0} all-gather(%b), channel_id=7, replica_groups=mesh['x'=2,'y'=4] {'y'}, dimensions={0}, frontend_attributes={chain_id="0"}
-  %negative = f32[16]{0} negate(%c)
-  ROOT %both = (f32[32,4]{1,0}, f32[16]{0}) tuple(%gather.2, %negative)
-}
-
-ENTRY %main (p: f32[8,4], q: f32[16]) -> f32[16] {
-  %p = f32[8,4]{1,0} parameter(0)
-  %q = f32[16]{0} parameter(1)
-  %one = (f32[32,4]{1,0}, u32[]) fusion(%p), kind=kLoop, calls=%start
-  %two = (f32[32,4]{1,0}, f32[16]{0}) fusion(%p, %q), kind=kLoop, calls=%step
-  %three = (f32[32,4]{1,0}, f32[16]{0}) fusion(%p, %q), kind=kLoop, calls=%step
-  ROOT %end = f32[16]{0} get-tuple-element(%three), index=1
-}
-"""
-
-
 def test_a_collective_that_runs_beside_other_work_counts_once():
-    module = parse(BESIDE)
+    module = parse((ROOT / "tests/testdata/hlo/beside.txt").read_text("utf-8"))
     (gather,) = collectives(module, count_costs(module), [(32, 4)], devices=8)
     assert (gather.op, gather.shape, gather.of) == ("all-gather", (32, 4), "weights")
     assert gather.bytes == 4 * 32 * 4 and gather.wire_bytes == gather.bytes * 3 / 4  # four of the eight
