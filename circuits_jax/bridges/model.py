@@ -16,7 +16,7 @@ from jax import lax
 
 from circuits_jax.config import ENCODERS, BridgeConfig, ModelConfig
 from circuits_jax.config.checks import check_choice
-from circuits_jax.config.mesh import FSDP, MODEL
+from circuits_jax.config.mesh import DATA, FSDP, MODEL
 from circuits_jax.model import sites
 from circuits_jax.model.abs_topk import abs_top_k
 from circuits_jax.model.taps import Tap
@@ -125,7 +125,7 @@ def encode(bridge: Bridge, params: BridgeParams, dense: jax.Array) -> jax.Array:
     """Dense residuals [S, B, T, E] -> sparse ones, float32 [S, B, T, D], each site by its own bridge."""
     x = _apply(params["encoder"], dense)
     if bridge.encoder == "abs_top_k":
-        return abs_top_k(x, bridge.keep)
+        return abs_top_k(x, bridge.keep, axes={1: (DATA, FSDP), -1: (MODEL,)})
     check_choice("bridge.encoder", bridge.encoder, ENCODERS)
     return _above(x, jnp.exp(params["encoder"]["log_threshold"])[:, None, None, :])
 

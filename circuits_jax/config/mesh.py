@@ -11,6 +11,7 @@ from circuits_jax.storage.errors import ConfigError
 
 DATA, FSDP, MODEL = AXES = ("data", "fsdp", "model")
 REMATS = ("none", "blocks", "dots")
+KERNELS = ("auto", "pallas", "none")
 PRECISIONS = ("default", "high", "highest")
 
 
@@ -27,6 +28,8 @@ class MeshConfig:
       accumulate: Parts of a batch whose gradients are taken one after another.
       remat: What the backward pass computes again instead of keeping it: "none", "blocks" (all inside a
         layer) or "dots" (all inside a layer but matrix products).
+      kernels: Where AbsTopK is a kernel of our own instead of the compiler's program: "auto" (on TPUs),
+        "pallas" (on GPUs too, and interpreted on CPUs, for tests) or "none".  The result is the same.
       precision: Of a training step's matrix products in float32, in JAX's words.  "default" is the device's
         fastest: TF32 on a GPU, one pass of bfloat16 on a TPU.  "highest" is float32, which all else
         (evaluation, pruning, audits) computes in always.  A CPU knows no difference.
@@ -39,6 +42,7 @@ class MeshConfig:
     rules: tuple[str, ...] = ()
     accumulate: int = 1
     remat: str = "none"
+    kernels: str = "auto"
     precision: str = "default"
     workers: int = 0
 
@@ -50,5 +54,6 @@ class MeshConfig:
             raise ConfigError("of mesh.data, mesh.fsdp and mesh.model only one may be -1, for what is left")
         check_positive("mesh.accumulate", self.accumulate)
         check_choice("mesh.remat", self.remat, REMATS)
+        check_choice("mesh.kernels", self.kernels, KERNELS)
         check_choice("mesh.precision", self.precision, PRECISIONS)
         check_not_negative("mesh.workers", self.workers)

@@ -1,9 +1,10 @@
 """AbsTopK: keep the k entries of largest magnitude in the last axis (docs/method.md, "AbsTopK").
 
 The threshold is found by counting: the order of non-negative floats is the order of their bits, so that it
-is an integer that a search narrows down, one count per pass, with no sort and no scatter.  Two searches find
-the same mask.  Bisection takes 31 passes over the whole array and may run on a mesh.  A search that guesses
-takes a dozen; on a CPU it goes over some rows at a time, which stay in the cache.
+is an integer that a search narrows down, one count per pass, with no sort and no scatter.  Three searches
+find the same mask.  Bisection takes 31 passes over the whole array, which may be split over a mesh in any
+axis.  A search that guesses takes a dozen; on a CPU it goes over some rows at a time, which stay in the
+cache.  A kernel (`topk_kernel`) bisects rows that it has brought to an accelerator's chip.
 """
 
 import functools
@@ -15,15 +16,16 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from circuits_jax.model import scopes
+from circuits_jax.model import kernels, scopes, topk_kernel
 from circuits_jax.model.blocks import map_rows, one_cpu
+from circuits_jax.model.placement import ROWS, Axes, by_device, splits
 
 INFINITY, MOST = 0x7F800000, 0x7FFFFFFF  # as bits; those of NaN lie between
 SMALL = 2**15  # entries that a cache holds anyway: bisection is compiled sooner
 GUESSES = 12  # passes after which the search only halves, so that it ends whatever the distribution
 
 
-def abs_top_k(x: jax.Array, k: int | None, cached: bool | None = None) -> jax.Array:
+def abs_top_k(x: jax.Array, k: int | None, cached: bool | None = None, axes: Axes = ROWS) -> jax.Array:
     """Zeroes all but the `k` entries of largest magnitude in the last axis.
 
     Signs are kept; the gradient passes through kept entries only.  Exactly k are kept: among equal
@@ -33,6 +35,7 @@ def abs_top_k(x: jax.Array, k: int | None, cached: bool | None = None) -> jax.Ar
       x: [..., width], float32 or bfloat16.
       k: How many to keep; None or k >= width keeps all, 0 keeps none.
       cached: As `top_k_mask` has it.
+      axes: How x lies on the mesh that it is traced for, if there is one.
 
     Returns:
       An array like `x`.
@@ -42,8 +45,20 @@ def abs_top_k(x: jax.Array, k: int | None, cached: bool | None = None) -> jax.Ar
     if k <= 0:
         return jnp.zeros_like(x)
     with scopes.part(scopes.ABS_TOPK):
+        kept = _by_kernel(x, k, axes)
+        if kept is not None:
+            return kept
         mask = lax.stop_gradient(top_k_mask(lax.stop_gradient(x), k, cached))
         return jnp.where(mask, x, 0)
+
+
+def _by_kernel(x: jax.Array, k: int, axes: Axes) -> jax.Array | None:
+    """`abs_top_k` by a kernel; None where none is wanted, or where devices share the rows."""
+    if not kernels.wanted() or x.shape[-1] > topk_kernel.WIDEST or not x.size:
+        return None
+    if any(splits(axis, axes) for axis in (-1, x.ndim - 1)):
+        return None
+    return by_device(lambda rows: topk_kernel.kernel_top_k(rows, k), (x,), (axes,), axes)
 
 
 def top_k_mask(x: jax.Array, k: int, cached: bool | None = None) -> jax.Array:

@@ -6,9 +6,11 @@ import jax.numpy as jnp
 from circuits_jax.config import ModelConfig
 from circuits_jax.model import scopes
 from circuits_jax.model.blocks import one_cpu
+from circuits_jax.model.placement import HEADS, Axes, alone, by_device
 
-# On a CPU: from this length on, so many sequences of one head at once, their queries in so many parts.
-LONG, TOGETHER, PARTS = 64, 8, 4
+LONG, PARTS = 64, 4  # queries from which on these are taken in blocks; parts of a causal block's queries
+# Sequences of one head in a block: on a CPU so many, else as many as have their scores on the chip: 8 MB.
+TOGETHER, ENTRIES = 8, 2**21
 MOST_BYTES = 2**30  # of the attention weights of one layer, where rows are taken in parts
 
 
@@ -22,19 +24,17 @@ def attend(
 ) -> jax.Array:
     """What each query takes from the values, [B, H, T query, d_head].
 
-    On one CPU long sequences are taken a few heads at a time, causal ones in parts of their queries, each
-    without the keys behind it.  Sums are then rounded differently.
+    Long sequences are taken a few heads at a time, causal ones in parts of their queries, each without the
+    keys behind it: no array has the scores of all heads.  Sums are then rounded differently.  On a mesh each
+    device does so with its own sequences and heads.
 
     Args:
       q, k, sink, start, causal: As `attention_weights` has them.
       v: [B, H, T key, d_head].
     """
-    from_the_start = isinstance(start, int) and start == 0 and q.shape == k.shape
-    if from_the_start and k.shape[2] >= LONG and one_cpu():
-        with scopes.part(scopes.ATTENTION):
-            return _attend_in_blocks(q, k, v, sink, causal)
     with scopes.part(scopes.ATTENTION):
-        return _attend_at_once(q, k, v, sink, start, causal)
+        found = _attend_in_blocks(q, k, v, sink, start, causal) if q.shape[2] >= LONG else None
+        return _attend_at_once(q, k, v, sink, start, causal) if found is None else found
 
 
 def _attend_at_once(
@@ -45,23 +45,41 @@ def _attend_at_once(
 
 
 def _attend_in_blocks(
-    q: jax.Array, k: jax.Array, v: jax.Array, sink: jax.Array | None, causal: bool
+    q: jax.Array, k: jax.Array, v: jax.Array, sink: jax.Array | None, start: jax.Array | int, causal: bool
+) -> jax.Array | None:
+    """The same by blocks of heads; None where devices share them in a way that is not known."""
+    if not isinstance(start, int) and not alone():
+        return None
+
+    def own(q: jax.Array, k: jax.Array, v: jax.Array, *sink: jax.Array) -> jax.Array:
+        return _attend_by_heads(q, k, v, sink[0] if sink else None, start, causal)
+
+    sinks = () if sink is None else (jnp.broadcast_to(sink, q.shape[1]),)
+    axes: tuple[Axes, ...] = (HEADS, HEADS, HEADS, {0: HEADS[1]})
+    return by_device(own, (q, k, v, *sinks), axes[: 3 + len(sinks)], HEADS)
+
+
+def _attend_by_heads(
+    q: jax.Array, k: jax.Array, v: jax.Array, sink: jax.Array | None, start: jax.Array | int, causal: bool
 ) -> jax.Array:
-    """The same, TOGETHER heads at a time: weights stay in the cache, and the gradient computes them anew."""
+    """The same, some heads at a time: weights stay in the cache, and the gradient computes them anew."""
     batch, heads, length, _ = q.shape
-    together = max(n for n in range(1, TOGETHER + 1) if batch * heads % n == 0)
-    ends = [length * part // PARTS for part in range(1, PARTS + 1)] if causal else [length]
+    from_the_start = causal and isinstance(start, int) and start == 0 and q.shape == k.shape
+    ends = [length * part // PARTS for part in range(1, PARTS + 1)] if from_the_start else [length]
+    most = TOGETHER if one_cpu() else max(1, ENTRIES * len(ends) // (length * k.shape[2]))
+    together = max(n for n in range(1, most + 1) if batch * heads % n == 0)
 
     @jax.checkpoint
     def of_block(block: tuple[jax.Array, ...]) -> jax.Array:
         q, k, v, *sink = (x[None] for x in block)
-        parts, start = [], 0
+        own = sink[0][0] if sink else None
+        if not from_the_start:
+            return _attend_at_once(q, k, v, own, start, causal)[0]
+        parts, first = [], 0
         for end in ends:
-            seen = end if causal else length
-            own = sink[0][0] if sink else None
-            here = q[:, :, start:end], k[:, :, :seen], v[:, :, :seen]
-            parts.append(_attend_at_once(*here, own, start, causal))
-            start = end
+            here = q[:, :, first:end], k[:, :, :end], v[:, :, :end]
+            parts.append(_attend_at_once(*here, own, first, causal))
+            first = end
         return jnp.concatenate(parts, axis=2)[0]
 
     def blocks(x: jax.Array) -> jax.Array:

@@ -19,7 +19,7 @@ from circuits_jax.model.abs_topk import abs_top_k
 from circuits_jax.model.attention import attend, split_heads
 from circuits_jax.model.cache import Cache, Past
 from circuits_jax.model.linear import Linear
-from circuits_jax.model.placement import by_parts, by_rows, table
+from circuits_jax.model.placement import PARTS, by_parts, by_rows, table
 from circuits_jax.model.taps import Tap
 from circuits_jax.storage.errors import ConfigError
 
@@ -58,9 +58,9 @@ class Attention(nn.Module):
         qkv = _linear(c, 3 * c.d_attn, "c_attn")(x)
         q, k, v = jnp.split(qkv, 3, axis=-1)
         # AbsTopK chooses among the channels of all heads together.
-        q = seam("attn.q", abs_top_k(by_parts(q, -1), c.kept_activations("attn_q", c.d_attn)))
-        k = seam("attn.k", abs_top_k(by_parts(k, -1), c.kept_activations("attn_k", c.d_attn)))
-        v = seam("attn.v", abs_top_k(by_parts(v, -1), c.kept_activations("attn_v", c.d_attn)))
+        q = seam("attn.q", abs_top_k(by_parts(q, -1), c.kept_activations("attn_q", c.d_attn), axes=PARTS))
+        k = seam("attn.k", abs_top_k(by_parts(k, -1), c.kept_activations("attn_k", c.d_attn), axes=PARTS))
+        v = seam("attn.v", abs_top_k(by_parts(v, -1), c.kept_activations("attn_v", c.d_attn), axes=PARTS))
         sink = self.param("sink", nn.initializers.zeros, (c.heads,)) if c.attention_sink else None
         q, k, v = (by_parts(split_heads(a, c.heads), 1) for a in (q, k, v))
         start = 0 if past is None else past.length
@@ -81,7 +81,7 @@ class MLP(nn.Module):
     def __call__(self, x: jax.Array, seam: Seam) -> jax.Array:
         c = self.config
         x = _activation(c.activation, by_parts(_linear(c, c.neurons, "c_fc")(x), -1))
-        x = seam("mlp.post_act", abs_top_k(x, c.kept_activations("mlp_neuron", c.neurons)))
+        x = seam("mlp.post_act", abs_top_k(x, c.kept_activations("mlp_neuron", c.neurons), axes=PARTS))
         return by_rows(_linear(c, c.d_model, "c_proj", residual=True)(x))
 
 

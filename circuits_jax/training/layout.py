@@ -28,6 +28,7 @@ class Layout:
       frozen: Those of what the program reads and does not train.
       rows: That of a batch.
       whole: A copy on every device.
+      kernels: As `mesh.kernels` has it.
     """
 
     mesh: Mesh
@@ -36,6 +37,7 @@ class Layout:
     frozen: Any
     rows: NamedSharding
     whole: NamedSharding
+    kernels: str
 
 
 def make_layout(program: Program, config: Config, devices: Sequence[jax.Device] | None = None) -> Layout:
@@ -70,7 +72,7 @@ def make_layout(program: Program, config: Config, devices: Sequence[jax.Device] 
     shapes = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, state
     )
-    return Layout(mesh, shapes, state, frozen, meshes.rows(mesh), whole)
+    return Layout(mesh, shapes, state, frozen, meshes.rows(mesh), whole, config.mesh.kernels)
 
 
 class CompiledFunctions(NamedTuple):
@@ -91,13 +93,13 @@ def jit_functions(program: Program, layout: Layout) -> CompiledFunctions:
     """The functions of `program` as they are run, and compiled, on a mesh."""
     return CompiledFunctions(
         step=jax.jit(
-            placing(program.step, layout.mesh),
+            placing(program.step, layout.mesh, layout.kernels),
             in_shardings=(layout.state, layout.rows, layout.frozen),
             out_shardings=(layout.state, layout.whole),
             donate_argnums=0,
         ),
         evaluate=jax.jit(
-            placing(program.evaluate, layout.mesh),
+            placing(program.evaluate, layout.mesh, layout.kernels),
             in_shardings=(layout.state.params, layout.rows, layout.frozen),
         ),
         measure=jax.jit(program.measure, out_shardings=layout.whole),

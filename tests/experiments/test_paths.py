@@ -31,9 +31,9 @@ WORDS = {
     "ablate", "ablations", "at", "circuit_role", "coordinator", "elements", "format", "nodes", "positions",
     "points", "prompt", "set", "sites", "task", "token", "tokens", "topology", "viz_task", "what",
     "data.exclude", "data.hash", "data.name", "data.source", "data.symbols", "data.text",
-    "audit.acdc_cost", "bridge.encoder", "mesh.remat", "mesh.rules", "model.activation",
-    "model.activation_locations",
-    "model.attention", "model.bigram", "model.dtype", "model.norm", "model.position",
+    "audit.acdc_cost", "bridge.encoder", "mesh.kernels", "mesh.precision", "mesh.remat", "mesh.rules",
+    "model.activation", "model.activation_locations", "model.attention", "model.bigram",
+    "model.dtype", "model.norm", "model.position",
     "model.residual_activation", "frontier.compare", "frontier.series", "optimizer.rms_entries",
     "optimizer.gradient_mode", "prune.ablation", "prune.batching", "sparsity.anneal",
 }  # fmt: skip

@@ -53,7 +53,7 @@ def compiled(config, mesh):
         program,
         layout,
         jax.jit(
-            placing(program.step, layout.mesh),
+            placing(program.step, layout.mesh, layout.kernels),
             in_shardings=shardings,
             out_shardings=(layout.state, layout.whole),
         ),

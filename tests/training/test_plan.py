@@ -123,7 +123,9 @@ def test_steps_to_trace_must_be_taken():
 
 
 @pytest.mark.parametrize(
-    "values", [{"accumulate": 0}, {"remat": "all"}, {"workers": -1}, {"fsdp": 0}], ids=str
+    "values",
+    [{"accumulate": 0}, {"remat": "all"}, {"kernels": "cuda"}, {"workers": -1}, {"fsdp": 0}],
+    ids=str,
 )
 def test_layouts_that_make_no_sense_are_refused(values):
     (name,) = values

@@ -1,6 +1,7 @@
 """What a compiled program sends between chips, and what that is of."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Collection, Iterable, Iterator
 
@@ -22,6 +23,9 @@ OPS = (
 # How the TPU compiler names what it makes of an all-reduce of which each chip keeps its part alone.
 _FUSED = {"all-reduce-scatter": "reduce-scatter"}
 _GROUPS = re.compile(r"\breplica_groups=\{\{([\d,]*)\}|\breplica_groups=\[(\d+),(\d+)\]")
+_AXES = re.compile(r"\breplica_groups=mesh\[([^\]]*)\] *\{([^}]*)\}")  # mesh['a'=2,'b'=4] {'b'}
+# Of a collective that runs beside several fusions, each holds a copy; the first begins it.
+_COPY, _BEGINNING = "chain_id=", '"AsyncCollectiveStart"'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,12 +75,15 @@ def plain_op(instruction: Instruction) -> str | None:
 
 
 def _exchanges(module: HloModule, cost: Cost) -> Iterator[tuple[Computation, Instruction]]:
-    """The collectives that an instruction is, or holds as a fusion."""
+    """The collectives that an instruction is, or holds as a fusion, each once where it begins."""
     if plain_op(cost.instruction) is not None:
         yield cost.computation, cost.instruction
     if cost.instruction.opcode == "fusion":
         inner = module.called(cost.instruction)
+        begins = any(_BEGINNING in each.attributes for each in inner.instructions.values())
         for each in inner.instructions.values():
+            if _COPY in each.attributes and not begins:
+                continue
             yield from _exchanges(module, dataclasses.replace(cost, instruction=each, computation=inner))
 
 
@@ -114,6 +121,10 @@ def _sent_share(op: str, size: int) -> float:
 
 def group_size(each: Instruction, devices: int) -> int:
     """How many chips exchange with each other."""
+    axes = _AXES.search(each.attributes)
+    if axes is not None:
+        sizes = dict(re.findall(r"('[^']*')=(\d+)", axes[1]))
+        return math.prod(int(sizes[name]) for name in re.findall(r"'[^']*'", axes[2]))
     found = _GROUPS.search(each.attributes)
     if found is None:
         return devices

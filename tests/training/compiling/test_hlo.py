@@ -172,3 +172,10 @@ def test_what_is_exchanged_is_told_by_shape_and_place():
     counted = parse(TEXT.replace("while/body/dot_general", "abs_topk/while/body/reduce_sum"))
     found = {each.op: each.of for each in collectives(counted, count_costs(counted), [(32, 16)], devices=4)}
     assert found["all-reduce"] == "counts"
+
+
+def test_a_collective_that_runs_beside_other_work_counts_once():
+    module = parse((ROOT / "tests/testdata/hlo/beside.txt").read_text("utf-8"))
+    (gather,) = collectives(module, count_costs(module), [(32, 4)], devices=8)
+    assert (gather.op, gather.shape, gather.of) == ("all-gather", (32, 4), "weights")
+    assert gather.bytes == 4 * 32 * 4 and gather.wire_bytes == gather.bytes * 3 / 4  # four of the eight

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from circuits_jax.config import MeshConfig
-from circuits_jax.model import attention
+from circuits_jax.model import abs_topk
 from circuits_jax.model.blocks import one_cpu
 from circuits_jax.sparsity.projection import keep_largest
 from circuits_jax.sparsity.schedules import l0_schedule
@@ -56,8 +56,8 @@ def test_twenty_steps_are_those_of_one_device(alone, mesh):
 @pytest.mark.parametrize(("mesh", "own"), [("data", True), ("2x4", False)])
 def test_devices_that_split_rows_alone_have_them_to_themselves(mesh, own, monkeypatch):
     config, seen = meshes.config(), []
-    monkeypatch.setattr(attention, "LONG", 1)
-    monkeypatch.setattr(attention, "one_cpu", lambda: seen.append(one_cpu()) or False)
+    monkeypatch.setattr(abs_topk, "SMALL", 0)
+    monkeypatch.setattr(abs_topk, "one_cpu", lambda: seen.append(one_cpu()) or False)
     program, layout, step = meshes.compiled(config, meshes.MESHES[mesh])
     rows = jax.ShapeDtypeStruct((config.train.batch_size, config.model.n_ctx + 1), jnp.int32)
     lowered = step.lower(layout.shapes, rows, program.frozen)
