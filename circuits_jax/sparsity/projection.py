@@ -14,7 +14,14 @@ import optax
 from jax import Array, lax
 
 from circuits_jax.model import scopes
-from circuits_jax.model.parameters import BIAS, EMBEDDING, MATRIX, SparsityRule, parameter_name, rule_for
+from circuits_jax.model.parameters import (
+    BIAS,
+    EMBEDDING,
+    MATRIX,
+    of_all_layers,
+    parameter_name,
+    rule_for,
+)
 from circuits_jax.sparsity.schedules import L0Schedule
 from circuits_jax.sparsity.threshold import largest_mask, largest_mask_along
 
@@ -64,7 +71,8 @@ def keep_largest(
 
     With p a tensor and u its update, the entries of largest |p + u| keep u and the others get -p, so that
     p + u is 0.  Nothing but the weights is touched: a zeroed weight comes back when it grows large enough.
-    The n-th update (from 1) uses schedule(n), traced, so that one compilation serves the whole anneal.
+    Of a tensor of all layers (`model.stacking`) each layer keeps its own.  The n-th update (from 1) uses
+    schedule(n), traced, so that one compilation serves the whole anneal.
 
     Args:
       schedule: Step -> fraction and budget.
@@ -89,19 +97,32 @@ def keep_largest(
             raise ValueError("keep_largest needs the parameters: call update(updates, state, params)")
         step = optax.safe_increment(state.step)
 
-        def project(rule: SparsityRule, p: Array, u: Array) -> Array:
+        def project(path: tuple[Any, ...], p: Array, u: Array) -> Array:
+            name = parameter_name(path)
+            rule = rule_for(name)
             if rule.kind not in sparse_kinds:
                 return u
-            new = (p + u).astype(p.dtype)
-            keep = project_mask(new, schedule.budget(step, p.size), rule.floor_axis, floor)
-            return jnp.where(keep, u, -p.astype(u.dtype))
+
+            def of_one(p: Array, u: Array) -> Array:
+                new = (p + u).astype(p.dtype)
+                keep = project_mask(new, schedule.budget(step, p.size), rule.floor_axis, floor)
+                return jnp.where(keep, u, -p.astype(u.dtype))
+
+            if of_all_layers(name):  # one after another: under vmap a cond would run both branches
+                return lax.map(lambda layer: of_one(*layer), (p, u))
+            return of_one(p, u)
 
         # An update narrower than its parameter could not hold -p exactly.
         updates = jax.tree.map(lambda p, u: u.astype(jnp.promote_types(p.dtype, u.dtype)), params, updates)
         if schedule.target < 1:
             thinned = schedule(step) < 1
             with scopes.part(scopes.PROJECTION):
-                updates = lax.cond(thinned, lambda u: map_rules(project, params, u), lambda u: u, updates)
+                updates = lax.cond(
+                    thinned,
+                    lambda u: jax.tree_util.tree_map_with_path(project, params, u),
+                    lambda u: u,
+                    updates,
+                )
         return updates, KeepLargestState(step)
 
     return optax.GradientTransformation(init, update)
