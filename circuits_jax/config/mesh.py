@@ -33,6 +33,8 @@ class MeshConfig:
       precision: Of a training step's matrix products in float32, in JAX's words.  "default" is the device's
         fastest: TF32 on a GPU, one pass of bfloat16 on a TPU.  "highest" is float32, which all else
         (evaluation, pruning, audits) computes in always.  A CPU knows no difference.
+      scan_layers: Whether a pretraining step goes over its layers in a loop, of which one layer is compiled,
+        instead of compiling each.  The state holds them stacked; checkpoints are the same.
       workers: Processes that read batches ahead; 0 reads them in a thread.
     """
 
@@ -44,6 +46,7 @@ class MeshConfig:
     remat: str = "none"
     kernels: str = "auto"
     precision: str = "default"
+    scan_layers: bool = False
     workers: int = 0
 
     def __post_init__(self) -> None:

@@ -43,5 +43,5 @@ def get_config() -> ConfigDict:
         chips=8,
     )
     config = paper(d_model=1024, target=1 / 64)
-    mesh = MeshConfig(accumulate=2)
+    mesh = MeshConfig(accumulate=2, scan_layers=True)
     return to_config_dict(dataclasses.replace(config, mesh=mesh, prune=PRUNE, frontier=frontier))

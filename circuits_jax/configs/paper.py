@@ -2,7 +2,14 @@
 
 import dataclasses
 
-from circuits_jax.config import Config, ModelConfig, OptimizerConfig, SparsityConfig, TrainConfig
+from circuits_jax.config import (
+    Config,
+    MeshConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SparsityConfig,
+    TrainConfig,
+)
 
 # The paper's own number of tokens is not known to us.
 TOKENS = 2_000_000_000
@@ -24,6 +31,7 @@ def paper(d_model: int, target: float) -> Config:
             eval_batches=32,
             checkpoint_every=2000,
         ),
+        mesh=MeshConfig(scan_layers=True),
     )
 
 

@@ -31,6 +31,7 @@ BIGRAM = "bigram"
 LOGITS_BIAS = "logits_bias"
 # Of one layer, or one half of it; "{layer}" is its number.
 BLOCK = "h_{layer}"
+ALL_LAYERS = BLOCK.format(layer="all")  # the branch of all layers together (`model.stacking`)
 SINK = "h_{layer}/attn/sink"
 QKV, ATTENTION_OUT = "h_{layer}/attn/c_attn", "h_{layer}/attn/c_proj"
 MLP_IN, MLP_OUT = "h_{layer}/mlp/c_fc", "h_{layer}/mlp/c_proj"
@@ -237,15 +238,20 @@ def mesh_axes(config: ModelConfig) -> Iterator[tuple[str, tuple[str | None, ...]
 
 
 def rule_for(name: str) -> SparsityRule:
-    """How the projection treats the tensor `name`.
+    """How the projection treats the tensor `name`, or each layer's part of the tensor of all layers.
 
     Raises:
       ValueError: for a name that is not in the table.
     """
     for row in _ROWS:
-        if re.fullmatch(row.pattern, name):
+        if re.fullmatch(row.pattern, name) or row.name.format(layer="all") == name:
             return row.rule
     raise ValueError(f"unknown parameter {name!r}; add a row for it to circuits_jax/model/parameters.py")
+
+
+def of_all_layers(name: str) -> bool:
+    """Whether the tensor `name` holds all layers, along its first axis."""
+    return name.startswith(f"{ALL_LAYERS}/")
 
 
 def released_name(name: str) -> str:

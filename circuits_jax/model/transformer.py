@@ -19,7 +19,9 @@ from circuits_jax.model.abs_topk import abs_top_k
 from circuits_jax.model.attention import attend, split_heads
 from circuits_jax.model.cache import Cache, Past
 from circuits_jax.model.linear import Linear
+from circuits_jax.model.parameters import ALL_LAYERS, BLOCK
 from circuits_jax.model.placement import PARTS, by_parts, by_rows, table
+from circuits_jax.model.stacking import layers_stacked, unstack_layers
 from circuits_jax.model.taps import Tap
 from circuits_jax.storage.errors import ConfigError
 
@@ -133,8 +135,9 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """A GPT-2-style decoder (docs/method.md, "Model"): `model.apply(params, tokens, tap=f, record=names)`.
 
-    `remat` says what a backward pass computes again instead of keeping: "none", "blocks" (all in a layer)
-    or "dots" (all inside a layer but matrix products).
+    Over parameters whose layers are stacked (`model.stacking`) it scans, unless somebody wants to see single
+    layers.  `remat` says what a backward pass computes again instead of keeping: "none", "blocks" (all in a
+    layer) or "dots" (all inside a layer but matrix products).
     """
 
     config: ModelConfig
@@ -143,8 +146,10 @@ class Transformer(nn.Module):
     @nn.nowrap
     def apply(self, params: Params, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Runs the forward pass; see `__call__` for the arguments after `params` (the bare tree)."""
-        variables = params if set(params) == {"params"} else {"params": params}
-        return super().apply(variables, *args, **kwargs)
+        params = params["params"] if set(params) == {"params"} else params
+        if layers_stacked(params) and _single_layers(*args, **kwargs):
+            params = unstack_layers(params)
+        return super().apply({"params": params}, *args, **kwargs)
 
     @nn.compact
     def __call__(
@@ -188,10 +193,13 @@ class Transformer(nn.Module):
         x, positions = self._embed(wte, tokens, 0 if cache is None else cache.length)
         records: Records = {}
         pasts: list[Past | None] = [None] * c.n_layer if cache is None else list(cache.layers)
-        for layer in range(c.n_layer):
-            block = _rematerialized(self.remat)(c, layer, name=f"h_{layer}")
-            x, recorded, pasts[layer] = block(x, positions, tap, tuple(record), pasts[layer])
-            records |= recorded
+        if self.has_variable("params", ALL_LAYERS):
+            x = self._scan(x, positions)
+        else:
+            for layer in range(c.n_layer):
+                block = _rematerialized(self.remat)(c, layer, name=BLOCK.format(layer=layer))
+                x, recorded, pasts[layer] = block(x, positions, tap, tuple(record), pasts[layer])
+                records |= recorded
         seam = Seam("", tap, record)
         x = seam(sites.FINAL, x)
         if at is not None:
@@ -202,6 +210,17 @@ class Transformer(nn.Module):
             return logits, records
         cache = Cache(tuple(past for past in pasts if past is not None))
         return jnp.where(cache.length > cache.size, jnp.nan, logits), records, cache
+
+    def _scan(self, x: jax.Array, positions: jax.Array | None) -> jax.Array:
+        """x [B, T, D] after all layers, whose parameters are stacked; one layer is compiled."""
+
+        def turn(block: Block, x: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return block(x, positions, None, (), None)[0], None
+
+        scan = nn.scan(
+            turn, variable_axes={"params": 0}, split_rngs={"params": False}, length=self.config.n_layer
+        )
+        return scan(_rematerialized(self.remat)(self.config, 0, name=ALL_LAYERS), x, None)[0]
 
     def _embed(
         self, wte: nn.Embed, tokens: jax.Array, start: jax.Array | int
@@ -241,6 +260,14 @@ class Transformer(nn.Module):
 def init_params(config: ModelConfig, rng: jax.Array) -> Params:
     """Fresh parameters: N(0, 0.02), residual projections N(0, 0.02 / sqrt(2 L)), biases 0, gains 1."""
     return Transformer(config).init(rng, jnp.zeros((1, 1), jnp.int32))["params"]
+
+
+def _single_layers(
+    tokens: jax.Array, tap: Any = None, record: Any = (), at: Any = None, cache: Any = None
+) -> bool:
+    """Whether a call of a Transformer has to tell its layers apart."""
+    del tokens, at
+    return tap is not None or bool(record) or cache is not None
 
 
 def _rematerialized(remat: str) -> type[Block]:

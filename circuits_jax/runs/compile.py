@@ -169,7 +169,8 @@ def _of_trainer(program: Program, config: Config, devices: Sequence[jax.Device],
         lowered = functions.step.lower(layout.shapes, rows, frozen)
     else:
         lowered = functions.evaluate.lower(layout.shapes.params, rows, frozen)
-    return Workload(lowered, in_parts((layout.shapes.params, frozen)), dict(layout.mesh.shape))
+    weights = in_parts((layout.shapes.params, layout.saved.params, frozen))
+    return Workload(lowered, weights, dict(layout.mesh.shape))
 
 
 def _prune(config: Config, devices: Sequence[jax.Device]) -> Workload:

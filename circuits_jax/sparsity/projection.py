@@ -14,9 +14,18 @@ import optax
 from jax import Array, lax
 
 from circuits_jax.model import scopes
-from circuits_jax.model.parameters import BIAS, EMBEDDING, MATRIX, SparsityRule, parameter_name, rule_for
+from circuits_jax.model.parameters import (
+    BIAS,
+    EMBEDDING,
+    MATRIX,
+    build_tree,
+    named,
+    of_all_layers,
+    parameter_name,
+    rule_for,
+)
 from circuits_jax.sparsity.schedules import L0Schedule
-from circuits_jax.sparsity.threshold import largest_mask, largest_mask_along
+from circuits_jax.sparsity.threshold import Guess, guessed_mask, largest_mask, largest_mask_along
 
 
 def map_rules(function: Callable[..., Any], params: Any, *rest: Any) -> Any:
@@ -41,17 +50,29 @@ def project_mask(w: Array, k: Array | int, floor_axis: int | None = None, j: int
     Returns:
       bool array of w's shape.
     """
+    k, protected = _with_floor(w, k, floor_axis, j)
+    return largest_mask(w, k, first=protected)
+
+
+def _with_floor(w: Array, k: Array | int, floor_axis: int | None, j: int) -> tuple[Array | int, Array | None]:
+    """(how many entries stay, the mask of those that the floor protects), as `project_mask` has it."""
     if floor_axis is None or j == 0:
-        return largest_mask(w, k)
-    protected = largest_mask_along(w, j, floor_axis)
+        return k, None
     needed = w.size // w.shape[floor_axis] * min(j, w.shape[floor_axis])
-    return largest_mask(w, jnp.maximum(k, needed), first=protected)
+    return jnp.maximum(k, needed), largest_mask_along(w, j, floor_axis)
 
 
 class KeepLargestState(NamedTuple):
-    """State of `keep_largest`: updates made so far, int32."""
+    """State of `keep_largest`.
+
+    Attributes:
+      step: Updates made so far, int32.
+      guesses: A `threshold.Guess` whose parts are trees, with a scalar for each sparse tensor, or [n_layer]
+        for one of all layers: where its next search begins.  Guesses change no result.
+    """
 
     step: Array
+    guesses: Guess
 
 
 def keep_largest(
@@ -64,7 +85,8 @@ def keep_largest(
 
     With p a tensor and u its update, the entries of largest |p + u| keep u and the others get -p, so that
     p + u is 0.  Nothing but the weights is touched: a zeroed weight comes back when it grows large enough.
-    The n-th update (from 1) uses schedule(n), traced, so that one compilation serves the whole anneal.
+    Of a tensor of all layers (`model.stacking`) each layer keeps its own.  The n-th update (from 1) uses
+    schedule(n), traced, so that one compilation serves the whole anneal.
 
     Args:
       schedule: Step -> fraction and budget.
@@ -81,27 +103,49 @@ def keep_largest(
     sparse_kinds = [MATRIX] + [BIAS] * sparse_biases + [EMBEDDING] * sparse_embeddings
 
     def init(params: Any) -> KeepLargestState:
-        map_rules(lambda rule, leaf: None, params)  # An unknown name fails here, before any work.
-        return KeepLargestState(step=jnp.zeros((), jnp.int32))
+        # An unknown name fails here, before any work.
+        sparse = {name: leaf for name, leaf in named(params).items() if rule_for(name).kind in sparse_kinds}
+        sizes = {name: leaf.shape[:1] if of_all_layers(name) else () for name, leaf in sparse.items()}
+        sizes = sizes if schedule.target < 1 else {}
+        cuts = build_tree((name, jnp.zeros(size, jnp.uint32)) for name, size in sizes.items())
+        gaps = build_tree((name, jnp.zeros(size, jnp.float32)) for name, size in sizes.items())
+        return KeepLargestState(jnp.zeros((), jnp.int32), Guess(cuts, gaps))
 
     def update(updates: Any, state: KeepLargestState, params: Any = None) -> tuple[Any, KeepLargestState]:
         if params is None:
             raise ValueError("keep_largest needs the parameters: call update(updates, state, params)")
         step = optax.safe_increment(state.step)
 
-        def project(rule: SparsityRule, p: Array, u: Array) -> Array:
-            if rule.kind not in sparse_kinds:
-                return u
-            new = (p + u).astype(p.dtype)
-            keep = project_mask(new, schedule.budget(step, p.size), rule.floor_axis, floor)
-            return jnp.where(keep, u, -p.astype(u.dtype))
+        def project(name: str, p: Array, u: Array, guess: Guess) -> tuple[Array, Guess]:
+            rule = rule_for(name)
+
+            def of_one(p: Array, u: Array, guess: Guess) -> tuple[Array, Guess]:
+                new = (p + u).astype(p.dtype)
+                k, protected = _with_floor(new, schedule.budget(step, p.size), rule.floor_axis, floor)
+                keep, guess = guessed_mask(new, k, guess, first=protected)
+                return jnp.where(keep, u, -p.astype(u.dtype)), guess
+
+            if of_all_layers(name):  # one after another: under vmap a cond would run both branches
+                return lax.map(lambda layer: of_one(*layer), (p, u, guess))
+            return of_one(p, u, guess)
+
+        def thin(updates: Any, guesses: Guess) -> tuple[Any, Guess]:
+            weights, moves, cuts, gaps = map(named, (params, updates, *guesses))
+            found = {}
+            for name in cuts:
+                moves[name], found[name] = project(
+                    name, weights[name], moves[name], Guess(cuts[name], gaps[name])
+                )
+            parts = (build_tree((name, each[i]) for name, each in found.items()) for i in range(2))
+            return build_tree(moves.items()), Guess(*parts)
 
         # An update narrower than its parameter could not hold -p exactly.
         updates = jax.tree.map(lambda p, u: u.astype(jnp.promote_types(p.dtype, u.dtype)), params, updates)
+        guesses = state.guesses
         if schedule.target < 1:
             thinned = schedule(step) < 1
             with scopes.part(scopes.PROJECTION):
-                updates = lax.cond(thinned, lambda u: map_rules(project, params, u), lambda u: u, updates)
-        return updates, KeepLargestState(step)
+                updates, guesses = lax.cond(thinned, thin, lambda *same: same, updates, guesses)
+        return updates, KeepLargestState(step, guesses)
 
     return optax.GradientTransformation(init, update)

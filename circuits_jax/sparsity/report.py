@@ -13,6 +13,7 @@ from jax import Array
 
 from circuits_jax.model.parameters import BIAS, DENSE, EMBEDDING, MATRIX, depth, named, rule_for
 from circuits_jax.model.sites import UNITS
+from circuits_jax.model.stacking import unstack_layers
 from circuits_jax.model.wiring import wires
 
 
@@ -108,9 +109,13 @@ def summarize_sparsity(params: Any) -> SparsitySummary:
 def sparsity_metrics(params: Any) -> dict[str, Array]:
     """Scalars for the training log; traceable.
 
+    Args:
+      params: A parameter tree, its layers apart or stacked.
+
     Returns:
       "l0" and "l0_without_embeddings" (float32 shares), "dead_neurons" and "dead_channels" (int32 counts).
     """
+    params = unstack_layers(params)
     tensors = {name: (rule_for(name).kind, leaf) for name, leaf in named(params).items()}
 
     def fraction(*kinds: str) -> Array:

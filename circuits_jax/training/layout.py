@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding
 from circuits_jax.config import Config
 from circuits_jax.model.parameters import merged, named, parameter_name
 from circuits_jax.model.placement import placing
+from circuits_jax.model.stacking import layers_stacked, stack_layers, unstack_layers
 from circuits_jax.storage.errors import CheckpointError, ConfigError
 from circuits_jax.training.mesh import meshes, partition
 from circuits_jax.training.program import Program
@@ -23,8 +24,10 @@ class Layout:
 
     Attributes:
       mesh: The devices.
-      shapes: The state as ShapeDtypeStructs that carry their shardings: `Checkpoints.restore` takes them.
+      shapes: The state as ShapeDtypeStructs that carry their shardings.
       state: The state's shardings.
+      saved: The state with its layers apart, as checkpoints hold it, like `shapes`: `Checkpoints.restore`
+        takes it.  They differ where layers are stacked (`model.stacking`).
       frozen: Those of what the program reads and does not train.
       rows: That of a batch.
       whole: A copy on every device.
@@ -34,6 +37,7 @@ class Layout:
     mesh: Mesh
     shapes: TrainState
     state: TrainState
+    saved: TrainState
     frozen: Any
     rows: NamedSharding
     whole: NamedSharding
@@ -55,7 +59,8 @@ def make_layout(program: Program, config: Config, devices: Sequence[jax.Device] 
     mesh = meshes.make_mesh(config.mesh, config.train.batch_size, devices)
     whole = meshes.replicated(mesh)
     shapes = program.shapes()
-    everything = merged(shapes.params, program.frozen)
+    apart = jax.eval_shape(unstack_layers, shapes)
+    everything = merged(apart.params, program.frozen)
     rules = partition.combined(partition.parse_rules(config.mesh.rules), program.rules, everything)
     placed = named(partition.shardings(everything, rules, mesh))
 
@@ -64,15 +69,39 @@ def make_layout(program: Program, config: Config, devices: Sequence[jax.Device] 
 
     state = TrainState(
         step=whole,
-        params=pick(shapes.params),
-        opt_state=partition.like_params(shapes.opt_state, rules, mesh),
+        params=pick(apart.params),
+        opt_state=partition.like_params(apart.opt_state, rules, mesh),
         rng=whole,
     )
-    frozen = pick(program.frozen)
-    shapes = jax.tree.map(
-        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, state
+    frozen, saved = pick(program.frozen), _placed(apart, state)
+    if layers_stacked(shapes.params):
+        state = stack_layers(state, partition.stacked)
+    return Layout(
+        mesh, _placed(shapes, state), state, saved, frozen, meshes.rows(mesh), whole, config.mesh.kernels
     )
-    return Layout(mesh, shapes, state, frozen, meshes.rows(mesh), whole, config.mesh.kernels)
+
+
+def _placed(shapes: TrainState, shardings: TrainState) -> TrainState:
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        shardings,
+    )
+
+
+def as_saved(state: TrainState, layout: Layout) -> TrainState:
+    """A state as checkpoints hold it, its layers apart; a copy where they were stacked."""
+    if not layers_stacked(state.params):
+        return state
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, layout.saved)
+    return jax.jit(unstack_layers, out_shardings=shardings)(state)
+
+
+def as_trained(saved: TrainState, layout: Layout) -> TrainState:
+    """The inverse of `as_saved`."""
+    if not layers_stacked(layout.shapes.params):
+        return saved
+    return jax.jit(stack_layers, out_shardings=layout.state)(saved)
 
 
 class CompiledFunctions(NamedTuple):
@@ -140,8 +169,9 @@ def first_state(program: Program, layout: Layout) -> TrainState:
     inputs = program.inputs()
     if inputs is None:
         return jax.jit(lambda: program.init(None), out_shardings=layout.state)()
-    check_start(inputs, layout.shapes.params)
-    inputs = place(inputs, {name: layout.state.params[name] for name in inputs})
+    check_start(inputs, layout.saved.params)
+    apart = jax.tree.map(lambda leaf: leaf.sharding, layout.saved.params)
+    inputs = place(inputs, {name: apart[name] for name in inputs})
     return jax.jit(program.init, out_shardings=layout.state)(inputs)
 
 

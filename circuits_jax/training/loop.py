@@ -21,7 +21,15 @@ from circuits_jax.storage.errors import CheckpointError, DivergenceError
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.devices import record_devices
-from circuits_jax.training.layout import batch_shape, first_state, jit_functions, make_layout, place
+from circuits_jax.training.layout import (
+    as_saved,
+    as_trained,
+    batch_shape,
+    first_state,
+    jit_functions,
+    make_layout,
+    place,
+)
 from circuits_jax.training.mesh import meshes
 from circuits_jax.training.metrics import MetricsWriter
 from circuits_jax.training.multihost.processes import fetch, is_primary, wait_for_all
@@ -68,6 +76,9 @@ class Trainer:
     def run(self) -> TrainState:
         """Trains from the newest checkpoint, or from the start, to the last step.
 
+        Returns:
+          The last state, its layers apart.
+
         Raises:
           DivergenceError: if the loss is not finite; the step is named and earlier checkpoints stay.
           CheckpointError: if no checkpoint can be read, the newest is of another model, or one cannot be
@@ -93,14 +104,18 @@ class Trainer:
             ):
                 instruments = _Instruments(writer, bar, profiler, StopVote(first), holding)
                 state = self._loop(state, first, batches, instruments)
-        return state
+        return as_saved(state, self.layout)
 
     def _start(self) -> TrainState:
         if self._checkpoints.latest is None:
             return first_state(self.program, self.layout)
-        state = self._checkpoints.restore(self.layout.shapes, lambda: first_state(self.program, self.layout))
+
+        def fresh() -> TrainState:
+            return as_saved(first_state(self.program, self.layout), self.layout)
+
+        state = self._checkpoints.restore(self.layout.saved, fresh)
         self._refuse_not_finite(state)
-        return state
+        return as_trained(state, self.layout)
 
     def _refuse_not_finite(self, state: TrainState) -> None:
         """Raises CheckpointError if parameters that were read hold NaN or infinity."""
@@ -166,7 +181,8 @@ class Trainer:
             if step % train.checkpoint_every == 0 or step == train.steps or asked:
                 self._check(step, metrics)
                 writer.flush()
-                self._checkpoints.save(step, state, figures.get("validation_loss"))
+                saved = as_saved(state, self.layout)
+                self._checkpoints.save(step, saved, figures.get("validation_loss"))
             if asked and step < train.steps:
                 self._checkpoints.wait()
                 stop.leave(step, asked)

@@ -10,6 +10,7 @@ import optax
 
 from circuits_jax.config import Config
 from circuits_jax.model.parameters import trained_part
+from circuits_jax.model.stacking import stack_layers
 from circuits_jax.model.transformer import Params, init_params
 
 
@@ -19,7 +20,8 @@ class TrainState:
 
     Attributes:
       step: int32 scalar, optimizer steps taken.
-      params: The tree of the parameters that are trained, float32.
+      params: The tree of the parameters that are trained, float32; its layers may be stacked
+        (`model.stacking`), as are then those of the optimizer's state.
       opt_state: The optimizer's state; the projection's step count is part of it.
       rng: uint32 [2], the key that random parts of a step fold the step into.
     """
@@ -34,12 +36,14 @@ def make_init(config: Config, optimizer: optax.GradientTransformation) -> Callab
     """The function that makes the first state, to be jitted or shape-evaluated.
 
     It takes one optional argument: parameters, by their names at the top of the tree, that take the place of
-    random ones, such as {"bigram": float32 [V, V]}.
+    random ones, such as {"bigram": float32 [V, V]}; layers lie apart there.
     """
 
     def init(start: Mapping[str, Any] | None = None) -> TrainState:
         init_key, rng = jax.random.split(jax.random.PRNGKey(config.train.seed))
         params = {**trained_part(config.model, init_params(config.model, init_key)), **(start or {})}
+        if config.mesh.scan_layers:
+            params = stack_layers(params)
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), rng)
 
     return init

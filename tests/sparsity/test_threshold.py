@@ -5,7 +5,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from circuits_jax.sparsity.threshold import _search, largest_mask, largest_mask_along, magnitude_bits
+from circuits_jax.sparsity.threshold import (
+    Guess,
+    _search,
+    guessed_mask,
+    largest_mask,
+    largest_mask_along,
+    magnitude_bits,
+)
 from tests.sparsity import oracles
 
 RNG = np.random.default_rng(0)
@@ -44,9 +51,45 @@ def test_keeps_exactly_the_largest_for_every_traced_k(name):
 @pytest.mark.parametrize("above", [0, 1])
 def test_a_step_that_interpolation_cannot_find_is_found_by_halving(at, above):
     count = jax.jit(lambda t: jnp.where(t <= at, 2**24, above))
-    bracket = _search(count, jnp.int32(above + 1), 2**24, jnp.uint32(2**31))
+    bracket = _search(count, jnp.int32(above + 1), 2**24, jnp.uint32(2**31), None)
     assert int(bracket.low) == at
     assert int(bracket.passes) <= 20 + 31
+
+
+GUESSES = [(0, 0), (0, 1e9), (2**31, 1), (2**32 - 1, 1e-9), (0x3F800000, 0), (0x3F800000, 1e4), (1, 1e30)]
+
+
+@pytest.mark.parametrize("name", ["normal", "many ties", "mostly zero", "infinite", "bfloat16", "subnormal"])
+def test_whatever_the_guess_the_entries_are_the_same(name):
+    x = CASES[name]
+    first = np.zeros(x.shape, bool)
+    first[0] = True
+    mask_of = jax.jit(lambda x, k, guess, first: guessed_mask(x, k, guess, first)[0])
+    for cut, gap in GUESSES:
+        guess = Guess(jnp.uint32(cut), jnp.float32(gap))
+        for k in (1, x.size // 3, x.size):
+            np.testing.assert_array_equal(mask_of(x, k, guess, None), oracles.largest(x, k))
+        k = 3 * first[0].size
+        np.testing.assert_array_equal(mask_of(x, k, guess, first), largest_mask(x, k, first))
+
+
+def test_a_search_that_begins_where_the_last_one_ended_is_short():
+    rng = np.random.default_rng(0)
+    x, size = rng.normal(size=2**15).astype(np.float32), 2**15
+    search = jax.jit(
+        lambda x, k, guess: _search(
+            lambda t: jnp.sum(magnitude_bits(x) >= t), k, size, jnp.uint32(2**31), guess
+        )
+    )
+    guess, guessed, anew = Guess(jnp.uint32(0), jnp.float32(0)), [], []
+    for step in range(40):  # weights move and fewer of them stay
+        x += 0.003 * rng.normal(size=size).astype(np.float32)
+        k = jnp.int32(size // 4 - 16 * step)
+        found = search(x, k, guess)
+        anew.append(int(search(x, k, Guess(jnp.uint32(0), jnp.float32(0))).passes))
+        guessed.append(int(found.passes))
+        guess = Guess(found.low, found.gap)
+    assert np.mean(guessed[5:]) < 0.6 * np.mean(anew)
 
 
 def test_nan_comes_first():

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from typing import NamedTuple
 
 import flax.struct
 import jax
@@ -221,6 +222,26 @@ def test_parameters_are_read_without_the_rest_of_the_state(copy, states):
     with pytest.raises(CheckpointError, match="of another configuration"):
         checkpoints.restore_params({"wte": states[4].params["wte"]})
     checkpoints.close()
+
+
+class _OnlyStep(NamedTuple):
+    """The projection's state of releases that guessed nothing."""
+
+    step: jax.Array
+
+
+def test_a_run_of_before_guesses_goes_on_without(states, tmp_path, capsys):
+    state = states[8]
+    *chain, projection = state.opt_state
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.save(8, state.replace(opt_state=(*chain, _OnlyStep(projection.step))))
+    fresh = jax.tree.map(lambda leaf: 0 * leaf, state)
+    found = checkpoints.restore(state, lambda: fresh)
+    checkpoints.close()
+    assert_equal((found.params, found.opt_state[:-1]), (state.params, state.opt_state[:-1]))
+    assert found.opt_state[-1].step == projection.step
+    assert_equal(found.opt_state[-1].guesses, fresh.opt_state[-1].guesses)
+    assert jax.tree.leaves(projection.guesses) and "begins anew" in capsys.readouterr().out
 
 
 @flax.struct.dataclass

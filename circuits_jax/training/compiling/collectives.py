@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from circuits_jax.model.scopes import ABS_TOPK, PROJECTION
 from circuits_jax.training.compiling.costs import Cost, Costs, finished
 from circuits_jax.training.compiling.hlo import ArrayShape, Computation, HloModule, Instruction
-from circuits_jax.training.compiling.shares import part_of
+from circuits_jax.training.compiling.shares import part_of, scope_path
 
 WEIGHTS, GRADIENTS, ACTIVATIONS, COUNTS = OF = ("weights", "gradients", "activations", "counts")
 OPS = (
@@ -64,7 +64,10 @@ def collectives(
     known = {_plain(shape) for shape in weights}
     for cost in costs.each:
         for computation, each in _exchanges(module, cost):
-            found += _arrays(cost, computation, each, known, devices)
+            path = each.op_name or scope_path(
+                module, cost.instruction
+            )  # what is fused may have lost its name
+            found += _arrays(cost, computation, each, path, known, devices)
     return sorted(found, key=lambda each: -each.bytes)
 
 
@@ -88,7 +91,12 @@ def _exchanges(module: HloModule, cost: Cost) -> Iterator[tuple[Computation, Ins
 
 
 def _arrays(
-    cost: Cost, computation: Computation, each: Instruction, weights: set[tuple[int, ...]], devices: int
+    cost: Cost,
+    computation: Computation,
+    each: Instruction,
+    path: str,
+    weights: set[tuple[int, ...]],
+    devices: int,
 ) -> Iterable[Collective]:
     """One of each array that an instruction exchanges."""
     op = plain_op(each) or ""
@@ -105,8 +113,8 @@ def _arrays(
             bytes=count,
             wire_bytes=count * _sent_share(op, size),
             shape=shape.dims,
-            source=each.op_name or each.name,
-            of=what_of(op, shape, each.op_name, weights),
+            source=path or each.name,
+            of=what_of(op, shape, path, weights),
         )
 
 

@@ -114,6 +114,21 @@ def like_params(tree: Any, rules: Sequence[PartitionRule], mesh: Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
+def stacked(layers: Sequence[NamedSharding]) -> NamedSharding:
+    """The sharding of one tensor of all layers, [n_layer, ...], from those of each layer's.
+
+    Raises:
+      ConfigError: if layers are split in different ways.
+    """
+    first = layers[0]
+    if any(other.spec != first.spec for other in layers):
+        raise ConfigError(
+            "mesh.scan_layers stacks the layers, and mesh.rules split them in different ways; name all of "
+            r"them by one rule, such as 'h_\d+/mlp/c_fc/kernel = -', or set mesh.scan_layers=False"
+        )
+    return NamedSharding(first.mesh, PartitionSpec(None, *first.spec))
+
+
 def _first_match(name: str, rules: Sequence[PartitionRule]) -> PartitionRule:
     for rule in rules:
         if rule.matches(name):

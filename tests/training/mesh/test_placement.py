@@ -28,22 +28,30 @@ MESHES = {
     "data and fsdp": MeshConfig(data=2, fsdp=4),
     "model": MeshConfig(data=1, model=8),
     "all": MeshConfig(data=2, fsdp=2, model=2),
+    "data and fsdp, layers scanned": MeshConfig(data=2, fsdp=4, scan_layers=True),
+    "all, layers scanned": MeshConfig(data=2, fsdp=2, model=2, scan_layers=True),
 }
 
 
-def exchanged(mesh: MeshConfig):
-    config = dataclasses.replace(CONFIG, mesh=mesh)
+def configuration(mesh: MeshConfig) -> Config:
+    # Two layers in a loop, of which one is compiled.
+    model = dataclasses.replace(CONFIG.model, n_layer=2 if mesh.scan_layers else 1)
+    return dataclasses.replace(CONFIG, model=model, mesh=mesh)
+
+
+def exchanged(config: Config):
     program = pretraining(config)
     layout = make_layout(program, config)
     step = jit_functions(program, layout).step
     module = parse(step.lower(layout.shapes, batch_shape(config, layout), {}).compile().as_text())
     costs = count_costs(module)
-    return costs, collectives(module, costs, in_parts(layout.shapes.params), 8)
+    return costs, collectives(module, costs, in_parts((layout.shapes.params, layout.saved.params)), 8)
 
 
 @pytest.mark.parametrize("mesh", quick_cases(MESHES, ("fsdp",)))
 def test_no_gather_holds_a_batch(mesh):
-    costs, found = exchanged(mesh)
+    config = configuration(mesh)
+    costs, found = exchanged(config)
     gathers = [each for each in found if each.op == "all-gather"]
     assert [each for each in gathers if CONTEXT in each.shape] == []
     assert {each.of for each in gathers} <= {"weights"}
@@ -55,7 +63,7 @@ def test_no_gather_holds_a_batch(mesh):
     # Every device works on its rows alone: no more products than an eighth of all.
     whole = sum(cost.flops for cost in costs.each) * 8
     tokens = BATCH * CONTEXT
-    assert whole == pytest.approx(tokens * pretraining(CONFIG).flops_per_token, rel=0.02)
+    assert whole == pytest.approx(tokens * pretraining(config).flops_per_token, rel=0.02)
 
 
 def test_without_a_mesh_nothing_is_placed():
