@@ -21,6 +21,7 @@ from circuits_jax.storage.errors import CheckpointError, DivergenceError
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.devices import record_devices
+from circuits_jax.training.goodput import Goodput
 from circuits_jax.training.layout import (
     as_saved,
     as_trained,
@@ -49,6 +50,7 @@ class _Instruments(NamedTuple):
     profiler: Profiler
     stop: StopVote
     holding: contextlib.ExitStack
+    goodput: Goodput
 
 
 class Trainer:
@@ -86,7 +88,9 @@ class Trainer:
           Stopped: when the run was asked to stop (`storage.stopping`); its state is saved.
         """
         with stopping.watched(), contextlib.ExitStack() as holding, contextlib.closing(self._checkpoints):
-            state = self._start()
+            goodput = Goodput()
+            with goodput.spent():
+                state = self._start()
             first, steps = int(state.step), self.config.train.steps
             if first < steps:
                 record_devices(self._workdir, self.layout.mesh.size)
@@ -95,14 +99,15 @@ class Trainer:
             bar = ProgressBar(
                 total=steps, initial=first, desc="train", unit="step", disable=not is_primary(), mininterval=1
             )
-            self._compile(state)
+            with goodput.spent():
+                self._compile(state)
             with (
                 MetricsWriter(self._workdir, first, self._tensorboard) as writer,
                 Profiler(self.config.profile.steps, self._workdir) as profiler,
                 contextlib.closing(make_iterator(self._batches, first, self.config.mesh.workers)) as batches,
                 bar,
             ):
-                instruments = _Instruments(writer, bar, profiler, StopVote(first), holding)
+                instruments = _Instruments(writer, bar, profiler, StopVote(first), holding, goodput)
                 state = self._loop(state, first, batches, instruments)
         return as_saved(state, self.layout)
 
@@ -149,13 +154,16 @@ class Trainer:
         batches: Iterator[np.ndarray],
         instruments: _Instruments,
     ) -> TrainState:
-        writer, bar, profiler, stop, holding = instruments
+        writer, bar, profiler, stop, holding, goodput = instruments
         train = self.config.train
         pace = Pace(self.config, self.program.flops_per_token, first, self.layout.mesh.size)
         pending: tuple[int, Metrics] | None = None
         for step in range(first + 1, train.steps + 1):
             profiler.before(step)
-            state, metrics = self.step(state, self._put(next(batches)), self._frozen)
+            with goodput.waiting():
+                rows = self._put(next(batches))
+            with goodput.spent() if step == first + 1 else contextlib.nullcontext():  # compiled, then
+                state, metrics = self.step(state, rows, self._frozen)
             if step == first + 1:  # compiled, and from here on there is something to lose
                 holding.enter_context(stopping.held(then_stop=jax.process_count() == 1))
             if pending is not None:  # read one step late, so that the device is never kept waiting
@@ -168,21 +176,24 @@ class Trainer:
             logged = evaluated or step % train.log_every == 0
             if logged:
                 self._check(step, metrics)
-                figures = self._row(state, metrics) | pace.measure(step)
+                figures = self._row(state, metrics) | pace.measure(step) | goodput.figures()
                 if evaluated:
-                    figures |= self.evaluate(state.params)
+                    with goodput.spent():
+                        figures |= self.evaluate(state.params)
                 writer.write(step, figures)
                 pace.show(bar, figures)
                 pace.start(step)  # evaluation is no training time
             if self.program.snapshot is not None and step in self._kept:
                 self._check(step, metrics)
-                self.program.snapshot(step, state.params)
+                with goodput.spent():
+                    self.program.snapshot(step, as_saved(state, self.layout).params)
             asked = stop.agreed(step, lambda step=step, metrics=metrics: self._check(step, metrics))
             if step % train.checkpoint_every == 0 or step == train.steps or asked:
                 self._check(step, metrics)
-                writer.flush()
-                saved = as_saved(state, self.layout)
-                self._checkpoints.save(step, saved, figures.get("validation_loss"))
+                with goodput.spent():
+                    writer.flush()
+                    saved = as_saved(state, self.layout)
+                    self._checkpoints.save(step, saved, figures.get("validation_loss"))
             if asked and step < train.steps:
                 self._checkpoints.wait()
                 stop.leave(step, asked)

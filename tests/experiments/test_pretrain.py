@@ -14,7 +14,7 @@ from circuits_jax.training.metrics import read_metrics
 from circuits_jax.training.state import make_init
 from circuits_jax.training.workdir import load_config
 from tests.experiments.command import TINY, finish, kill_at, start
-from tests.training.tiny import assert_equal, write_programs
+from tests.training.tiny import TIMES, assert_equal, write_programs
 
 STEPS, LOG_EVERY = 240, 5
 RHYTHM = (
@@ -73,7 +73,7 @@ def last_state(workdir):
 
 def rows(workdir):
     """metrics.jsonl without what depends on the clock."""
-    return [{k: v for k, v in row.items() if k != "tokens_per_second"} for row in read_metrics(workdir)]
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in read_metrics(workdir)]
 
 
 def assert_same_run(workdir, other):

@@ -12,7 +12,7 @@ from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.loop import bits_per_byte
 from circuits_jax.training.metrics import read_metrics
 from circuits_jax.training.run import read_run
-from tests.training.tiny import assert_equal, make_state, make_trainer, replace, rows, saved_steps
+from tests.training.tiny import TIMES, assert_equal, make_state, make_trainer, replace, rows, saved_steps
 
 
 def breaking(trainer, at, fault):
@@ -42,13 +42,13 @@ def test_a_run_learns_and_ends_at_its_budget(whole, base):
 def test_every_figure_is_in_the_rows(whole):
     found = read_metrics(whole[0])
     always = {"step", "loss", "gradient_rms", "learning_rate", "l0", "l0_without_embeddings"}
-    always |= {"dead_neurons", "dead_channels", "tokens_per_second"}
+    always |= {"dead_neurons", "dead_channels", *TIMES}
     evaluated = {"validation_loss", "never_active_neurons", "never_active_channels"}
     evaluated |= {"validation_bits_per_byte"}
     for row in found:
         logged = {"support_churn"} if row["step"] % 2 == 0 else set()
         assert set(row) == always | logged | (evaluated if row["step"] % 3 == 0 else set()), row["step"]
-        assert row["tokens_per_second"] > 0
+        assert row["tokens_per_second"] > 0 and 0 < row["goodput"] < 1 and 0 <= row["data_wait"] < 1
 
 
 def test_bits_a_byte_do_not_depend_on_how_long_tokens_are():

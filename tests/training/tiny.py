@@ -21,6 +21,9 @@ CONFIG = Config(
 )
 
 
+TIMES = ("tokens_per_second", "goodput", "data_wait")  # of a row of metrics
+
+
 def program(number):
     """A short program that differs with its number."""
     lines = [f"def {word}_{number}(x):\n    return x + {number * 31 % 97}\n" for word in ("alpha", "beta")]
@@ -46,7 +49,7 @@ def make_trainer(config, corpus, workdir):
 
 def rows(workdir):
     """metrics.jsonl without what depends on the clock."""
-    return [{k: v for k, v in row.items() if k != "tokens_per_second"} for row in read_metrics(workdir)]
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in read_metrics(workdir)]
 
 
 def saved_steps(workdir):
