@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 class Goodput:
     """A clock of one call of a run, which tells apart what its time went to.
 
-    Whatever stands in `spent()` is no training: reading a checkpoint, compiling, evaluation, saving.  Waiting for
-    a batch is told beside it and not taken off, for devices may be busy with the step before.
+    Whatever stands in `spent()` is no training: reading a checkpoint, compiling, evaluation, saving.  Waiting
+    for a batch is told beside it and not taken off, for devices may be busy with the step before.
     """
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter):
@@ -40,8 +40,9 @@ class Goodput:
             self._waited += self._clock() - began
 
     def figures(self) -> dict[str, float]:
-        """ "goodput", the share of the time until now that steps took, and "data_wait", the share of theirs in
-        which the next batch was waited for."""
+        """Shares: "goodput", of the time until now, that steps took; "data_wait", of that, in which the next
+        batch was waited for.
+        """
         gone = self._clock() - self._began
         steps = gone - self._spent
         return {"goodput": steps / gone, "data_wait": self._waited / steps} if steps > 0 else {}
