@@ -23,7 +23,7 @@ keeps, as the plan of a run estimates it:
 
     python -m circuits_jax pretrain --config=paper_8x2048 --workdir=runs/paper_8x2048
     ... --config.mesh.accumulate=2     on one H100
-    ... --config.mesh.fsdp=16          on a v5e-16: a sixteenth of the state on each chip
+    ... --config.mesh.fsdp=16          on a v5e-16: each chip has, and projects, a sixteenth of the state
 
 For a laptop's CPU: --config=paper_8x2048:runlocal. So many tokens want a larger
 corpus than the standard library (--config.data.source).

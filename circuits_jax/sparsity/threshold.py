@@ -9,7 +9,7 @@ Arrays sharded over a mesh must have automatic axes (`AxisType.Auto`).
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -29,15 +29,15 @@ _UNSIGNED = {2: jnp.uint16, 4: jnp.uint32}
 class Guess(NamedTuple):
     """Where a search found its cut the last time; the next one, of about the same entries, begins there.
 
-    A guess decides where to count first, and nothing of the result.
+    A guess decides where to count first, and nothing of the result.  Those of many tensors are trees.
 
     Attributes:
       cut: uint32 scalar, as magnitude bits; 0 for no guess.
       gap: float32 scalar, magnitude bits between neighbours near the cut; 0 for not known.
     """
 
-    cut: Array
-    gap: Array
+    cut: Any
+    gap: Any
 
 
 def magnitude_bits(x: Array) -> Array:

@@ -21,9 +21,13 @@ _DECLARED = re.compile(r'"(flops|bytes_accessed)":\s*"?(\d+)')
 _FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id",
     "replica-id", "optimization-barrier", "domain", "add-dependency", "while", "conditional", "call",
-    "async-start", "async-update", "async-done", "copy-done", "all-gather-done", "all-reduce-done",
-    "collective-permute-done", "send-done", "recv-done", "rng-get-and-update-state",
+    "async-start", "async-update", "async-done", "copy-done", "slice-done", "all-gather-done",
+    "all-reduce-done", "collective-permute-done", "send-done", "recv-done", "rng-get-and-update-state",
 }  # fmt: skip
+# Calls by which the TPU compiler names memory: no kernel runs.
+_NAMING = re.compile(
+    r'custom_call_target="(AllocateBuffer|ConcatBitcast|AssumeGatherIndicesInBound|GatherScatterIndicesBitpacked)"'
+)
 # These read as much of their first operand as they give.
 _PICKING = ("dynamic-slice", "slice", "gather")
 _SAME_PLACE = ("bitcast", "reshape", "copy", "convert")
@@ -227,9 +231,13 @@ def _moved(module: HloModule, computation: Computation, each: Instruction, size:
         return _fusion_moved(module, each, operands, size)
     if each.opcode == "custom-call" and "bytes_accessed" in (declared := _declared(each)):
         return declared["bytes_accessed"]
+    if names_memory(each):
+        return 0.0
     results = each.results
     if each.opcode == "copy-start":  # its result names the source, too
         return size(results[0]) + size(operands[0].results[0])
+    if each.opcode == "slice-start":
+        return size(results[1]) + (results[1].bytes if size(results[0]) else 0)
     if each.opcode.endswith("-start"):
         results = finished(each)
     written = sum(map(size, results))
@@ -240,6 +248,11 @@ def _moved(module: HloModule, computation: Computation, each: Instruction, size:
         new = operands[1:] if each.opcode == "dynamic-update-slice" else operands[len(each.results) :]
         return 2 * sum(size(shape) for other in new for shape in other.results)
     return written + sum(size(shape) for other in operands for shape in other.results)
+
+
+def names_memory(each: Instruction) -> bool:
+    """Whether an instruction is a call that gives memory another name, or asks for some."""
+    return each.opcode == "custom-call" and _NAMING.search(each.attributes) is not None
 
 
 def finished(start: Instruction) -> tuple[ArrayShape, ...]:

@@ -3,12 +3,14 @@
 import re
 
 from circuits_jax.model.scopes import PARTS
-from circuits_jax.training.compiling.costs import Cost, Costs, flops_of
+from circuits_jax.training.compiling.costs import Cost, Costs, flops_of, names_memory
 from circuits_jax.training.compiling.hlo import Computation, HloModule, Instruction
 
 MATMUL, REST = "matmul", "rest"
 SHARES = ("abs_topk", "projection", "optimizer", "attention", MATMUL, "bigram", REST)
-_MOVES = ("copy", "copy-start", "copy-done", "bitcast", "reshape", "slice")
+_MOVES = (
+    "copy", "copy-start", "copy-done", "bitcast", "reshape", "slice", "slice-start", "slice-done",
+)  # fmt: skip
 _PART = re.compile(rf"(?:^|[/(])({'|'.join(PARTS)})(?=[/)]|$)")
 
 
@@ -32,7 +34,7 @@ def share_of(module: HloModule, cost: Cost) -> str:
 
 def _share(module: HloModule, computation: Computation, each: Instruction) -> str | None:
     own = part_of(scope_path(module, each)) or (MATMUL if flops_of(module, computation, each) else None)
-    if own is not None or each.opcode not in _MOVES:
+    if own is not None or not _moves(each):
         return own
     takers = (_taker_share(module, computation, user) for user in computation.users[each.name])
     found = next((share for share in takers if share is not None), None)
@@ -42,9 +44,13 @@ def _share(module: HloModule, computation: Computation, each: Instruction) -> st
     return next((s for s in (_maker_share(module, computation, maker) for maker in makers) if s), None)
 
 
+def _moves(each: Instruction) -> bool:
+    return each.opcode in _MOVES or names_memory(each)
+
+
 def _taker_share(module: HloModule, computation: Computation, user: Instruction) -> str | None:
     """The share of what takes a copy, also by way of further ones."""
-    if user.opcode in _MOVES:
+    if _moves(user):
         takers = (_taker_share(module, computation, other) for other in computation.users[user.name])
         return next((share for share in takers if share is not None), None)
     return _share(module, computation, user)
@@ -52,8 +58,9 @@ def _taker_share(module: HloModule, computation: Computation, user: Instruction)
 
 def _maker_share(module: HloModule, computation: Computation, maker: Instruction) -> str | None:
     """The share of what made what is copied, also by way of further copies."""
-    if maker.opcode in (*_MOVES, "get-tuple-element"):
-        return _maker_share(module, computation, computation.operands(maker)[0])
+    if _moves(maker) or maker.opcode == "get-tuple-element":
+        before = computation.operands(maker)
+        return _maker_share(module, computation, before[0]) if before else None
     return _share(module, computation, maker)
 
 

@@ -123,8 +123,8 @@ def stacked(layers: Sequence[NamedSharding]) -> NamedSharding:
     first = layers[0]
     if any(other.spec != first.spec for other in layers):
         raise ConfigError(
-            "mesh.scan_layers stacks the layers, and mesh.rules split them in different ways; name all of "
-            r"them by one rule, such as 'h_\d+/mlp/c_fc/kernel = -', or set mesh.scan_layers=False"
+            "mesh.scan_layers stacks the layers, and mesh.rules split them in different ways; give all "
+            "layers one rule, or set mesh.scan_layers=False"
         )
     return NamedSharding(first.mesh, PartitionSpec(None, *first.spec))
 

@@ -137,6 +137,27 @@ def test_a_batched_product_as_tpus_write_it():
     assert convolution_flops(call, left, right) == batch * 2 * M * K * N
 
 
+PREFETCHED = """HloModule m
+
+ENTRY main {
+  %stack = f32[4,8,16]{2,1,0} parameter(0)
+  %begun = ((f32[4,8,16]{2,1,0}), f32[1,8,16]{2,1,0:S(1)}, s32[]) slice-start(%stack), slice={[0:1], [0:8]}
+  %layer = f32[1,8,16]{2,1,0:S(1)} slice-done(%begun)
+  %room = f32[1,8,16]{2,1,0} custom-call(), custom_call_target="AllocateBuffer"
+  ROOT %sum = f32[1,8,16]{2,1,0} add(%layer, %room), metadata={op_name="jit(f)/projection/add"}
+}
+"""
+
+
+def test_a_slice_that_is_fetched_ahead_is_read_and_written_once():
+    module = parse(PREFETCHED)
+    costs = count_costs(module)
+    part = 4 * 8 * 16
+    assert costs.bytes == 2 * part + 3 * part  # the slice, then the sum; the memory asked for moves nothing
+    assert costs.main_bytes == part + 2 * part
+    assert byte_shares(module, costs)["projection"] == 1.0
+
+
 @pytest.mark.slow
 def test_what_is_left_out_loses_its_share():
     config = replace(replace(CONFIG, "sparsity", target=1.0), "model", activation_fraction=None)
