@@ -26,7 +26,7 @@ OUTSIDE += ("systemd-run", "systemctl", "journalctl", "python3", "mkdir", "sleep
 ODD = """--config.prune.tasks=("with_as", "it's \\ {}")"""
 CONFIG = "expansion_sweep"
 FLAGS = ["--", f"--config={CONFIG}:2", "--workdir=gs://b/r", ODD]
-SWEEP = ["--array=0-14", "--", f"--config={CONFIG}:{{}}", "--workdir=gs://b/{}", ODD]
+SWEEP = ["--array=0-17", "--", f"--config={CONFIG}:{{}}", "--workdir=gs://b/{}", ODD]
 TPU, GKE = ["--name=n", "--zone=z", "--project=p"], ["--cluster=c", "--name=n", "--project=p"]
 CASES = {
     "tpu create": ["tpu_pod.sh", "create", *TPU, "--accelerator_type=v5litepod-16", "--spot=yes"],
@@ -224,7 +224,7 @@ def test_the_sweep_on_gke_is_an_indexed_job(launch, tmp_path):
 
 def test_the_sweep_on_slurm_is_a_job_array(launch):
     _, sbatch = dry(launch, *CASES["slurm sweep"])
-    assert "--array=0-14%4" in sbatch and "--requeue" in sbatch and "--ntasks-per-node=1" in sbatch
+    assert "--array=0-17%4" in sbatch and "--requeue" in sbatch and "--ntasks-per-node=1" in sbatch
     job = sbatch[sbatch.index("launch/slurm_job.sh") + 1 :]
     done, (call,) = launch("slurm_job.sh", *job, SLURM_ARRAY_TASK_ID="7")
     assert done.returncode == 0, done.stderr
