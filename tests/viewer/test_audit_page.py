@@ -209,7 +209,15 @@ def test_tests_and_curves_are_on_the_page_of_a_report_that_has_them(page):
     assert "Faithful at what size?" not in parse(page).words()
     root = parse(build_audit_page("t", [], {TASK: {**REPORT, "tests": TESTS, "curves": CURVES}}))
     words = root.words()
-    for text in ("told from random", "nothing against it", "No worse.", "our masks", "1.021", "random order"):
+    for text in (
+        "told from random",
+        "nothing against it",
+        "left to full controls",
+        "No worse.",
+        "our masks",
+        "1.021",
+        "random order",
+    ):
         assert text in words, text
     assert "Faithfulness, mean ablation" in [svg.attributes["aria-label"] for svg in root.all("svg", "plot")]
     quick = {**REPORT, "tests": None, "curves": None}
