@@ -21,8 +21,8 @@ FLOORS = (
 )  # fmt: skip
 # Within circuits/, too.
 CIRCUIT_FLOORS = (
-    "provenance", "circuit", "masks", "graph", "export", "ablation", "pruning", "baselines", "audit",
-    "readings", "planted", "compiled", "attack",
+    "provenance", "circuit", "full_model", "masks", "graph", "export", "ablation", "pruning", "baselines",
+    "audit", "readings", "planted", "compiled", "attack",
 )  # fmt: skip
 # Doors and shims, which name what lies behind them.
 DOORS = {"__init__", "__main__", "deprecated"}

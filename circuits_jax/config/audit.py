@@ -30,12 +30,11 @@ class AuditConfig:
       seeds: Other seeds that a full audit prunes for, to compare nodes.
       control_draws: Draws of each kind of control in a full audit, at least 3: fewer decide nothing.
       relabelled_draws: Draws of the relabelled task in a full audit.
-      sufficient: Loss, in nats, that a circuit alone has at most; a full model above it is mediocre.
+      sufficient: Loss, in nats, that a circuit alone has at most.
       necessary: Loss that the model without the circuit has at least.
       flips_inside: Share of answers that flip, at least, when the circuit's nodes are swapped.
       flips_outside: Share that flips, at most, when the other nodes are.
       control_share: Edges, at most, as a share of those of the median control of each kind.
-      margin: Below chance by less than this, in nats, a full model knows nothing of the task.
       seed: Of everything that is drawn.
       score_pairs: Training pairs that orders of edges are found on (docs/statistics.md, "Faithfulness against
         size").
@@ -60,7 +59,6 @@ class AuditConfig:
     flips_inside: float = 0.8
     flips_outside: float = 0.2
     control_share: float = 1 / 3
-    margin: float = 0.1
     seed: int = 0
     score_pairs: int = 64
     ig_steps: int = 5
@@ -90,7 +88,6 @@ class AuditConfig:
                 f"audit.test_draws is {self.test_draws}; with fewer than {LEAST_DRAWS} nothing is significant"
             )
         check_not_negative("audit.seeds", self.seeds)
-        check_not_negative("audit.margin", self.margin)
         check_seed("audit.seed", self.seed)
         if self.pairs < 8:
             raise ConfigError(f"audit.pairs is {self.pairs}; fewer than 8 pairs show nothing")

@@ -12,7 +12,11 @@ from circuits_jax.storage.errors import ConfigError
 T = TypeVar("T")
 
 # Settings by the names that they had before, in files and flags; what was one may be two now, or none.
-FORMER_NAMES: dict[str, tuple[str, ...]] = {"heldout_pairs": ("select_pairs", "test_pairs"), "resamples": ()}
+FORMER_NAMES: dict[str, tuple[str, ...]] = {
+    "heldout_pairs": ("select_pairs", "test_pairs"),
+    "resamples": (),
+    "margin": (),
+}
 # Settings that were true or false before, with what these are called now.
 FORMER_SWITCHES: dict[str, dict[bool, str]] = {"bigram": {True: "learned", False: "none"}}
 

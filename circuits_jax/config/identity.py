@@ -5,7 +5,7 @@ If another version ever covers something else, its identity has to begin with it
 equals one of version 1 by chance.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from circuits_jax.config.conversion import to_dict
@@ -32,7 +32,11 @@ _VERSION_1 = {
 }
 # Fields that version 1 had in another form.  Of the bigram table it said whether there is one: how the table
 # came about changes nothing that a network computes, and its entries are covered with the other parameters.
-_AS_IN_VERSION_1 = {"bigram": lambda value: value not in (False, "none")}
+# The audit's margin is gone.  It decided a word and no figure, so that all audits are as with its default.
+_AS_IN_VERSION_1: dict[str, Callable[[Any], Any]] = {
+    "bigram": lambda value: value not in (False, "none"),
+    "margin": lambda value: 0.1,
+}
 
 
 def identity(section: type, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,8 @@ class SteerConfig:
       strengths: Multiples of (B - A) that are written, increasing.
       nodes: Nodes that are written together where none are named.
       pairs: Test pairs that are steered.
-      choose_pairs: Training pairs on which the nodes are chosen.
+      choose_pairs: Training pairs on which the nodes are chosen, and select pairs on which the strength is
+        that single figures are of.
       draws: Draws of each random control.
       separation: Share of (A, B) prompts, at least, that a node's values must order for it to be chosen.
       texts: Windows of validation text on which specificity is measured.

@@ -22,7 +22,8 @@ def audit_table(reports: Mapping[str, Report], refusals: Mapping[str, str]) -> l
         found = AuditReport(task, report)
         figures = found.figures
         row = {"task": task, "verdict": found.verdict, "ablation": report["ablation"], **figures}
-        row["model"] = report["model"]["assessment"]
+        if (flag := report["model"]["flag"]) is not None:
+            row["model"] = flag
         if overlaps := [each["jaccard"] for each in (controls or {"rows": []})["rows"] if "jaccard" in each]:
             row["overlap"] = float(np.mean(overlaps))
         if "why_not" not in natural:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from circuits_jax.circuits.ablation.means import Subject, reference_activations
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
+from circuits_jax.circuits.full_model import GOOD, known_of
 from circuits_jax.circuits.pruning.assembly import make_circuit
 from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.circuits.pruning.nodes import Pruner, check_known
@@ -182,7 +183,7 @@ def check_unchanged(circuit: Circuit, split: str, pairs: Pairs) -> None:
 def pruning_table(outcomes: Sequence[Outcome]) -> list[dict[str, str | float]]:
     """One row a task: full model and circuit on test pairs, and whether select pairs meet the target.
 
-    "model" is "mediocre" where the full model itself does not meet it.
+    "model" is what the audit flags it as, too, where the full model itself does not meet it.
     """
     rows = []
     for outcome in outcomes:
@@ -203,8 +204,8 @@ def pruning_table(outcomes: Sequence[Outcome]) -> list[dict[str, str | float]]:
                 "uncalibrated accuracy": figures["test/accuracy"],
                 "target": "met" if outcome.circuit.provenance["met_target"] else "missed",
             }
-            if outcome.circuit.provenance.get("mediocre_model"):  # which a mask can repair
-                row["model"] = "mediocre"
+            if (flag := known_of(outcome.circuit)["flag"]) not in (None, GOOD):
+                row["model"] = flag
         rows.append(row)
     return rows
 

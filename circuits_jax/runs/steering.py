@@ -48,6 +48,7 @@ def steer_task(
       TaskError: if the task has too few pairs under this tokenizer.
       BridgeError: if no node can be chosen, or a strength overflows.
     """
+    select = _pairs(run, task, "select", config.choose_pairs, config.seed)
     test = _pairs(run, task, "test", config.pairs, config.seed)
     steering, found = Steering(run.joined, config), list[dict[str, Any]]()
     if nodes is None:
@@ -57,7 +58,8 @@ def steer_task(
     windows = corpus.validation  # texts from all over them: neighbours are of one file
     rows = np.linspace(0, len(windows) - 1, min(config.texts, len(windows))).astype(int)
     texts = windows.rows(rows)[:, : prompts.tokens.shape[-1]]
-    report = steering.run(nodes, prompts, test.template, texts) | {"candidates": found}
+    report = steering.run(nodes, pair_batch(select, _n_ctx(run)), prompts, test.template, texts)
+    report |= {"candidates": found}
     examples = [
         {"a": texts_[0], "b": texts_[1], "answer_a": answer[0], "answer_b": answer[1], **figures}
         for texts_, answer, figures in zip(
@@ -75,7 +77,7 @@ def steer_task(
 
 
 def row(report: dict[str, Any]) -> Row:
-    """One line of the table: what the edit does at the strength at which most answers flip."""
+    """One line of the table: what the edit does to test pairs where most answers of select pairs flip."""
     at = report["strengths"].index(report["shown_strength"])
     series = report["series"]
     chances = {name: each["other_answer"][at]["value"] for name, each in series.items()}
@@ -86,6 +88,7 @@ def row(report: dict[str, Any]) -> Row:
         "B before": series[OURS]["other_answer"][zero]["value"],
         "flips at": "never" if report["flip_strength"] is None else report["flip_strength"],
         "B then": chances[OURS],
+        "flipped": series[OURS]["flipped"][at],
         **{name: chances[name] for name in CONTROLS},
         "KL on text": report["specificity"][OURS]["value"],
         "sparse share": report["reverse"]["sparse_share"],

@@ -9,6 +9,7 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from circuits_jax.circuits.full_model import GOOD
 from circuits_jax.storage.tables import Report
 from circuits_jax.tasks.metrics import CHANCE
 from circuits_jax.viewer import control_plots, hypothesis_tables, size_plots
@@ -66,17 +67,28 @@ def _section(task: str, report: Report) -> str:
 
 def _sentence(report: Report) -> str:
     circuit, model, verdict = report["circuit"], report["model"], report["verdict"]
-    loss = model["test"]["calibrated_loss"]["value"]
     size = f"{circuit['nodes']} nodes and {circuit['edges']} edges under {report['ablation']} ablation"
     judged = f"{size}, judged on {report['pairs']} pairs"
-    text = f"{judged}. The full model is {model['assessment']} at this task (calibrated loss {loss:.3f})"
-    if model["assessment"] != "good":
-        text += ": a mask can repair such a model, so the circuit explains less than its own loss says"
+    text = f"{judged}. {_known(model)}"
     if verdict["failed"]:
         text += f". What decided against it: {', '.join(verdict['failed'])}"
     if verdict["close"]:
         text += f". Close, the interval crosses the bound: {', '.join(verdict['close'])}"
     return text + "."
+
+
+def _known(model: Report) -> str:
+    """What the full model knows of the task: the flag that pruning gave it, and its loss on test pairs."""
+    tested = f"calibrated loss on test pairs {show(model['test']['calibrated_loss']['value'])}"
+    if model["flag"] is None:
+        return f"The circuit does not say what its full model knew of the task ({tested})"
+    text = (
+        f"The full model is {model['flag']} at this task, by the pairs that pruning chose by (calibrated "
+        f"loss {show(model['select_loss'])}; {tested})"
+    )
+    if model["flag"] != GOOD:
+        text += ": a mask can repair such a model, so the circuit explains less than its own loss says"
+    return text
 
 
 def _criteria(criteria: Iterable[Report]) -> str:

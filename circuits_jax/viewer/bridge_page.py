@@ -23,7 +23,8 @@ _STYLE = """
 .plot .cell { fill: var(--ours); }
 pre { margin: 0; white-space: pre-wrap; font: 12.5px/1.45 ui-monospace, monospace; max-width: 60ch; }
 """
-_KINDS = {"the node": "ours", "the sparse model itself": "model"}
+_OURS = "the node"
+_KINDS = {_OURS: "ours", "the sparse model itself": "model"}
 _WORDS = {"dense": "the dense model", "sparse": "the sparse model"}
 
 
@@ -128,12 +129,10 @@ def _double(report: Report, start: str) -> str:
 
 
 def _steering(report: Report) -> str:
-    flip = report["flip_strength"]
-    flips = "do not flip at any strength" if flip is None else f"flip at strength {flip:g}"
     share, untouched = report["reverse"]["sparse_share"], report["untouched"]["dense"]["value"]
     text = (
         f"{report['description']}. {', '.join(report['nodes'])} written into the dense model on prompt A of "
-        f"{report['pairs']} test pairs: most answers {flips}. On prompt B itself the dense model gives "
+        f"{report['pairs']} test pairs. {_flips(report)} On prompt B itself the dense model gives "
         f"B's answer the probability {show(untouched)}. The sparse model, its node turned alike, shows "
         f"{show(share)} of the dense model's change in logits."
     )
@@ -158,6 +157,22 @@ def _steering(report: Report) -> str:
             _table(circuit["rows"]),
         ]
     return "\n".join([*parts, "</section>"])
+
+
+def _flips(report: Report) -> str:
+    """By which pairs the strength was chosen that single figures are of, and what flips at it."""
+    flip, shown, chosen = report["flip_strength"], report["shown_strength"], report.get("select")
+    flips = "do not flip at any strength" if flip is None else f"flip at strength {flip:g}"
+    if chosen is None:
+        return (
+            f"Most answers {flips}. An earlier release chose the strength {shown:g} by these very pairs, "
+            "which favours the figures at it."
+        )
+    share = report["series"][_OURS]["flipped"][report["strengths"].index(shown)]
+    return (
+        f"On {chosen['pairs']} select pairs, which choose it, most answers {flips}; at strength {shown:g} "
+        f"{share:.0%} of the test pairs' do."
+    )
 
 
 def _curves(report: Report) -> str:

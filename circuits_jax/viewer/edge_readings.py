@@ -6,7 +6,10 @@ from typing import Any
 
 from circuits_jax.circuits.readings.records import read_readings
 
-_SHOWN = ("source", "target", "rule", "coverage", "recovery", "inverse", "effect", "random", "passes")
+_SHOWN = (
+    "source", "target", "rule", "coverage", "recovery", "inverse", "effect", "random", "random_sets",
+    "passes",
+)  # fmt: skip
 _SETTINGS = ("recovery", "coverage", "effect", "draws", "pairs")
 MOST_TOKENS = 100  # of one reading; a page names how many there are
 

@@ -30,7 +30,7 @@ def circuit_table(tests: Report) -> list[Report]:
 
 
 def contrary_table(tests: Report) -> list[Report]:
-    """One row a test whose null says that the circuit is right, with its power."""
+    """One row a test whose null says that the circuit is right, with its power if that was measured."""
     rows = []
     for name, measured in (
         ("equivalence", lambda of: f"better on {of['better']:.1%} of pairs, worse on {of['worse']:.1%}"),
@@ -43,6 +43,8 @@ def contrary_table(tests: Report) -> list[Report]:
             "p": p_value(of["p"]),
             "outcome": "not so" if of["p"] < tests["level"] else "nothing against it",
         }
+        if of["power"] is None:
+            row["power"] = "left to full controls"
         for kind, found in (of["power"] or {}).items():
             share = "no such circuit" if found["rejected"] is None else f"{found['rejected']:.0%}"
             row[f"rejects, {kind}"] = f"{share} of {found['circuits']}" if found["circuits"] else share
@@ -78,6 +80,12 @@ def remarks(tests: Report) -> list[str]:
     ]
     if tests["edges"].get("why_not") is not None:
         said.append(f"Its edges were not tested one by one: {tests['edges']['why_not']}.")
+    unmeasured = [name for name in ("equivalence", "independence") if tests[name]["power"] is None]
+    if unmeasured:
+        said.append(
+            f"Full controls add the power of {' and '.join(unmeasured)}, the share of wrong circuits that is "
+            "rejected. Until it is known, nothing against the circuit says little for it."
+        )
     for name in ("equivalence", "independence"):
         if tests[name]["power"] and tests[name]["p"] < tests["level"]:
             said.append(

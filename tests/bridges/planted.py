@@ -31,4 +31,4 @@ def itself():
 
 def prompts(split="test"):
     """The network's pairs as arrays."""
-    return pair_batch(getattr(planted(), split), planted().config.n_ctx)
+    return pair_batch(getattr(planted().splits, split), planted().config.n_ctx)

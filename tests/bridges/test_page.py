@@ -40,7 +40,10 @@ def steer(circuit=True):
     """A report on one task."""
     point = {"value": 0.2, "low": 0.1, "high": 0.3}
     series = {
-        name: {"other_answer": [point, {"value": value, "low": value - 0.05, "high": value + 0.05}]}
+        name: {
+            "flipped": [0.0, value],
+            "other_answer": [point, {"value": value, "low": value - 0.05, "high": value + 0.05}],
+        }
         for name, value in (("the node", 0.9), ("another node", 0.25), ("the sparse model itself", 0.8))
     }
     task = {
@@ -52,6 +55,7 @@ def steer(circuit=True):
         "series": series,
         "flip_strength": 2.0,
         "shown_strength": 2.0,
+        "select": {"pairs": 9, "flipped": [0.0, 0.6]},
         "specificity": {"the node": {"value": 0.012, "low": 0.01, "high": 0.02}},
         "reverse": {"sparse_share": 0.77},
         "untouched": {"dense": {"value": 0.95}},
@@ -76,6 +80,17 @@ def test_the_page_has_every_section_and_escapes_what_it_shows():
     for figure in ("0.123", "1.250", "3.750", "0.770", "0.950", "0.110", "0.910"):
         assert figure in page, figure
     assert len(charts(page)) == 2 + 2 + 2  # single crossings, there and back, strength and specificity
+
+
+def test_which_pairs_chose_the_strength_is_said():
+    page = build_bridge_page("t", None, steer())
+    assert "On 9 select pairs, which choose it, most answers flip at strength 2; at strength 2 90% of" in page
+    never, earlier = steer(), steer()
+    never["tasks"]["a<b>"]["flip_strength"] = None
+    assert "do not flip at any strength; at strength 2 90% of" in build_bridge_page("t", None, never)
+    del earlier["tasks"]["a<b>"]["select"]
+    page = build_bridge_page("t", None, earlier)
+    assert "chose the strength 2 by these very pairs, which favours" in page and "select pairs" not in page
 
 
 def test_a_part_that_is_missing_is_left_out():

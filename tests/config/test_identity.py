@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from circuits_jax.config import AuditConfig, ModelConfig, PruneConfig, to_dict
+from circuits_jax.config import AuditConfig, ModelConfig, PruneConfig, from_dict, to_dict
 from circuits_jax.config.identity import identity
 from circuits_jax.model.fingerprint import model_hash
 
@@ -33,7 +33,7 @@ def test_hashes_are_those_of_the_release_before():
 @pytest.mark.parametrize("section", [ModelConfig, PruneConfig, AuditConfig])
 def test_a_new_option_counts_where_it_is_not_at_its_default(section):
     before = identity(section, to_dict(section()))
-    assert set(before) <= set(to_dict(section()))
+    assert set(before) - {"margin"} <= set(to_dict(section()))  # which the audit had
     new = later(section)
     assert identity(type(new), to_dict(new)) == before
     set_ = later(section, added=True)
@@ -55,6 +55,13 @@ def test_the_bigram_table_counts_as_there_or_not():
     assert (there["bigram"], none["bigram"]) == (True, False)
     for value, expected in ((True, there), ("counts", there), (False, none)):
         assert identity(ModelConfig, to_dict(ModelConfig()) | {"bigram": value}) == expected
+
+
+def test_audits_with_the_margin_that_is_gone_are_as_those_without():
+    now = to_dict(AuditConfig())
+    assert "margin" not in now and from_dict(AuditConfig, now | {"margin": 0.2}) == AuditConfig()
+    for margin in (0.1, 0.2):
+        assert identity(AuditConfig, now | {"margin": margin}) == identity(AuditConfig, now)
 
 
 def test_a_field_that_a_file_lacks_is_at_its_default():

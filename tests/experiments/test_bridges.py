@@ -107,6 +107,7 @@ def test_steering_leaves_its_figures_and_its_curves(bridged, command, place):
     (report,) = json.loads((workdir / "steer.json").read_text())["tasks"].values()
     assert report["nodes"] == ["0.mlp.post_act.3", "0.mlp.act_in.2"] and report["pairs"] == 8
     assert report["strengths"] == [0.0, 1.0, 4.0] and "brackets" in out
+    assert report["select"]["pairs"] == 8 and len(report["select"]["flipped"]) == 3
     for series in report["series"].values():
         assert len(series["other_answer"]) == len(series["flipped"]) == 3
     page = (workdir / "bridges.html").read_text()

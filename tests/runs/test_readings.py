@@ -129,6 +129,19 @@ def test_a_circuit_that_was_cut_anew_has_no_readings(run):
     assert read_shown([place(run, "")]) == {}
 
 
+def test_readings_that_passed_by_fewer_sets_than_asked_are_made_again(run):
+    """As earlier releases wrote them."""
+    report = run.readings(run.circuits[0]).report
+    rows = [dict(row) for row in report["rows"]]
+    rows[0] |= {"passes": True, "random_sets": READINGS.draws - 1}
+    place(run).write_text(json.dumps({**report, "rows": rows}))
+    assert read_shown([place(run, "")]) == {}
+    assert run.readings(run.circuits[0]).report == report
+    rows[0]["random_sets"] = READINGS.draws
+    place(run).write_text(json.dumps({**report, "rows": rows}))
+    assert read_shown([place(run, "")])[TASK]["rows"][0]["passes"]
+
+
 @pytest.mark.parametrize(
     "change", [{"rows": 3}, {"rows": [{"passes": True}]}, {"rows": [5]}, {"settings": None}, {"version": 9}]
 )

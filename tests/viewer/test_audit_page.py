@@ -53,7 +53,7 @@ def control(kind, edges, draw=0, outcome="met", loss=0.1, **more):
 
 
 REPORT = {
-    "model": {"train": scores(0.021), "test": scores(0.213), "assessment": "mediocre"},
+    "model": {"train": scores(0.021), "test": scores(0.213), "flag": "mediocre", "select_loss": 0.187},
     "circuit": {
         "nodes": 29,
         "edges": 39,
@@ -209,7 +209,15 @@ def test_tests_and_curves_are_on_the_page_of_a_report_that_has_them(page):
     assert "Faithful at what size?" not in parse(page).words()
     root = parse(build_audit_page("t", [], {TASK: {**REPORT, "tests": TESTS, "curves": CURVES}}))
     words = root.words()
-    for text in ("told from random", "nothing against it", "No worse.", "our masks", "1.021", "random order"):
+    for text in (
+        "told from random",
+        "nothing against it",
+        "left to full controls",
+        "No worse.",
+        "our masks",
+        "1.021",
+        "random order",
+    ):
         assert text in words, text
     assert "Faithfulness, mean ablation" in [svg.attributes["aria-label"] for svg in root.all("svg", "plot")]
     quick = {**REPORT, "tests": None, "curves": None}
@@ -245,6 +253,19 @@ def test_why_nothing_was_compared_is_said():
     report = {**REPORT, "tests": None, "curves": None, "not_compared": "the model has <9 edges"}
     words = parse(build_audit_page("t", [], {TASK: report})).words()
     assert "Neither tests nor curves: the model has <9 edges." in words
+
+
+def test_the_full_models_flag_is_told_with_the_loss_that_decides_it_and_the_one_on_test_pairs(page):
+    words = parse(page).words()
+    assert "is mediocre at this task, by the pairs that pruning chose by (calibrated loss 0.187;" in words
+    assert "test pairs 0.213): a mask can repair" in words
+    good = {**REPORT, "model": REPORT["model"] | {"flag": "good", "select_loss": 0.111}}
+    words = parse(build_audit_page("t", [], {TASK: good})).words()
+    assert "is good at this task" in words and "repair" not in words
+    unknown = {**REPORT, "model": REPORT["model"] | {"flag": None, "select_loss": None}}
+    words = parse(build_audit_page("t", [], {TASK: unknown})).words()
+    assert "does not say what its full model knew of the task (calibrated loss on test pairs 0.213)" in words
+    assert [audit_table({TASK: each}, {})[0].get("model") for each in (good, unknown)] == ["good", None]
 
 
 def test_names_are_text_and_nothing_else():

@@ -103,7 +103,7 @@ def test_tests_say_their_null_and_what_came_out():
     equivalence, independence = hypothesis_tables.contrary_table(TESTS)
     assert equivalence["outcome"] == "not so" and "25.0%" in equivalence["measured"]
     assert equivalence["rejects, one edge dropped"] == "95% of 19"
-    assert equivalence["rejects, one foreign edge added"] == "no such circuit"
+    assert equivalence["rejects, one foreign edge added"] == "no such circuit" and "power" not in equivalence
     assert independence["outcome"] == "nothing against it" and "corrected" not in independence
     rows = hypothesis_tables.edge_table(TESTS)
     assert rows[0] == {
@@ -119,7 +119,22 @@ def test_edges_that_were_not_tested_are_said_not_to_be():
 
 
 def test_power_is_said_to_be_little_where_the_circuit_itself_is_rejected():
-    (said,) = hypothesis_tables.remarks(TESTS)[1:]
+    both = {**TESTS, "independence": {**TESTS["independence"], "power": POWER}}
+    (said,) = hypothesis_tables.remarks(both)[1:]
     assert "equivalence rejects the circuit itself" in said
-    accepted = {**TESTS, "equivalence": {**TESTS["equivalence"], "p": 0.05}}
+    accepted = {**both, "equivalence": {**TESTS["equivalence"], "p": 0.05}}
     assert len(hypothesis_tables.remarks(accepted)) == 1
+
+
+@pytest.mark.parametrize(
+    ("without", "named"),
+    [(("equivalence", "independence"), "equivalence and independence"), (("independence",), "independence")],
+)
+def test_power_that_a_quick_audit_leaves_out_is_said_to_be_left_to_full_controls(without, named):
+    powers = {name: None if name in without else POWER for name in ("equivalence", "independence")}
+    tests = TESTS | {name: TESTS[name] | {"power": power} for name, power in powers.items()}
+    rows = {row["test"]: row for row in hypothesis_tables.contrary_table(tests)}
+    for name, row in rows.items():
+        assert (row.get("power") == "left to full controls") == (name in without)
+        assert ("rejects, one edge dropped" in row) == (name not in without)
+    assert f"Full controls add the power of {named}, the" in " ".join(hypothesis_tables.remarks(tests))

@@ -24,6 +24,7 @@ def readings_of(circuit, count: int, passed: int):
                 "tokens": [" name", "\n", *HOSTILE] if place == 0 else ["x"] * min(place, 100),
                 "count": 2 + len(HOSTILE) if place == 0 else place if place < 9 else 1234,
                 "random": 0.31 if passes else None,
+                "random_sets": 20 if passes else 3 if place == passed else None,
                 **({"coverage": 0.4, "recovery": 1.3, "inverse": 0.9} | figures),
             }
         )  # fmt: skip
@@ -47,6 +48,7 @@ def test_the_best_come_first_with_tokens_as_text(pages: Pages, live: Live):
     assert shown[1].startswith("\u2713 passes" + ends)
     assert "\u2423name" in shown[1] and "\u23ce" in shown[1] and HOSTILE[0] in shown[1]
     assert shown[1].endswith("7%98%\u22121%0.50031%")
+    assert shown[4].startswith("\u2717 fails") and shown[4].endswith("too few: 3")
     assert "given" in shown[2] and "given" not in shown[1]
     assert "and 1,226 more" in shown[10] and shown[10].endswith("40%130%90%0.0500\u2013")
     words = tab.evaluate("document.querySelector('.readings').textContent")

@@ -79,11 +79,17 @@ class Steering:
         return nodes, table[:SHOWN_SITES]
 
     def run(
-        self, nodes: Sequence[Node], prompts: PairBatch, templates: np.ndarray, texts: np.ndarray
+        self,
+        nodes: Sequence[Node],
+        select: PairBatch,
+        prompts: PairBatch,
+        templates: np.ndarray,
+        texts: np.ndarray,
     ) -> Report:
         """Steers the dense model by `nodes` on the test `prompts`.
 
         Args:
+          select: Select pairs, by which the strength is chosen that single figures are of.
           templates: int [N], which template each of `prompts` was made from.
           texts: int [M, T], unrelated text of the prompts' length.
 
@@ -91,9 +97,9 @@ class Steering:
           {"nodes"; "pairs"; "strengths", 0 among them; "series": {an edit: "other_answer" (the probability of
           B's answer against A's, with its band), "flipped" (the share of pairs where it is the likelier one),
           "probability_a" and "probability_b" (among all tokens), "draws", each at every strength};
-          "untouched": {model: what B's answer has on prompt B itself}; "flip_strength", or None;
-          "shown_strength", of what follows; "specificity": {an edit: KL on `texts`}; "reverse";
-          "pair_figures"}.
+          "untouched": {model: what B's answer has on prompt B itself}; "flip_strength", at which most select
+          answers flip, or None; "shown_strength", of what follows; "select": {"pairs", "flipped" at every
+          strength}; "specificity": {an edit: KL on `texts`}; "reverse"; "pair_figures"}.
 
         Raises:
           BridgeError: if a node writes nothing into the stream, or a strength overflows.
@@ -101,16 +107,14 @@ class Steering:
         bridge = self.joined.bridge
         for node in nodes:
             check_steerable(node, bridge.sparse)
-        values = self._values(prompts, {node.site for node in nodes})
-        ours = at_sites(make_edit(nodes, self._writes, values), bridge.sites)
+        chosen = self._choose(nodes, select)
+        values, ours = self._edit(nodes, prompts)
         controls = self._controls(nodes, values, prompts)
         answers = {OURS: [self._steer(prompts, ours)]}
         answers |= {name: [self._steer(prompts, edit) for edit in edits] for name, edits in controls.items()}
         answers[WHOLE] = [self._steer(prompts, self._stream(nodes, prompts))]
         answers[SPARSE] = [self._turn(nodes, prompts, values)]
-        other = answers[OURS][0].other
-        flip = flip_strength(self.strengths, other)
-        strength = self.strengths[-1] if flip is None else flip
+        strength = chosen["shown_strength"]
         band = ClusteredIntervals(templates, self.config.confidence).rate
         edits = {OURS: [ours], **controls}
         return {
@@ -119,12 +123,28 @@ class Steering:
             "strengths": list(self.strengths),
             "series": {name: self._series(found, band) for name, found in answers.items()},
             "untouched": self._untouched(prompts, band),
-            "flip_strength": flip,
-            "shown_strength": strength,
+            **chosen,
             "specificity": self._specificity(edits, texts, strength),
             "reverse": self._reverse(answers, strength),
             "pair_figures": self._pairs(answers[OURS][0], strength),
         }
+
+    def _choose(self, nodes: Sequence[Node], select: PairBatch) -> Report:
+        """The strength at which most select answers flip, else the greatest, and what flips at each."""
+        found = self._steer(select, self._edit(nodes, select)[1])
+        flip = flip_strength(self.strengths, found.other)
+        return {
+            "flip_strength": flip,
+            "shown_strength": self.strengths[-1] if flip is None else flip,
+            "select": {"pairs": select.size, "flipped": _flipped([found])},
+        }
+
+    def _edit(
+        self, nodes: Sequence[Node], prompts: PairBatch
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """By how much the nodes' sites differ on prompt B, and the nodes' edit, both by site."""
+        values = self._values(prompts, {node.site for node in nodes})
+        return values, at_sites(make_edit(nodes, self._writes, values), self.joined.bridge.sites)
 
     def _values(self, prompts: PairBatch, sites: Any) -> dict[str, np.ndarray]:
         reads = [self._writes[site].reads for site in sites]
@@ -194,7 +214,7 @@ class Steering:
         chances = np.mean([np.exp(each.log_probs) for each in draws], axis=0)
         return {
             "other_answer": [dataclasses.asdict(band(row)) for row in other],
-            "flipped": [float(x) for x in np.mean([each.other > 0.5 for each in draws], axis=(0, 2))],
+            "flipped": _flipped(draws),
             "probability_a": chances[..., 0].mean(axis=1).tolist(),
             "probability_b": chances[..., 1].mean(axis=1).tolist(),
             "draws": [each.other.mean(axis=1).tolist() for each in draws] if len(draws) > 1 else [],
@@ -218,3 +238,8 @@ class Steering:
             {"before": float(before), "after": float(after)}
             for before, after in zip(found.other[zero], found.other[at], strict=True)
         ]
+
+
+def _flipped(draws: Sequence[Answers]) -> list[float]:
+    """The share of pairs where B's answer is the likelier one, at every strength, averaged over draws."""
+    return [float(share) for share in np.mean([each.other > 0.5 for each in draws], axis=(0, 2))]

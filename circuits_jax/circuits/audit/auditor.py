@@ -32,8 +32,9 @@ from circuits_jax.circuits.audit.intervals import (
 )
 from circuits_jax.circuits.audit.interventions import Interventions
 from circuits_jax.circuits.audit.real_code import Natural
-from circuits_jax.circuits.audit.verdict import Measurements, Verdict, assess, decide
+from circuits_jax.circuits.audit.verdict import Measurements, Verdict, decide
 from circuits_jax.circuits.circuit import Circuit
+from circuits_jax.circuits.full_model import known_of
 from circuits_jax.circuits.masks import full_masks, outside, stack
 from circuits_jax.config import AuditConfig
 from circuits_jax.model import sites
@@ -156,14 +157,13 @@ class _Examination:
         return self.run.swapped(self.params, self.rest, other_prompt(self.test), self.test)
 
     def full_model(self) -> Report:
-        """The full model on both splits, calibrated on training pairs, and what it is worth."""
+        """The full model on both splits, calibrated on training pairs; and of `known_of`."""
         report: Report = {
             "train": self._scores(self.fitted[0], self.full_calibration, self.of_train),
             "test": self._scores(self.before[0], self.full_calibration, self.of_test),
         }
         self.by_pair["model"] = pair_losses(self.before[0], *self.full_calibration)
-        loss = report["test"]["calibrated_loss"]["value"]
-        return report | {"assessment": assess(self.config, loss)}
+        return report | known_of(self.saved)
 
     def circuit_alone(self) -> Report:
         """Sufficiency: the circuit as saved, on both splits, and with constant competitors."""

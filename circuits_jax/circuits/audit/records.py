@@ -10,17 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from circuits_jax.circuits.audit.controls.kinds import SEARCHED, rows_of
-from circuits_jax.circuits.circuit import MANIFEST
+from circuits_jax.circuits.circuit import MANIFEST, load_circuit
+from circuits_jax.circuits.full_model import UNKNOWN, known_of
 from circuits_jax.config import CONTROLS, AuditConfig, to_dict
 from circuits_jax.config.identity import identity
 from circuits_jax.storage import notices
-from circuits_jax.storage.errors import CheckpointError, UserError
+from circuits_jax.storage.errors import CheckpointError, CircuitError, UserError
 from circuits_jax.storage.files import read_json_if_any, write_aside
 from circuits_jax.storage.lfs import refuse_pointer
 from circuits_jax.storage.paths import exists, is_remote
 
 # Version 1 judged by pairs that pruning may have chosen by, version 2 had controls that could not win,
-# version 3 had other orders of curves, powers and ties of tests, and words of verdicts.
+# version 3 had other orders of curves, powers and ties of tests, and words of verdicts.  The first reports of
+# version 4 flag the full model by test pairs, as "assessment"; `_with_flag` puts pruning's flag in its place.
 FORMAT, VERSION = "circuits_jax.audit", 4
 # What rows of controls depend on beside the circuit.
 _CONTROLS_VERSION = 1
@@ -238,8 +240,21 @@ def kept_reports(path: Path, circuits: Path) -> dict[str, dict[str, Any]]:
         if not isinstance(own, dict) or not isinstance(report.get("key"), str):
             kept[task] = {}
         elif is_of(report, circuits / task, own):
-            kept[task] = report | {"settings": own}
+            kept[task] = _with_flag(report, circuits / task) | {"settings": own}
     return kept
+
+
+def _with_flag(report: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A report of the circuit in `folder`, with the full model's flag in the place of one by test pairs."""
+    model = report.get("model")
+    if not isinstance(model, dict) or "flag" in model:
+        return report
+    try:
+        known = known_of(load_circuit(folder))
+    except CircuitError:
+        known = UNKNOWN
+    rest = {name: value for name, value in model.items() if name != "assessment"}
+    return report | {"model": rest | known}
 
 
 def earlier_reports(path: Path, circuits: Path, config: AuditConfig) -> dict[str, dict[str, Any]]:

@@ -5,11 +5,9 @@ import math
 
 from circuits_jax.circuits.audit.intervals import Figure
 from circuits_jax.config import AuditConfig
-from circuits_jax.tasks.metrics import CHANCE
 
 FAITHFUL, NO_BETTER, NOT_SHOWN = "faithful", "no better than the control", "not shown"
 NOT_RUN = f"{NOT_SHOWN} (full controls not run)"  # nothing failed, and not all was asked
-GOOD, MEDIOCRE, AT_CHANCE = "good", "mediocre", "at chance"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,13 +104,3 @@ def decide(config: AuditConfig, found: Measurements) -> Verdict:
         verdict = NO_BETTER if found.beaten else NOT_SHOWN
     close = tuple(criterion.name for criterion in criteria if criterion.clear is False)
     return Verdict(verdict, failed, close, criteria)
-
-
-def assess(config: AuditConfig, loss: float) -> str:
-    """What the full model knows of a task, by its calibrated loss on test pairs (docs/method.md, "Pruning").
-
-    "mediocre" is flagged: a mask can repair such a model, so that its circuit explains less than it seems to.
-    """
-    if loss <= config.sufficient:
-        return GOOD
-    return MEDIOCRE if loss <= CHANCE - config.margin else AT_CHANCE

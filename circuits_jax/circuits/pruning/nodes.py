@@ -16,6 +16,7 @@ import numpy as np
 from circuits_jax.circuits.ablation.donors import AnyPairs, pairs_under
 from circuits_jax.circuits.ablation.edge_removal import with_biases
 from circuits_jax.circuits.ablation.means import Subject
+from circuits_jax.circuits.full_model import MARGIN
 from circuits_jax.circuits.masks import Masks, size
 from circuits_jax.circuits.pruning.compaction import (
     Capacities,
@@ -45,8 +46,6 @@ from circuits_jax.storage.errors import TaskError
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks.metrics import CHANCE, loss_of_difference
 
-# A model is refused when it knows less of a task than this below chance.
-MARGIN = 0.1
 # A tau this far below 0 when the network is cut has settled: its node is out for good.
 SETTLED = 0.05
 

@@ -117,9 +117,10 @@ class EdgeReader:
           ids, tokens: that it selects, as ids and as text: a default one's in the order of their deviation, a
             function's those of the test prompts, the most frequent first;
           coverage; recovery, inverse and score, as shares of the effect;
-          random, random_coverage, random_sets: the best score of random sets, their mean coverage and their
-            number; None where the reading fails without them;
-          passes.
+          random, random_coverage: the best score of `readings.draws` random sets, and their mean coverage;
+            None where the reading fails without them, or there are not as many;
+          random_sets: how many there are; None where it fails without them;
+          passes: never where there are fewer random sets than it has to beat.
         """
         config, given = self.config, None if rules is None else self._given(edge, rules)
         where, ids = given or self._default(edge)
@@ -131,8 +132,9 @@ class EdgeReader:
         if row["score"] >= config.recovery and row["coverage"] <= config.coverage:
             rng = np.random.default_rng([config.seed, edge])
             sets = random_sets(self._test, where, config.draws, rng)
-            if sets:
-                row["random"], row["random_sets"] = self._best_score(edge, sets), len(sets)
+            row["random_sets"] = len(sets)
+            if len(sets) == config.draws:
+                row["random"] = self._best_score(edge, sets)
                 row["random_coverage"] = float(np.mean([coverage(self._test, each) for each in sets]))
                 row["passes"] = row["score"] > row["random"]
         return row

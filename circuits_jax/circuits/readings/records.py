@@ -101,6 +101,8 @@ def show_rows(rows: Sequence[Report], tokens: int = 6) -> list[dict[str, Any]]:
         words = " ".join(map(repr, texts)) + (f" and {more} more" if more > 0 else "")
         figures = {key: row[key] for key in ("coverage", "recovery", "inverse", "effect")}
         passes = "passes" if row["passes"] else "fails"
+        if row["random_sets"] is not None and row["random"] is None:
+            passes = f"fails: too few other sets to beat ({row['random_sets']})"
         shown.append(
             {"edge": f"{row['source']} -> {row['target']}", "tokens": words, **figures, "reading": passes}
         )
@@ -137,7 +139,13 @@ def earlier(path: Path, folder: Path, settings: Mapping[str, Any], rules: Any) -
 
 def _fits(found: Mapping[str, Any], folder: Path) -> bool:
     known = (found.get("format"), found.get("version")) == (FORMAT, VERSION)
-    return known and found.get("circuit") == of_circuit(folder) and isinstance(found.get("rows"), list)
+    if not known or found.get("circuit") != of_circuit(folder) or not isinstance(found.get("rows"), list):
+        return False
+    # Earlier releases let a reading pass that beat fewer random sets than asked: it is read again.
+    settings = found.get("settings")
+    draws = settings.get("draws") if isinstance(settings, dict) else None
+    passed = [row for row in found["rows"] if isinstance(row, dict) and row.get("passes")]
+    return all(row.get("random_sets") == draws for row in passed)
 
 
 def _short(value: Any) -> str:

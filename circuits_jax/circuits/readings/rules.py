@@ -19,7 +19,7 @@ Rules = Mapping[str, Iterable[int | str]] | EdgeRule
 """{edge as "SOURCE -> TARGET": token ids, or texts of tokens}, or a function."""
 
 _GROWTH = 1.5  # of the sizes among which that of a default set is chosen
-_TRIES = 50  # for a random set that is not the reading itself
+_TRIES = 50  # for a random set that is neither the reading itself nor there already
 
 
 def edge_name(circuit: Circuit, edge: int) -> str:
@@ -95,8 +95,8 @@ def random_sets(
     """The positions, bool [N, 2, T], that `count` random sets of token ids select, as many as `where` does.
 
     Ids of the prompts are taken in random order, each that still fits, then one more if that comes nearer to
-    as many.  A set that selects the same positions as `where` is drawn again; where there is hardly any other
-    there are fewer sets.
+    as many.  A set that selects the same positions as `where`, or as one before, is drawn again; where there
+    are hardly as many others there are fewer sets.
 
     Args:
       pairs: N pairs.
@@ -106,12 +106,13 @@ def random_sets(
     """
     within = np.repeat(pairs.within()[:, None], 2, axis=1)
     ids, counts = np.unique(pairs.tokens[within], return_counts=True)
-    wanted, found = int(where.sum()), list[np.ndarray]()
+    wanted, found, seen = int(where.sum()), list[np.ndarray](), {np.asarray(where, bool).tobytes()}
     for _ in range(count):
         for _ in range(_TRIES):
             drawn = selected_ids(pairs, _near(ids, counts, wanted, rng))
-            if (drawn != where).any():
+            if drawn.tobytes() not in seen:
                 found.append(drawn)
+                seen.add(drawn.tobytes())
                 break
     return found
 

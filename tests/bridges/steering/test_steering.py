@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from circuits_jax.bridges.steering import experiment
 from circuits_jax.bridges.steering.directions import (
     Candidate,
     check_steerable,
@@ -13,10 +14,11 @@ from circuits_jax.bridges.steering.directions import (
     read_node,
 )
 from circuits_jax.bridges.steering.experiment import CONTROLS, OURS, SPARSE, WHOLE, Steering
-from circuits_jax.bridges.steering.strengths import check_strengths, flip_strength, sweep
+from circuits_jax.bridges.steering.strengths import Answers, check_strengths, flip_strength, sweep
 from circuits_jax.bridges.steering.writes import make_edit, random_directions, random_nodes, wrong_positions
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.config import ModelConfig, SteerConfig
+from circuits_jax.runs import steering
 from circuits_jax.storage.errors import BridgeError, ConfigError
 from tests.bridges.planted import itself, planted, prompts
 
@@ -41,7 +43,7 @@ def kind(joined):
 @pytest.fixture(scope="module")
 def report(joined, kind):
     texts = planted().corpus.reshape(-1, planted().config.n_ctx)[:20, : prompts().tokens.shape[-1]]
-    return Steering(joined, CONFIG).run([kind[0]], prompts(), np.arange(24), texts)
+    return Steering(joined, CONFIG).run([kind[0]], prompts("select"), prompts(), np.arange(24), texts)
 
 
 def at(report, name, strength):
@@ -55,6 +57,7 @@ def test_the_planted_type_neuron_flips_the_answer_at_strength_1(report):
     assert at(report, OURS, 1.0) > 0.9
     assert report["flip_strength"] in (0.5, 1.0)
     assert report["untouched"]["dense"]["value"] > 0.9
+    assert report["select"]["pairs"] == 24 and max(report["select"]["flipped"]) > 0.5
 
 
 @pytest.mark.slow
@@ -239,6 +242,34 @@ def test_the_flip_is_the_first_strength_at_which_most_answers_are_b_s():
     assert flip_strength([-1.0, 0.0, 1.0, 2.0], other) == 1
     assert flip_strength([0.0, 1.0], other[1:2].repeat(2, 0)) is None
     assert flip_strength([0.0, 1.0], other[2:]) is None  # the answer is B's without any edit
+
+
+@pytest.mark.parametrize(("flip_of_select", "shown"), [(1.0, 1.0), (None, 2.0)])
+def test_select_pairs_choose_the_strength_and_test_pairs_report_at_it(
+    joined, kind, monkeypatch, flip_of_select, shown
+):
+    """Three in four of the test answers flip at 0.5 already, which decides nothing; at 1 and 2 all do."""
+    select, test = prompts("select"), prompts()
+    of_test = {0.0: 0, 0.5: 18, 1.0: 24, 2.0: 24}
+
+    def answers(model, pairs, deltas, strengths):
+        of_select = {strength: 24 * (strength >= (flip_of_select or np.inf)) for strength in strengths}
+        flips = of_select if pairs is select else of_test
+        margin = np.array(
+            [[1.0] * flips[strength] + [-1.0] * (24 - flips[strength]) for strength in strengths]
+        )
+        return Answers(margin, np.zeros((*margin.shape, 2)))
+
+    monkeypatch.setattr(experiment, "sweep", answers)
+    monkeypatch.setattr(experiment, "text_divergence", lambda *given: np.array([0.1, given[-1]]))
+    report = Steering(joined, CONFIG).run([kind[0]], select, test, np.arange(24), test.tokens[:2, 0])
+    assert (report["flip_strength"], report["shown_strength"]) == (flip_of_select, shown)
+    never = flip_of_select is None
+    assert report["select"] == {"pairs": 24, "flipped": [0, 0, 0, 0] if never else [0, 0, 1, 1]}
+    assert report["series"][OURS]["flipped"] == [0, 0.75, 1, 1]  # all strengths stay
+    assert report["specificity"][OURS]["value"] == pytest.approx((0.1 + shown) / 2)
+    line = steering.row(report | {"task": "quotes"})
+    assert line["flips at"] == ("never" if never else 1.0) and line["flipped"] == 1.0
 
 
 def test_two_nodes_are_written_together(joined, kind):

@@ -100,7 +100,19 @@ def test_the_planted_circuit_is_faithful(truth):
     assert (verdict.verdict, verdict.failed, verdict.close) == (FAITHFUL, (), ())
     assert all(criterion.passed and criterion.clear for criterion in verdict.criteria)
     assert set(report) == {"model", "controls", *STAGES}
-    assert report["model"]["assessment"] == "good"
+    assert report["model"]["flag"] is None  # no one pruned it
+
+
+def test_the_full_models_flag_is_the_one_of_select_pairs(auditor, means, truth):
+    """Of a model that is good on test pairs, whose figure stays."""
+    circuit = dataclasses.replace(
+        circuit_of(PLANTED.nodes, means),
+        metrics={"full/select/calibrated_loss": 0.2, "full/test/calibrated_loss": 0.01},
+        provenance={"mediocre_model": True},
+    )
+    model = _Examination(auditor, circuit, PLANTED.train, PLANTED.test).full_model()
+    assert (model["flag"], model["select_loss"]) == ("mediocre", 0.2)
+    assert model["test"] == truth[0]["model"]["test"] and model["test"]["calibrated_loss"]["value"] < 0.15
 
 
 def test_figures_lie_in_their_intervals(truth):

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from circuits_jax.circuits.audit.intervals import ClusteredIntervals, Figure
+from circuits_jax.circuits.audit.verdict import judge
 from circuits_jax.storage.errors import TaskError
 
 TEMPLATES, PAIRS = 6, 40
@@ -45,6 +46,21 @@ def test_a_rate_without_exception_gets_clopper_and_pearson_s_interval_of_the_tem
     exact = stats.binomtest(value * TEMPLATES, TEMPLATES).proportion_ci(0.95, method="exact")
     assert found.value == value
     np.testing.assert_allclose([found.low, found.high], [exact.low, exact.high], atol=1e-12)
+
+
+def test_six_templates_without_exception_are_close_to_a_bound_that_one_exception_is_clear_of():
+    """As docs/statistics.md says of 256 pairs and the bound of 0.8."""
+    intervals, values = ClusteredIntervals(np.arange(256) % 6, 0.95), np.ones(256)
+    found = judge("flips", intervals.rate(values), 0.8, at_most=False)
+    assert found.passed and not found.clear and round(found.figure.low, 2) == 0.54
+    values[0] = 0
+    found = judge("flips", intervals.rate(values), 0.8, at_most=False)
+    assert found.passed and found.clear
+    assert np.round([found.figure.value, found.figure.low, found.figure.high], 3).tolist() == [
+        0.996,
+        0.951,
+        1,
+    ]
 
 
 def test_templates_that_are_all_alike_leave_the_chance_of_the_pairs():

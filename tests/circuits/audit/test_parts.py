@@ -25,7 +25,6 @@ from circuits_jax.circuits.audit.verdict import (
     NOT_SHOWN,
     Criterion,
     Measurements,
-    assess,
     decide,
 )
 from circuits_jax.circuits.baselines import edge_network
@@ -240,14 +239,6 @@ def test_a_bound_inside_the_interval_is_not_clear():
     found = decide(AuditConfig(), measurements(width=0.06))
     assert [criterion.clear for criterion in found.criteria[:4]] == [False, True, True, True]
     assert found.close == ("sufficient",)
-
-
-@pytest.mark.parametrize(
-    ("loss", "assessment"),
-    [(0.15, "good"), (0.151, "mediocre"), (0.593, "mediocre"), (0.594, "at chance"), (math.nan, "at chance")],
-)
-def test_the_full_model_is_assessed(loss, assessment):
-    assert assess(AuditConfig(), loss) == assessment
 
 
 def test_settings_that_cannot_be_used_are_refused():

@@ -1,12 +1,15 @@
 """An `audit.json` that this release cannot read is kept beside the new one."""
 
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from circuits_jax.circuits.audit.records import (
     FORMAT,
     VERSION,
+    circuit_key,
     earlier_refusals,
     earlier_reports,
     kept_reports,
@@ -17,6 +20,7 @@ from circuits_jax.circuits.circuit import MANIFEST
 from circuits_jax.config import AuditConfig
 from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CheckpointError
+from tests.circuits.readings.test_rules import CIRCUIT
 
 TABLE = {"format": FORMAT, "version": VERSION, "tasks": {}}
 
@@ -81,6 +85,32 @@ def test_audits_of_what_no_folder_can_be_called_are_not_taken_over(tmp_path, tas
     about = {"format": FORMAT, "version": VERSION, "settings": {}}
     path.write_text(json.dumps(about | {"tasks": {task: {}}, "rows": [{"task": task, "refused": "why"}]}))
     assert kept_reports(path, tmp_path) == {} and earlier_refusals(path, tmp_path) == {}
+
+
+def test_of_a_report_that_flags_by_test_pairs_all_is_kept_but_that_flag(tmp_path):
+    """The circuit's file says what pruning flagged the model as; figures and verdicts stay."""
+    path, folder = tmp_path / "audit.json", tmp_path / "a"
+    prune = {"prune": {"select_pairs": 8}}
+    means = {node.site: np.zeros(8, np.float32) for node in CIRCUIT.nodes}
+    bare = dataclasses.replace(CIRCUIT, means=means, provenance=prune)
+    flagged = dataclasses.replace(
+        bare, metrics={"full/select/calibrated_loss": 0.1}, provenance=prune | {"mediocre_model": False}
+    )
+    for circuit, known in (
+        (flagged, {"flag": "good", "select_loss": 0.1}),
+        (bare, {"flag": None, "select_loss": None}),
+    ):
+        circuit.save(folder)
+        model = {"test": {"calibrated_loss": {"value": 0.2}}, "assessment": "mediocre"}
+        report = {"key": circuit_key(folder, {}), "settings": {}, "model": model, "verdict": {}}
+        path.write_text(json.dumps(TABLE | {"tasks": {"a": report}}))
+        kept = kept_reports(path, tmp_path)["a"]
+        assert kept == report | {"model": {"test": model["test"], **known}}
+        path.write_text(json.dumps(TABLE | {"tasks": {"a": kept}}))
+        assert kept_reports(path, tmp_path)["a"] == kept
+    (folder / "circuit.safetensors").unlink()
+    path.write_text(json.dumps(TABLE | {"tasks": {"a": report}}))
+    assert kept_reports(path, tmp_path)["a"]["model"]["flag"] is None  # and no audit is lost by it
 
 
 @pytest.mark.parametrize("report", [3, None, [], {}, {"settings": 3}, {"settings": {}, "key": 3}])

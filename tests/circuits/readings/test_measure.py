@@ -10,6 +10,7 @@ from circuits_jax.circuits.ablation.pairs import PairBatch, pair_batches
 from circuits_jax.circuits.planted import DESIGNS, plant
 from circuits_jax.circuits.readings import measure
 from circuits_jax.circuits.readings.measure import EdgeReader
+from circuits_jax.circuits.readings.records import show_rows
 from circuits_jax.circuits.readings.rules import Words, selected_ids
 from circuits_jax.config import ReadingsConfig
 from circuits_jax.storage.errors import ConfigError
@@ -160,6 +161,21 @@ def test_random_sets_can_win(reader):
     everything = reader.read(0, {0: range(40)})
     assert everything["recovery"] == pytest.approx(1) and not everything["passes"]
     assert everything["random"] is None
+
+
+@pytest.mark.parametrize(("ids", "enough"), [(10, False), (11, True)])
+def test_a_reading_passes_only_if_there_are_as_many_sets_as_it_has_to_beat(monkeypatch, ids, enough):
+    """Every prompt holds each id once, so that the other sets of equal coverage are those of one other id."""
+    monkeypatch.setattr(measure, "ActingEdges", lambda *rest: OneToken(0))
+    tokens = np.tile(np.arange(ids), (PAIRS, 2, 1))
+    pairs = PairBatch(tokens, np.full(PAIRS, ids - 1), np.zeros((PAIRS, 2), int))
+    reader = EdgeReader(CIRCUIT, None, Words(Named("quotes", 64), 64), (pairs, pairs), CONFIG)
+    row = reader.read(0, {0: [0]})
+    assert row["score"] == pytest.approx(1) and row["coverage"] < CONFIG.coverage
+    assert row["random_sets"] == ids - 1 and row["passes"] == enough
+    assert (row["random"] is None) == (row["random_coverage"] is None) == (not enough)
+    shown = show_rows([row | {"source": "a", "target": "b", "effect": 0.4}])[0]["reading"]
+    assert shown == ("passes" if enough else f"fails: too few other sets to beat ({ids - 1})")
 
 
 @pytest.mark.slow

@@ -80,15 +80,20 @@ def test_random_sets_cover_as_much_and_are_not_the_reading():
         assert (each != where).any()
         ids = most_frequent(pairs, each)
         assert (selected_ids(pairs, ids) == each).all()  # a set of ids, not of positions
-    assert len({each.tobytes() for each in sets}) > 45
+    assert len({each.tobytes() for each in sets}) == 50
     chosen = np.bincount([i for each in sets for i in most_frequent(pairs, each)], minlength=80)
     assert (chosen > 0).sum() > 60  # any of them may be in one
     assert chosen.max() < 45
 
 
-def test_where_there_is_no_other_set_there_are_no_random_ones():
-    pairs = PairBatch(np.full((2, 2, 3), 4), np.array([2, 2]), np.zeros((2, 2), int))
-    assert random_sets(pairs, selected_ids(pairs, [4]), 5, np.random.default_rng(0)) == []
+@pytest.mark.parametrize("tokens", [1, 2, 5])
+def test_there_are_as_many_random_sets_as_there_are_others(tokens):
+    """One token of each id: the other sets of equal coverage are those of one other id."""
+    pairs = PairBatch(np.tile(np.arange(tokens), (2, 2, 1)), np.full(2, tokens - 1), np.zeros((2, 2), int))
+    where, rng = selected_ids(pairs, [0]), np.random.default_rng(0)
+    sets = random_sets(pairs, where, 10, rng)
+    assert sorted(most_frequent(pairs, each) for each in sets) == [[i] for i in range(1, tokens)]
+    assert len(random_sets(pairs, where, 2, rng)) == min(2, tokens - 1)
 
 
 class Pieces:
