@@ -23,6 +23,7 @@ from circuits_jax.configs import (
 )
 from circuits_jax.configs.figures import MACHINES, activation_gb, figures, state_gb
 from circuits_jax.configs.finding import config_file
+from circuits_jax.released.config import config_from_released, config_to_released
 from circuits_jax.runs.configurations import ALL
 from circuits_jax.sparsity.projection import keep_largest
 from circuits_jax.sparsity.report import summarize_sparsity
@@ -33,6 +34,7 @@ from circuits_jax.training.plan import plan
 from circuits_jax.training.pretraining import pretraining
 from tests.experiments.command import finish, start
 from tests.quick import quick_cases
+from tests.released.viz.published import BEEG
 
 FILES = {
     "paper_8x1024": paper_8x1024,
@@ -162,6 +164,24 @@ def test_parameters_by_hand(name):
 def test_released_shapes_have_as_many_parameters_as_the_released_models(name, millions):
     counted = figures(ALL[name]).parameters / 1e6
     assert counted == pytest.approx(millions, abs=0.5 if isinstance(millions, int) else 0.05)
+
+
+def test_csp_yolo1_has_the_released_shape():
+    here, published = csp_yolo1.CONFIG.model, config_from_released(BEEG, logits_bias=False)
+    assert dataclasses.replace(here, dtype="float32") == dataclasses.replace(
+        published, activation_locations=here.activation_locations, n_head=None, d_mlp=None, norm_bias=True
+    )
+    assert (here.heads, here.neurons) == (published.heads, published.neurons)
+
+
+def test_csp_yolo2_has_the_released_shape():
+    published = {
+        "n_layer": 8, "d_model": 2048, "d_mlp": 8192, "n_head": 128, "d_head": 16, "block_size": 1024,
+        "vocab_size": 2048, "d_pos_emb": 32, "sink": True, "afrac": 0.25, "enable_bigram_table": True,
+    }  # fmt: skip
+    here = config_to_released(csp_yolo2.CONFIG.model)
+    assert {key: here[key] for key in published} == published
+    assert len(here["afrac_loctypes"].split(",")) == 8
 
 
 @pytest.mark.parametrize("devices", [1, 4, 8, 16, 24, 256])
