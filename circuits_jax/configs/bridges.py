@@ -10,7 +10,8 @@ its nodes; runs/bridges/bridges.html is the report.  AbsTopK acts on the residua
 the paper.  docs/results.md, "Bridges", has what comes out, and how long it takes on two cores.
 
 `bridges.py:8x1024`, after `bridge_dense.py:8x1024`, is the same for a machine with an accelerator: 8 layers
-of d_model 1024, a batch in four parts so that it fits 80 GB.  Nobody has trained that one here.
+of d_model 1024, a batch in four parts so that it fits 80 GB.  The shapes of the released csp_bridges1 and
+csp_bridges2 are not known to us.  Nobody has trained that one here.
 """
 
 import dataclasses

@@ -1,10 +1,12 @@
 """The expansion sweep: models of 8 layers and d_model 256 E, by the number of weights they may keep.
 
-Gao et al. 2025, the trade of capability against interpretability as models widen (the
-released csp_sweep1_Ex_NMnonzero models): at equal nonzeros a wider model is a sparser one. All other
-settings are those of paper_8x1024, so each has 2,000,011,264 tokens. The floor j = 4 binds nowhere; E = 1
-with 7.4M nonzeros would be dense. AbsTopK stays at 1/4 (the released ones vary it too:
---config.model.activation_fraction).
+Gao et al. 2025, the trade of capability against interpretability as models widen (the released
+csp_sweep1_{E}x_{N}Mnonzero_afrac{F}, of 8 layers and d_head 16): at equal nonzeros a wider model is a sparser
+one. All other settings are those of paper_8x1024, so each has 2,000,011,264 tokens. The floor j = 4
+binds nowhere. AbsTopK stays at F = 1/4; the released ones go from 1/8 to 1, which switches it off
+(--config.model.activation_fraction=F). Those who loaded released ones report that they have no sinks
+(--config.model.attention_sink=False), and that there is an E = 16, too. E = 1 with 7.4M nonzeros is dense
+(dense_baselines:0 with AbsTopK).
 
     index  expansion    parameters      nonzeros    weights
         0          1    11,557,248       924,962    1 in 8.0
@@ -14,22 +16,25 @@ with 7.4M nonzeros would be dense. AbsTopK stays at 1/4 (the released ones vary 
         4          2    31,503,104     1,849,962   1 in 14.8
         5          2    31,503,104     3,699,966    1 in 7.4
         6          2    31,503,104     7,399,974    1 in 3.7
-        7          4   109,143,552       924,990  1 in 113.4
-        8          4   109,143,552     1,849,996   1 in 56.7
-        9          4   109,143,552     3,699,992   1 in 28.4
-       10          4   109,143,552     7,399,984   1 in 14.2
-       11          8   415,419,392       924,966  1 in 444.5
-       12          8   415,419,392     1,849,972  1 in 222.3
-       13          8   415,419,392     3,699,970  1 in 111.1
-       14          8   415,419,392     7,399,966   1 in 55.6
+        7          2    31,503,104    14,799,972    1 in 1.8
+        8          4   109,143,552       924,990  1 in 113.4
+        9          4   109,143,552     1,849,996   1 in 56.7
+       10          4   109,143,552     3,699,992   1 in 28.4
+       11          4   109,143,552     7,399,984   1 in 14.2
+       12          4   109,143,552    14,799,984    1 in 7.1
+       13          8   415,419,392       924,966  1 in 444.5
+       14          8   415,419,392     1,849,972  1 in 222.3
+       15          8   415,419,392     3,699,970  1 in 111.1
+       16          8   415,419,392     7,399,966   1 in 55.6
+       17          8   415,419,392    14,799,972   1 in 27.8
 
-GB a chip of the widest (E = 8), the batch split over all chips: parameters, moments and gradient (state);
-what the backward pass keeps, as the plan of a run estimates it:
+GB a chip of the widest (E = 8), batch and state split over all chips: parameters, moments and gradient
+(state); what the backward pass keeps, as the plan of a run estimates it:
 
     machine  chips  mesh.accumulate  state  activations  memory
-    v4-8         4                1    6.6         12.5      32
-    v5e-16      16                1    6.6          3.1      16
-    H100         1                2    6.6         25.1      80
+    v4-8         4                1    1.7          4.0      32
+    v5e-16      16                1    0.4          1.0      16
+    H100         1                1    6.6         15.8      80
 
 An array job over the indices (launch/ has SLURM, GKE and one GPU box), each of them being
 
@@ -45,7 +50,7 @@ from circuits_jax.configs.paper import paper
 from circuits_jax.configs.variants import element
 
 EXPANSIONS = (1, 2, 4, 8)
-NONZEROS = (925_000, 1_850_000, 3_700_000, 7_400_000)
+NONZEROS = (925_000, 1_850_000, 3_700_000, 7_400_000, 14_800_000)
 
 
 def sparse_entries(d_model: int) -> int:

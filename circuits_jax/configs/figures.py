@@ -65,10 +65,10 @@ def figures(config: Config) -> Figures:
     )
 
 
-def state_gb(config: Config) -> float:
-    """GB of parameters, moments and gradient on a chip that holds all of them (a mesh of data alone)."""
+def state_gb(config: Config, chips: int = 1) -> float:
+    """GB of parameters, moments and gradient on each of `chips` chips that have them split (`mesh.fsdp`)."""
     still = sum(leaf.size for leaf in jax.tree.leaves(frozen_shapes(config.model)))
-    return (STATE_BYTES * (figures(config).parameters - still) + STILL_BYTES * still) / GB
+    return (STATE_BYTES * (figures(config).parameters - still) + STILL_BYTES * still) / GB / chips
 
 
 def activation_gb(config: Config, chips: int, accumulate: int = 1) -> float:

@@ -1,9 +1,10 @@
-"""The paper's recipe at 8 layers of d_model 1024, about the size of the released csp_yolo1 (118M).
+"""The paper's recipe at 8 layers of d_model 1024.
 
 Gao et al. 2025, the sections on architecture and on weight-sparse training (docs/method.md): context 256,
 vocabulary 2048, d_head 16, AbsTopK 1/4, a sink a head, bigram table, floor j = 4, L0 annealed linearly from
 1 % to 50 % of the steps, sharkfin. 1 weight in 256 is what j = 4 leaves of a unit with 1024 inputs, hence
-the sparsest that this width allows; the paper's sparsest models, about 1 in 1000, are wider.
+the sparsest that this width allows; the paper's sparsest models, about 1 in 1000, are wider. The released
+csp_yolo1 is as wide and deeper: csp_yolo1 has its shape.
 
     parameters  109,143,552
     nonzeros    409,888 of the 104,931,328 that can be zero
@@ -13,13 +14,13 @@ Our choices: the number of tokens (the paper's is not known to us; the authors' 
 --config.train.steps=6104) and the learning rate, a guess to be swept. Nobody has trained this configuration
 here.
 
-GB a chip, the batch split over all chips: parameters, moments and gradient (state); what the backward pass
-keeps, as the plan of a run estimates it:
+GB a chip, batch and state split over all chips: parameters, moments and gradient (state); what the backward
+pass keeps, as the plan of a run estimates it:
 
     machine  chips  mesh.accumulate  state  activations  memory
-    v4-8         4                1    1.7          6.3      32
-    v5e-16      16                1    1.7          1.6      16
-    H100         1                1    1.7         25.2      80
+    v4-8         4                1    0.4          2.0      32
+    v5e-16      16                1    0.1          0.5      16
+    H100         1                1    1.7          8.1      80
 
     python -m circuits_jax pretrain --config=paper_8x1024 --workdir=runs/paper_8x1024
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from circuits_jax.config import Config
+from circuits_jax.model.attention import LONG
 from circuits_jax.model.parameters import frozen_shapes
 from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.training.compiling.chips import chip_of
@@ -83,16 +84,17 @@ def activation_bytes(config: Config, rows: int) -> int:
     """Bytes that the backward pass of `rows` windows keeps, by a rough count of what it reads.
 
     For each token and layer: each half's input, its norm and what AbsTopK leaves of it; q, k and v before and
-    after AbsTopK; attention's weights, twice, in float32; neurons before and after the nonlinearity and after
-    AbsTopK; each half's output before and after AbsTopK.  Then the logits, twice, in float32.  Splits over
-    `model` are not counted
-    in: XLA chooses which activations to split.
+    after AbsTopK, and what attention gives; attention's weights, twice, in float32, where they are kept: in
+    windows of LONG tokens and more they are computed anew; neurons before and after the nonlinearity and
+    after AbsTopK; each half's output before and after AbsTopK.  Then the logits, twice, in float32.  Splits
+    over `model` are not counted in: XLA chooses which activations to split.
     """
     m = config.model
     width = 2 if m.dtype == "bfloat16" else 4
     streams = 2 * (3 * m.d_read + 2 * m.d_model)
     products = 3 * m.d_attn + m.d_model + m.neurons + m.d_model
-    inside = (streams + 7 * m.d_attn + 3 * m.neurons) * width + 8 * m.heads * m.n_ctx
+    weights = 8 * m.heads * m.n_ctx if m.n_ctx < LONG else 0
+    inside = (streams + 7 * m.d_attn + 3 * m.neurons) * width + weights
     if config.mesh.remat == "none":
         layers = m.n_layer * inside
     elif config.mesh.remat == "dots":

@@ -26,27 +26,18 @@ from circuits_jax.circuits.pruning.assembly import make_circuit
 from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import ModelConfig, PruneConfig
+from circuits_jax.configs import csp_yolo1, csp_yolo2
 from circuits_jax.data.tokenizers.bpe import train_sentencepiece
 from circuits_jax.model.parameters import build_tree, parameters
 from circuits_jax.runs.inspection import inspect_model
 from circuits_jax.runs.run import Run
 from circuits_jax.tasks.task import Pairs
 
-EIGHT = (
-    "attn_in", "mlp_in", "attn_q", "attn_k", "attn_v", "mlp_neuron", "attn_out", "mlp_out",
-)  # fmt: skip
 SHAPES = {
-    "csp_yolo1": ModelConfig(
-        n_layer=12, d_model=1024, d_head=8, n_head=128, d_mlp=4096, n_ctx=1024, vocab_size=2048,
-        position="add", attention_sink=False, bigram="learned", activation_fraction=None,
-    ),
-    "csp_yolo2": ModelConfig(
-        n_layer=8, d_model=2048, d_head=16, n_head=128, d_mlp=8192, n_ctx=1024, vocab_size=2048,
-        position="concat", d_pos=32, attention_sink=True, bigram="learned", activation_fraction=0.25,
-        activation_locations=EIGHT,
-    ),
+    "csp_yolo1": dataclasses.replace(csp_yolo1.CONFIG.model, dtype="float32"),
+    "csp_yolo2": dataclasses.replace(csp_yolo2.CONFIG.model, dtype="float32"),
     "small": ModelConfig(n_layer=1, d_model=32, d_head=8, n_ctx=64, vocab_size=64, position="add"),
-}  # fmt: skip
+}
 STAGES = ("load", "import", "inspect", "prune")
 _SHAPE = flags.DEFINE_enum("shape", "csp_yolo1", list(SHAPES), "Which of the published shapes.")
 _STAGE = flags.DEFINE_enum("stage", None, STAGES, "One stage, in this process, of the model in --folder.")

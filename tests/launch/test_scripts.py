@@ -26,7 +26,8 @@ OUTSIDE += ("systemd-run", "systemctl", "journalctl", "python3", "mkdir", "sleep
 ODD = """--config.prune.tasks=("with_as", "it's \\ {}")"""
 CONFIG = "expansion_sweep"
 FLAGS = ["--", f"--config={CONFIG}:2", "--workdir=gs://b/r", ODD]
-SWEEP = ["--array=0-14", "--", f"--config={CONFIG}:{{}}", "--workdir=gs://b/{}", ODD]
+EVERY = f"0-{len(expansion_sweep.CONFIGS) - 1}"
+SWEEP = [f"--array={EVERY}", "--", f"--config={CONFIG}:{{}}", "--workdir=gs://b/{}", ODD]
 TPU, GKE = ["--name=n", "--zone=z", "--project=p"], ["--cluster=c", "--name=n", "--project=p"]
 CASES = {
     "tpu create": ["tpu_pod.sh", "create", *TPU, "--accelerator_type=v5litepod-16", "--spot=yes"],
@@ -224,7 +225,7 @@ def test_the_sweep_on_gke_is_an_indexed_job(launch, tmp_path):
 
 def test_the_sweep_on_slurm_is_a_job_array(launch):
     _, sbatch = dry(launch, *CASES["slurm sweep"])
-    assert "--array=0-14%4" in sbatch and "--requeue" in sbatch and "--ntasks-per-node=1" in sbatch
+    assert f"--array={EVERY}%4" in sbatch and "--requeue" in sbatch and "--ntasks-per-node=1" in sbatch
     job = sbatch[sbatch.index("launch/slurm_job.sh") + 1 :]
     done, (call,) = launch("slurm_job.sh", *job, SLURM_ARRAY_TASK_ID="7")
     assert done.returncode == 0, done.stderr
@@ -245,7 +246,7 @@ def test_a_slurm_job_that_ran_out_of_time_is_queued_again(launch, status, state,
 def test_the_sweep_on_one_box_has_every_index_and_a_gpu_each(launch):
     _, call = dry(launch, *CASES["box sweep"])
     indices = call[call.index(":::") + 1 :]
-    assert [int(index) for index in indices] == list(range(15))
+    assert [int(index) for index in indices] == list(range(len(expansion_sweep.CONFIGS)))
     line = call[call.index(":::") - 1]
     assert line.startswith("CUDA_VISIBLE_DEVICES={= $_ = slot() - 1 =} ")
     assert innermost([line]) == SWEEP[2:]

@@ -28,10 +28,12 @@ def figures(mesh):
 
 def test_bytes_are_those_that_a_device_holds():
     params = jax.eval_shape(lambda: init_params(WIDE.model, jax.random.key(0)))
-    total = sum(leaf.size for leaf in jax.tree.leaves(params))
+    leaves = jax.tree.leaves(params)
+    total = sum(leaf.size for leaf in leaves)
     whole = figures(MeshConfig())
     assert whole["parameters"] == total and whole["parameter_bytes"] == 4 * total
-    assert abs(whole["optimizer_bytes"] - 8 * total) <= 32  # two moments and some counts
+    # Two moments, some counts, and two numbers a tensor from which the projection's next search begins.
+    assert abs(whole["optimizer_bytes"] - 8 * total) <= 32 + 8 * len(leaves)
     split = figures(MeshConfig(data=1, fsdp=4, model=2))
     small = sum(leaf.size for leaf in jax.tree.leaves(params) if leaf.ndim == 1)
     assert 4 * total / 8 <= split["parameter_bytes"] <= 4 * total / 8 + 4 * small
@@ -60,7 +62,11 @@ def test_parts_of_a_batch_and_remat_take_less():
     assert blocks < dots < plain
 
 
-@pytest.mark.parametrize("values", [{}, {"d_model": 128, "n_layer": 3, "n_ctx": 64}, {"n_ctx": 128}], ids=str)
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"d_model": 128, "n_layer": 3, "n_ctx": 64}, {"n_ctx": 48}, {"n_ctx": 256, "d_head": 4}],
+    ids=str,
+)
 def test_the_estimate_is_near_what_a_backward_pass_keeps(values):
     config, rows = replace(CONFIG, "model", **values), 4
     model, windows = Transformer(config.model), np.zeros((rows, config.model.n_ctx + 1), np.int32)
@@ -68,7 +74,7 @@ def test_the_estimate_is_near_what_a_backward_pass_keeps(values):
     residuals = jax.eval_shape(lambda p: jax.vjp(lambda q: model_loss(model, q, windows), p)[1], params)
     kept = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(residuals))
     kept -= sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
-    assert 0.5 < activation_bytes(config, rows) / kept < 2
+    assert 0.75 < activation_bytes(config, rows) / kept < 1.25
 
 
 def test_operations_are_those_of_the_matrix_products():
