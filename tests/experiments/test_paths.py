@@ -62,6 +62,7 @@ STEPS = (
     f"audit --workdir=run --tasks={{0}}/brackets.jsonl --controls=false --out=~/out/audit {AUDIT}",
     "readings --workdir=run/ --config=~/mine.py --tasks=~/brackets.jsonl --rules=~/none.json --store=store",
     "view --workdir=run --tasks=~/brackets.jsonl --annotations=~/notes.json --store=~/store",
+    "view --model=~/run --tasks=~/brackets.jsonl --out=~/out/named",
     "view run --tasks=brackets.jsonl --compare=brackets,{0}/run/circuits/brackets --out={0}/out/two.html "
     "--store=store",
     "tasks --workdir=run --tasks=for_while --patterns --store=store",
