@@ -51,7 +51,7 @@ STEPS = (
     "--config.sparsity.target=1.0 --config.data.store=~/store/",
     f"pretrain --workdir=./run --config=mine.py --config.train.start_from=~/dense --store=store {TINY} "
     "--config.data.roots='(\"tree\",)'",
-    "ship --workdir=~/dense/ --out=~/out/shipped",
+    "ship --workdir=~/dense/ --out=~/out/shipped --store=~/store",
     "tasks --workdir={0}/run/ --tasks={0}/brackets.jsonl,for_while --out=~/out/tasks.json",
     f"prune --workdir=run --config=~/mine.py --tasks=brackets.jsonl --store=~/store {PRUNE}",
     f"prune --workdir=run --config={{0}}/mine.py --config.prune.tasks='(\"~/brackets.jsonl\",)' {PRUNE}",
