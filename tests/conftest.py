@@ -8,8 +8,10 @@ What took half a second to compile is kept for the other tests and processes of 
 """
 
 import atexit
+import gc
 import importlib.metadata
 import os
+import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -55,8 +57,17 @@ def _compile_in_full(request: pytest.FixtureRequest) -> Iterator[None]:
         jax.clear_caches()
 
 
+# Of the 65,530 memory maps that Linux allows a process: every compiled program takes some.
+_MOST_MAPS = 30_000
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _forget_other_modules() -> None:
-    """What other modules left in this process: tasks of files that they named, and lines still to be told."""
+    """What other modules left in this process: tasks of files that they named, lines still to be told, and
+    programs, before there are so many that one more would end the process by a segmentation fault."""
     files._named.clear()
     notices._LINES.clear()
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > _MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()

@@ -51,6 +51,7 @@ STEPS = (
     "--config.sparsity.target=1.0 --config.data.store=~/store/",
     f"pretrain --workdir=./run --config=mine.py --config.train.start_from=~/dense --store=store {TINY} "
     "--config.data.roots='(\"tree\",)'",
+    "ship --workdir=~/dense/ --out=~/out/shipped --store=~/store",
     "tasks --workdir={0}/run/ --tasks={0}/brackets.jsonl,for_while --out=~/out/tasks.json",
     f"prune --workdir=run --config=~/mine.py --tasks=brackets.jsonl --store=~/store {PRUNE}",
     f"prune --workdir=run --config={{0}}/mine.py --config.prune.tasks='(\"~/brackets.jsonl\",)' {PRUNE}",
@@ -61,6 +62,7 @@ STEPS = (
     f"audit --workdir=run --tasks={{0}}/brackets.jsonl --controls=false --out=~/out/audit {AUDIT}",
     "readings --workdir=run/ --config=~/mine.py --tasks=~/brackets.jsonl --rules=~/none.json --store=store",
     "view --workdir=run --tasks=~/brackets.jsonl --annotations=~/notes.json --store=~/store",
+    "view --model=~/run --tasks=~/brackets.jsonl --out=~/out/named",
     "view run --tasks=brackets.jsonl --compare=brackets,{0}/run/circuits/brackets --out={0}/out/two.html "
     "--store=store",
     "tasks --workdir=run --tasks=for_while --patterns --store=store",
