@@ -1,4 +1,4 @@
-"""The model that comes with the library, `cj.load("shipped")`, trained anew: two to three hours on two cores.
+"""The model that comes with the library, `cj.load("shipped")`, trained anew in some 100 minutes on one core.
 
     python -m circuits_jax pretrain --config=shipped --workdir=runs/long
     python -m circuits_jax prune --workdir=runs/long --tasks=all
