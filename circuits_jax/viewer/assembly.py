@@ -229,6 +229,7 @@ def circuit_data(key: str, circuit: Circuit, evidence: Evidence | None) -> Data:
         "key": key,
         "task": circuit.task,
         "hashes": {"model": circuit.model_hash, "tokenizer": circuit.tokenizer_hash},
+        "ablation": circuit.ablation,
         "model": {"d_model": config.d_model, "d_head": config.d_head, "n_layer": config.n_layer},
         "nodes": [
             [node.site, node.index, bool(bias)]
@@ -245,7 +246,6 @@ def circuit_data(key: str, circuit: Circuit, evidence: Evidence | None) -> Data:
         "means": [float(circuit.means[node.site][node.index]) for node in circuit.nodes],
         "nodeDeltas": None if weighed is None else _rounded(weighed.node_deltas),
         "edgeDeltas": None if weighed is None else _rounded(weighed.edge_deltas),
-        "ablation": circuit.ablation,
         "calibration": [circuit.calibration.scale, circuit.calibration.shift],
         "metrics": dict(circuit.metrics),
         "provenance": dict(circuit.provenance),
