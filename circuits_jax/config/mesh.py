@@ -12,7 +12,7 @@ from circuits_jax.storage.errors import ConfigError
 DATA, FSDP, MODEL = AXES = ("data", "fsdp", "model")
 REMATS = ("none", "blocks", "dots")
 KERNELS = ("auto", "pallas", "none")
-PRECISIONS = ("default", "high", "highest")
+PRECISIONS = ("default", "bfloat16", "high", "highest")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +31,10 @@ class MeshConfig:
       kernels: Where AbsTopK is a kernel of our own instead of the compiler's program: "auto" (on TPUs),
         "pallas" (on GPUs too, and interpreted on CPUs, for tests) or "none".  The result is the same.
       precision: Of a training step's matrix products in float32, in JAX's words.  "default" is the device's
-        fastest: TF32 on a GPU, one pass of bfloat16 on a TPU.  "highest" is float32, which all else
-        (evaluation, pruning, audits) computes in always.  A CPU knows no difference.
+        fastest: TF32 on a GPU, one pass of bfloat16 on a TPU, float32 on a CPU.  "bfloat16" rounds factors
+        to bfloat16 and sums in float32, on a CPU those of linear layers: faster where the CPU has
+        instructions for it, slower elsewhere.  "highest" is float32, which all else (evaluation, pruning,
+        audits) computes in always.
       scan_layers: Whether a pretraining step goes over its layers in a loop, of which one layer is compiled,
         instead of compiling each.  The state holds them stacked; checkpoints are the same.
       workers: Processes that read batches ahead; 0 reads them in a thread.

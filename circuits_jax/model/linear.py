@@ -20,6 +20,8 @@ import numpy as np
 from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import Mesh, PartitionSpec
 
+from circuits_jax.model import rounded
+
 # Below this share of nonzeros the sparse product was the faster one (docs/performance.md, "Sparse products on
 # a CPU").
 DENSEST = 1 / 32
@@ -78,6 +80,8 @@ class SparseKernel:
 
 class Linear(nn.Dense):
     """`x @ kernel + bias`, the kernel dense or a SparseKernel; the bias may differ by token, [T, out]."""
+
+    dot_general: Any = rounded.dot_general
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         kernel: Any = self.get_variable("params", "kernel")

@@ -10,6 +10,7 @@ import optax
 
 from circuits_jax.model import scopes, sites
 from circuits_jax.model.parameters import merged
+from circuits_jax.model.rounded import BFLOAT16
 from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.sparsity.optimizer import gradient_rms
 from circuits_jax.sparsity.report import support_churn
@@ -102,7 +103,7 @@ def _precise(gradient: Gradient, precision: str) -> Gradient:
     """`gradient` with matrix products of that precision, those of the backward pass too."""
 
     def with_precision(params: Params, windows: jax.Array, frozen: Any) -> Any:
-        with jax.default_matmul_precision(precision):
+        with jax.default_matmul_precision(BFLOAT16 if precision == "bfloat16" else precision):
             return gradient(params, windows, frozen)
 
     return with_precision

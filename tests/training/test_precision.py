@@ -42,7 +42,19 @@ def test_a_training_step_is_as_precise_as_it_is_told_to_be(what):
         assert precisions(what, replace(CONFIG, "mesh", precision=precision)) == {precision.upper()}
 
 
-def test_a_cpu_knows_no_difference():
+@pytest.mark.parametrize("what", TRAINING)
+def test_bfloat16_rounds_the_factors_of_linear_layers(what):
+    """JAX's precision stands on every product; on a CPU, which ignores it, those layers' factors are bfloat16."""
+    config = replace(CONFIG, "mesh", precision="bfloat16")
+    with settings_of_ours():
+        text = workload(config, what, jax.devices()[:1]).lowered.as_text()
+    products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+    assert all("lhs_precision_type = bf16" in line for line in products)
+    by_hand = [line for line in products if "xbf16>" in line]
+    assert by_hand and all(line.count("xbf16>") == 2 and line.endswith("xf32>") for line in by_hand)
+
+
+def test_a_cpu_knows_no_other_difference():
     params = init_params(CONFIG.model, jax.random.PRNGKey(0))
     tokens = np.random.default_rng(0).integers(0, 20, (4, 8))
     logits = []
@@ -53,5 +65,5 @@ def test_a_cpu_knows_no_difference():
 
 
 def test_an_unknown_precision_is_refused():
-    with pytest.raises(ConfigError, match="mesh.precision is 'float64'; choose one of default, high,"):
+    with pytest.raises(ConfigError, match="mesh.precision is 'float64'; choose one of default, bfloat16,"):
         replace(CONFIG, "mesh", precision="float64")
