@@ -12,7 +12,7 @@ from jax import lax
 
 from circuits_jax.model.target import target
 
-BFLOAT16 = "BF16_BF16_F32"  # JAX's name of the precision
+PRECISION, BFLOAT16 = "jax_default_matmul_precision", "BF16_BF16_F32"  # what JAX calls them
 Dimensions = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]]
 
 
@@ -21,7 +21,7 @@ def dot_general(x: jax.Array, w: jax.Array, dimensions: Dimensions, **kwargs: An
 
     Rounded are both factors, of the gradient's products too.  Results are of the type of `x`.
     """
-    by_hand = jax.config.jax_default_matmul_precision == BFLOAT16 and target().platform == "cpu"
+    by_hand = getattr(jax.config, PRECISION, None) == BFLOAT16 and target().platform == "cpu"
     if not by_hand or x.dtype != jnp.float32 or dimensions != (((x.ndim - 1,), (0,)), ((), ())):
         return lax.dot_general(x, w, dimensions, **kwargs)
     return _product(x, w)

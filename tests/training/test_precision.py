@@ -44,7 +44,7 @@ def test_a_training_step_is_as_precise_as_it_is_told_to_be(what):
 
 @pytest.mark.parametrize("what", TRAINING)
 def test_bfloat16_rounds_the_factors_of_linear_layers(what):
-    """JAX's precision stands on every product; on a CPU, which ignores it, those layers' factors are bfloat16."""
+    """It stands on every product; on a CPU, which ignores that, factors of linear layers are bfloat16."""
     config = replace(CONFIG, "mesh", precision="bfloat16")
     with settings_of_ours():
         text = workload(config, what, jax.devices()[:1]).lowered.as_text()
