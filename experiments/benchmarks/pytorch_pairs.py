@@ -1,12 +1,13 @@
 """Times training steps and forward passes in turn with a PyTorch reimplementation's.
 
-    python -m experiments.benchmarks.pytorch_pairs --pytorch=DIR [--sizes=quickstart,S,M] [--steps=15]
+    python -m experiments.benchmarks.pytorch_pairs --pytorch=DIR [--sizes=quickstart,S,M] [--turns=15] [--in_a_row=1]
 
 DIR holds `jacobcd52/sparse_pretrain_public` as it was fetched; PyTorch has to be installed.  Both sides train
 the same network: AbsTopK 1/4 at eight locations, sinks, a bigram table, 1 weight in 32 kept, four for each
 unit at least.  PyTorch has as many threads as this process may use cores.  Ours are of --cpu_devices devices,
-with the table learned (what PyTorch trains) and with counts.  Prints medians, and medians of the ratios of
-steps that stood side by side.
+with the table learned (what PyTorch trains), with counts, and with counts and products of bfloat16.  A turn is
+--in_a_row steps: with 1, each step finds the caches full of the other side's arrays, which no training does.
+Prints medians of a step's time, and medians of the ratios of turns that stood side by side.
 """
 
 import importlib
@@ -21,7 +22,7 @@ import numpy as np
 from absl import flags
 
 from circuits_jax.commands import launching
-from circuits_jax.config import Config, ModelConfig, SparsityConfig, TrainConfig
+from circuits_jax.config import Config, MeshConfig, ModelConfig, SparsityConfig, TrainConfig
 from circuits_jax.model.transformer import Transformer
 from circuits_jax.storage.cores import usable_cores
 from circuits_jax.storage.errors import ConfigError
@@ -41,16 +42,18 @@ def define_flags() -> None:
     """The flags of this command."""
     flags.DEFINE_string("pytorch", None, "Folder of the PyTorch reimplementation.", required=True)
     flags.DEFINE_list("sizes", list(SIZES), f"Sizes, of {', '.join(SIZES)}.")
-    flags.DEFINE_integer("steps", 15, "Steps of each that are timed.", lower_bound=1)
+    flags.DEFINE_integer("turns", 15, "Turns of each that are timed.", lower_bound=1)
+    flags.DEFINE_integer("in_a_row", 1, "Steps, or forward passes, of a turn.", lower_bound=1)
 
 
-def ours(size: str, bigram: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def ours(size: str, bigram: str, precision: str = "default") -> tuple[Callable[[], Any], Callable[[], Any]]:
     """(a training step, a forward pass) of ours; each call waits for its result."""
     layers, width, length, batch = SIZES[size]
     config = Config(
         model=ModelConfig(n_layer=layers, d_model=width, n_ctx=length, vocab_size=VOCABULARY, bigram=bigram),
         sparsity=SparsityConfig(target=KEPT, floor=FLOOR, anneal_start=0.0, anneal_end=0.0),
         train=TrainConfig(batch_size=batch, steps=1000, bigram_prior=300.0),
+        mesh=MeshConfig(precision=precision),
     )
     program = pretraining(config)
     layout = make_layout(program, config)
@@ -121,15 +124,16 @@ def tokens(rows: int, length: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, VOCABULARY, (rows, length))
 
 
-def in_turn(works: list[Callable[[], Any]], rounds: int) -> np.ndarray:
-    """Seconds of each work, [works, rounds], called in turn; the first two rounds are not timed."""
-    found = np.zeros((len(works), rounds + 2))
-    for number in range(rounds + 2):
+def in_turn(works: list[Callable[[], Any]], turns: int, in_a_row: int) -> np.ndarray:
+    """Seconds of each work, [works, turns], called in turn; the first two turns are not timed."""
+    found = np.zeros((len(works), turns + 2))
+    for number in range(turns + 2):
         for place_, work in enumerate(works):
             time.sleep(PAUSE)
             began = time.perf_counter()
-            work()
-            found[place_, number] = time.perf_counter() - began
+            for _ in range(in_a_row):
+                work()
+            found[place_, number] = (time.perf_counter() - began) / in_a_row
     return found[:, 2:]
 
 
@@ -139,13 +143,14 @@ def main() -> None:
     if unknown := [size for size in given.sizes if size not in SIZES]:
         raise ConfigError(f"--sizes has {unknown[0]!r}; choose of {', '.join(SIZES)}")
     for size in given.sizes:
-        pairs = [theirs(given.pytorch, size), ours(size, "learned"), ours(size, "counts")]
+        pairs = [theirs(given.pytorch, size)]
+        pairs += [ours(size, "learned"), ours(size, "counts"), ours(size, "counts", "bfloat16")]
         rows: list[Row] = []
         for number, work in enumerate(("training step", "forward pass")):
-            seconds = in_turn([pair[number] for pair in pairs], given.steps)
+            seconds = in_turn([pair[number] for pair in pairs], given.turns, given.in_a_row)
             medians, ratios = np.median(seconds, axis=1), np.median(seconds / seconds[0], axis=1)
             row: Row = {"size": size, "work": work, "devices": jax.device_count()}
-            for name, each, ratio in zip(("PyTorch", "learned", "counts"), medians, ratios, strict=True):
+            for name, each, ratio in zip(("PyTorch", "learned", "counts", "bfloat16"), medians, ratios, strict=True):
                 row[f"{name}, ms"] = round(1e3 * float(each), 1)
                 if name != "PyTorch":
                     row[f"{name}, ratio"] = round(float(ratio), 3)
