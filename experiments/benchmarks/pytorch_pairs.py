@@ -1,12 +1,12 @@
 """Times training steps and forward passes in turn with a PyTorch reimplementation's.
 
-    python -m experiments.benchmarks.pytorch_pairs --pytorch=DIR [--sizes=quickstart,S,M] [--turns=15] [--in_a_row=1]
+    python -m experiments.benchmarks.pytorch_pairs --pytorch=DIR [--sizes=quickstart,S,M] [--in_a_row=1]
 
 DIR holds `jacobcd52/sparse_pretrain_public` as it was fetched; PyTorch has to be installed.  Both sides train
 the same network: AbsTopK 1/4 at eight locations, sinks, a bigram table, 1 weight in 32 kept, four for each
 unit at least.  PyTorch has as many threads as this process may use cores.  Ours are of --cpu_devices devices,
-with the table learned (what PyTorch trains), with counts, and with counts and products of bfloat16.  A turn is
---in_a_row steps: with 1, each step finds the caches full of the other side's arrays, which no training does.
+with the table learned (what PyTorch trains), with counts, and with counts and products of bfloat16.  A turn
+is --in_a_row steps: with 1, each step finds the caches full of the other side's arrays, as no training does.
 Prints medians of a step's time, and medians of the ratios of turns that stood side by side.
 """
 
@@ -150,7 +150,9 @@ def main() -> None:
             seconds = in_turn([pair[number] for pair in pairs], given.turns, given.in_a_row)
             medians, ratios = np.median(seconds, axis=1), np.median(seconds / seconds[0], axis=1)
             row: Row = {"size": size, "work": work, "devices": jax.device_count()}
-            for name, each, ratio in zip(("PyTorch", "learned", "counts", "bfloat16"), medians, ratios, strict=True):
+            for name, each, ratio in zip(
+                ("PyTorch", "learned", "counts", "bfloat16"), medians, ratios, strict=True
+            ):
                 row[f"{name}, ms"] = round(1e3 * float(each), 1)
                 if name != "PyTorch":
                     row[f"{name}, ratio"] = round(float(ratio), 3)
