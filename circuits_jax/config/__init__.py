@@ -8,7 +8,7 @@ when its dataclass is made; the error names the field, the value and the choices
 from circuits_jax.config.audit import CONTROLS, DEFAULT_CONTROLS, AuditConfig, control_choice
 from circuits_jax.config.bridge import ENCODERS, BridgeConfig
 from circuits_jax.config.conversion import from_dict, to_dict
-from circuits_jax.config.data import SOURCES, STANDARD_SHARE, DataConfig
+from circuits_jax.config.data import SOURCES, STANDARD_SHARES, DataConfig
 from circuits_jax.config.frontier import FrontierConfig
 from circuits_jax.config.mesh import REMATS, MeshConfig
 from circuits_jax.config.model import (
@@ -61,7 +61,7 @@ __all__ = [
     "ReadingsConfig",
     "RESIDUAL_ACTIVATIONS",
     "SOURCES",
-    "STANDARD_SHARE",
+    "STANDARD_SHARES",
     "SparsityConfig",
     "SteerConfig",
     "TOPK_LOCATIONS",

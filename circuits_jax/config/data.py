@@ -12,7 +12,7 @@ from circuits_jax.storage.errors import ConfigError
 
 SOURCES = ("python", "tfds", "jsonl", "parquet")
 GRAMMARS = (1, 2)
-STANDARD_SHARE = 0.25  # of generated programs beside the standard library, unless it is set
+STANDARD_SHARES = {1: 0.25, 2: 0.75}  # by grammar, of programs beside the standard library, unless it is set
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +31,9 @@ class DataConfig:
       deduplicate: Whether a document equal to an earlier one is left out.
       validation_fraction: Share of documents (by content hash) held out for validation.
       generated_share: Share of training windows taken from small generated programs, below 1; None for a
-        quarter beside the interpreter's own standard library, and none beside a corpus of the user's
-        (`source` or `roots` given).  Validation is real code, whatever the share.
+        quarter of grammar 1 or three quarters of grammar 2 beside the interpreter's own standard library, and
+        none beside a corpus of the user's (`source` or `roots` given).  Validation is real code, whatever
+        the share.
       grammar: Of the generated programs (docs/design.md, "Data"): 1, what every earlier run had, or 2, whose
         variables have kinds and are used as these allow.
       symbols: Strings that are always one token of their own.

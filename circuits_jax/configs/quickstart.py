@@ -7,20 +7,31 @@ docs/results.md says what was tried on the way to these settings and what comes 
 
 from ml_collections import ConfigDict
 
-from circuits_jax.config import Config, DataConfig, PruneConfig, TrainConfig
+from circuits_jax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PruneConfig,
+    SparsityConfig,
+    TrainConfig,
+)
 from circuits_jax.configs.config_dict import to_config_dict
 
 
 def get_config() -> ConfigDict:
     """The configuration, for --config=FILE."""
     config = Config(
-        data=DataConfig(generated_share=None),
+        model=ModelConfig(bigram="counts"),
+        data=DataConfig(generated_share=None, grammar=2),
+        optimizer=OptimizerConfig(learning_rate=2e-2),
+        sparsity=SparsityConfig(target=1 / 16),
         train=TrainConfig(
-            steps=4000,
+            steps=5000,
             batch_size=8,
             bigram_prior=300.0,
             log_every=20,
-            eval_every=400,
+            eval_every=500,
             eval_batches=16,
             checkpoint_every=500,
         ),

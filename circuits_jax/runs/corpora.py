@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from circuits_jax.config import STANDARD_SHARE, Config, PruneConfig
+from circuits_jax.config import STANDARD_SHARES, Config, PruneConfig
 from circuits_jax.data import store
 from circuits_jax.data.corpus import Corpus, generate_programs_like, give_tokenizer, prepare
 from circuits_jax.data.local_copy import (
@@ -44,7 +44,7 @@ def settle(config: Config, workdir: Path) -> Config:
     data = config.data
     if not exists(workdir / filenames.CONFIG):
         if data.generated_share is None:
-            share = STANDARD_SHARE if data.is_standard_library else 0.0
+            share = STANDARD_SHARES[data.grammar] if data.is_standard_library else 0.0
             data = dataclasses.replace(data, generated_share=share)
         return dataclasses.replace(config, data=data)
     there = load_config(workdir).data

@@ -2,9 +2,10 @@
 
 The list is a file that lies in the repository:
 
-    {"config": "quickstart", "seeds": [0, 1], "recipes": {"as it is": {}, "wide": {"model.d_model": 256}}}
+    {"config": "quickstart", "settings": {"train.steps": 4000}, "seeds": [0, 1],
+     "recipes": {"as it is": {}, "wide": {"model.d_model": 256}}}
 
-Each recipe with each seed is a run of its own in the workdir; they share one store of corpora.  A command
+`settings`, which may be left out, are those of all its recipes.  Each recipe with each seed is a run of its own in the workdir; they share one store of corpora.  A command
 that was stopped goes on: finished runs are not trained again, the one under way goes on from its checkpoint.
 """
 
@@ -42,6 +43,7 @@ def read_points(path: Path, workdir: Path, only: Sequence[str] = ()) -> list[Lis
     try:
         listed = json.loads(path.read_bytes())
         base, seeds, recipes = listed["config"], list(listed["seeds"]), dict(listed["recipes"])
+        shared = dict(listed.get("settings", {}))
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ConfigError(
             f'{path} is no list of recipes ({error}); it holds {{"config": NAME, "seeds": [...], '
@@ -53,7 +55,7 @@ def read_points(path: Path, workdir: Path, only: Sequence[str] = ()) -> list[Lis
     found: list[ListedRun] = []
     for name, settings in recipes.items():
         for seed in seeds:
-            config = load_config(base, {"data.store": store, **settings, "train.seed": seed})
+            config = load_config(base, {"data.store": store, **shared, **settings, "train.seed": seed})
             found.append(ListedRun(name, seed, config, workdir / f"{folder_name(name)}-{seed}"))
     refuse_twins(found, str(path))
     return [point for point in found if not only or point.name in only]

@@ -200,6 +200,8 @@ def test_generated_programs_are_mixed_in_where_they_are_asked_for(tmp_path: Path
     assert settle(own, tmp_path / "new").data.generated_share == 0
     standard = dataclasses.replace(own, data=DataConfig(generated_share=None))
     assert settle(standard, tmp_path / "new").data.generated_share == 0.25
+    second = dataclasses.replace(own, data=DataConfig(generated_share=None, grammar=2))
+    assert settle(second, tmp_path / "new").data.generated_share == 0.75
     rows = dataclasses.replace(own, data=DataConfig(source="jsonl", roots=("a",), generated_share=None))
     assert settle(rows, tmp_path / "new").data.generated_share == 0
     asked = settings(tmp_path / "tree", generated_share=0.1)

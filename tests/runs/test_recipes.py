@@ -57,7 +57,8 @@ def test_the_lists_of_the_repository_can_be_run(path, tmp_path):
         ('{"config": "quickstart", "seeds": [0], "recipes": {"a": {"train.stepz": 1}}}', "train.stepz"),
         ('{"config": "quickstart", "seeds": [0, 0], "recipes": {"a": {}}}', "is the same as 'a' with seed 0"),
         (
-            '{"config": "quickstart", "seeds": [0], "recipes": {"a": {}, "b": {"train.steps": 4000}}}',
+            '{"config": "quickstart", "settings": {"train.steps": 9}, "seeds": [0], '
+            '"recipes": {"a": {}, "b": {"train.steps": 9}}}',
             "'b' with seed 0 is the same as 'a' with seed 0",
         ),
         (
