@@ -37,6 +37,9 @@ class MeshConfig:
         audits) computes in always.
       scan_layers: Whether a pretraining step goes over its layers in a loop, of which one layer is compiled,
         instead of compiling each.  The state holds them stacked; checkpoints are the same.
+      steps_at_once: Steps that one call of the compiled program takes, wherever nothing between them is
+        logged, evaluated, saved or traced: where a step is shorter than what a host needs to start one.  It
+        divides train.log_every.
       workers: Processes that read batches ahead; 0 reads them in a thread.
     """
 
@@ -49,6 +52,7 @@ class MeshConfig:
     kernels: str = "auto"
     precision: str = "default"
     scan_layers: bool = False
+    steps_at_once: int = 1
     workers: int = 0
 
     def __post_init__(self) -> None:
@@ -58,6 +62,7 @@ class MeshConfig:
         if [self.data, self.fsdp, self.model].count(-1) > 1:
             raise ConfigError("of mesh.data, mesh.fsdp and mesh.model only one may be -1, for what is left")
         check_positive("mesh.accumulate", self.accumulate)
+        check_positive("mesh.steps_at_once", self.steps_at_once)
         check_choice("mesh.remat", self.remat, REMATS)
         check_choice("mesh.kernels", self.kernels, KERNELS)
         check_choice("mesh.precision", self.precision, PRECISIONS)

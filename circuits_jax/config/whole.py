@@ -54,3 +54,8 @@ class Config:
                 f"profile.steps is {self.profile.steps}, but train.steps is {self.train.steps}; "
                 "trace steps that are taken"
             )
+        if self.train.log_every % self.mesh.steps_at_once:
+            raise ConfigError(
+                f"mesh.steps_at_once is {self.mesh.steps_at_once} and train.log_every {self.train.log_every}: "
+                "what is logged is read between calls; give one that divides the other"
+            )

@@ -16,6 +16,7 @@ from circuits_jax.storage.errors import CheckpointError, ConfigError
 from circuits_jax.training.mesh import meshes, partition
 from circuits_jax.training.program import Program
 from circuits_jax.training.state import TrainState
+from circuits_jax.training.step import TrainStep, several
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,24 +110,32 @@ class CompiledFunctions(NamedTuple):
 
     Attributes:
       step: (state, rows, frozen) -> (state, metrics); the state that it is given is gone.
+      steps: The same of a tuple of batches, one step after another, with the last one's metrics.
       evaluate: (params, rows, frozen) -> what the program's `evaluate` gives.
       measure: params -> scalars.
     """
 
     step: Any
+    steps: Any
     evaluate: Any
     measure: Any
 
 
 def jit_functions(program: Program, layout: Layout) -> CompiledFunctions:
     """The functions of `program` as they are run, and compiled, on a mesh."""
-    return CompiledFunctions(
-        step=jax.jit(
-            placing(program.step, layout.mesh, layout.kernels),
+
+
+    def compiled(step: TrainStep) -> Any:
+        return jax.jit(
+            placing(step, layout.mesh, layout.kernels),
             in_shardings=(layout.state, layout.rows, layout.frozen),
             out_shardings=(layout.state, layout.whole),
             donate_argnums=0,
-        ),
+        )
+
+    return CompiledFunctions(
+        step=compiled(program.step),
+        steps=compiled(several(program.step)),
         evaluate=jax.jit(
             placing(program.evaluate, layout.mesh, layout.kernels),
             in_shardings=(layout.state.params, layout.rows, layout.frozen),

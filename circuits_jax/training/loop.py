@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,7 +67,7 @@ class Trainer:
         self._workdir, self._tensorboard = workdir, tensorboard
         self.layout = layout = make_layout(program, config)
         self._frozen = place(program.frozen, layout.frozen)
-        self.step, self._evaluate, self._measure = jit_functions(program, layout)
+        self.step, self.steps, self._evaluate, self._measure = jit_functions(program, layout)
         self._mine = meshes.local_rows(layout.mesh, config.train.batch_size)
         self._batches = make_batches(corpus.train, config.train.batch_size, config.data.seed, self._mine)
         self._validation = self._fixed_batches(corpus.validation)
@@ -143,6 +143,8 @@ class Trainer:
             return
         rows = batch_shape(self.config, self.layout)
         self.step.lower(state, rows, self._frozen).compile()
+        if (together := self.config.mesh.steps_at_once) > 1:
+            self.steps.lower(state, (rows,) * together, self._frozen).compile()
         self._evaluate.lower(state.params, rows, self._frozen).compile()
         self._measure.lower(state.params).compile()
         wait_for_all("compiled")
@@ -158,19 +160,23 @@ class Trainer:
         train = self.config.train
         pace = Pace(self.config, self.program.flops_per_token, first, self.layout.mesh.size)
         pending: tuple[int, Metrics] | None = None
-        for step in range(first + 1, train.steps + 1):
-            profiler.before(step)
+        step, called = first, set[int]()
+        while step < train.steps:
+            profiler.before(step + 1)
+            count = self._steps_ahead(step)
             with goodput.waiting():
-                rows = self._put(next(batches))
-            with goodput.spent() if step == first + 1 else contextlib.nullcontext():  # compiled, then
-                state, metrics = self.step(state, rows, self._frozen)
-            if step == first + 1:  # compiled, and from here on there is something to lose
+                rows = [self._put(next(batches)) for _ in range(count)]
+            with contextlib.nullcontext() if count in called else goodput.spent():  # compiled, then
+                state, metrics = self._take(state, rows)
+            step, new = step + count, not called
+            called.add(count)
+            if new:  # compiled, and from here on there is something to lose
                 holding.enter_context(stopping.held(then_stop=jax.process_count() == 1))
             if pending is not None:  # read one step late, so that the device is never kept waiting
                 self._check(*pending)
             pending = step, metrics
             profiler.after(step, metrics)
-            bar.update()
+            bar.update(count)
             figures: dict[str, float] = {}
             evaluated = step % train.eval_every == 0 or step == train.steps
             logged = evaluated or step % train.log_every == 0
@@ -198,6 +204,24 @@ class Trainer:
                 self._checkpoints.wait()
                 stop.leave(step, asked)
         return state
+
+    def _steps_ahead(self, step: int) -> int:
+        """How many steps the next call takes: all that may be taken at once, if nobody looks in between."""
+        train, traced = self.config.train, self.config.profile.steps
+        looked = {train.steps, *self._kept, *([traced[0] - 1, traced[1]] if traced else [])}
+
+        def looks(step: int) -> bool:
+            rhythms = train.log_every, train.eval_every, train.checkpoint_every
+            return step in looked or any(step % rhythm == 0 for rhythm in rhythms)
+
+        together = self.config.mesh.steps_at_once
+        return 1 if any(map(looks, range(step + 1, step + together))) else together
+
+    def _take(self, state: TrainState, batches: Sequence[jax.Array]) -> tuple[TrainState, Metrics]:
+        """A step with each batch."""
+        if len(batches) == 1:
+            return self.step(state, batches[0], self._frozen)
+        return self.steps(state, tuple(batches), self._frozen)
 
     def evaluate(self, params: Params) -> dict[str, float]:
         """The program's figures on the fixed validation batches, the loss in bits a byte of text, too.

@@ -1,7 +1,7 @@
 """One training step and one evaluation step, as pure functions to be jitted."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -97,6 +97,22 @@ def make_train_step(
         return state.replace(step=step, params=params, opt_state=opt_state), metrics
 
     return train_step
+
+
+def several(train_step: TrainStep) -> TrainStep:
+    """`train_step` over batches one after another: (state, a sequence of them, frozen) -> (the last state, the
+    metrics of the last step).
+
+    Parameters that are not finite stay so, so that the last step's "finite" tells of all.
+    """
+
+    def steps(state: TrainState, batches: Sequence[jax.Array], frozen: Any) -> tuple[TrainState, Metrics]:
+        state, metrics = jax.lax.scan(
+            lambda state, rows: train_step(state, rows, frozen), state, jnp.stack(batches)
+        )
+        return state, jax.tree.map(lambda each: each[-1], metrics)
+
+    return steps
 
 
 def _precise(gradient: Gradient, precision: str) -> Gradient:

@@ -138,3 +138,29 @@ def test_a_checkpoint_that_holds_nan_says_so(fresh):
         checkpoints.save(4, state.replace(params=poisoned))
     with pytest.raises(CheckpointError, match=r"checkpoint \d+ in .* holds NaN or infinity, in .*c_fc/bias"):
         make_trainer(config, corpus, workdir).run()
+
+
+def test_several_steps_in_one_call_are_those_one_by_one(whole, fresh):
+    """Also stopped and gone on with; saved, logged and evaluated alike."""
+    config, corpus, workdir = fresh
+    config = replace(config, "mesh", steps_at_once=2)
+    counts = []
+
+    def counting(trainer):
+        take = trainer._take
+        trainer._take = lambda state, batches: (counts.append(len(batches)), take(state, batches))[1]
+        return trainer
+
+    spoil = lambda state, metrics: (state, metrics | {"loss": np.float32(np.nan)})  # noqa: E731
+    with pytest.raises(TrainingError, match=r"loss is nan at step 9; checkpoint 8 is intact"):
+        breaking(counting(make_trainer(config, corpus, workdir)), 9, spoil).run()
+    state = counting(make_trainer(config, corpus, workdir)).run()
+    # Looked at after 2, 3, 4, 6, 8, 9, 10 and 12.
+    assert counts == [2, 1, 1, 2, 2, 1] + [1, 1, 2]
+    assert [row["step"] for row in rows(workdir)] == [row["step"] for row in rows(whole[0])]
+    for ours, theirs in zip(rows(workdir), rows(whole[0]), strict=True):
+        assert ours.keys() == theirs.keys()
+        assert ours["loss"] == pytest.approx(theirs["loss"], abs=1e-4), ours["step"]
+    for ours, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(whole[2].params), strict=True):
+        np.testing.assert_array_equal(ours != 0, theirs != 0)
+    assert saved_steps(workdir) == saved_steps(whole[0])
