@@ -150,6 +150,7 @@ class Circuit:
         if "full/test/loss" in figures:
             line += f" (model {figures['full/test/loss']:.3f})"
         line += f", under {self.ablation} ablation"
+        line += ", misses its target" if self.provenance.get("met_target") is False else ""
         if self.of_two_splits:
             line += ", chosen by its test pairs: needs a new audit"
         return line
@@ -158,8 +159,8 @@ class Circuit:
         return f"Circuit({self.task}: {self})"
 
     def _repr_html_(self) -> str:
-        size = {"nodes": len(self.nodes), "edges": len(self.edges)}
-        heads = {"task": self.task, **size, "ablation": self.ablation}
+        heads: dict[str, Any] = {"task": self.task, "nodes": len(self.nodes), "edges": len(self.edges)}
+        missed = {"target": "missed"} if self.provenance.get("met_target") is False else {}
         names = {
             "test loss, calibrated": "test/calibrated_loss",
             "test accuracy, calibrated": "test/calibrated_accuracy",
@@ -172,7 +173,7 @@ class Circuit:
         where = {site: ", ".join(str(n.index) for n in self.nodes if n.site == site) for site in sites}
         rows = "".join(
             f"<tr><th>{html.escape(str(name))}</th><td>{html.escape(str(value))}</td></tr>"
-            for name, value in {**heads, **figures, **where}.items()
+            for name, value in {**heads, "ablation": self.ablation, **missed, **figures, **where}.items()
         )
         return f"<table><caption>Circuit of {html.escape(self.task)}</caption>{rows}</table>"
 

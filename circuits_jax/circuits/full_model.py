@@ -1,4 +1,4 @@
-"""What a circuit's full model knows of the task (docs/method.md, "Pruning")."""
+"""What pruning recorded of a circuit and of its full model (docs/method.md, "Pruning")."""
 
 from typing import Any
 
@@ -28,3 +28,14 @@ def known_of(circuit: Circuit) -> dict[str, Any]:
     if not loss <= CHANCE - MARGIN:
         return {"flag": AT_CHANCE, "select_loss": loss}
     return {"flag": MEDIOCRE if mediocre else GOOD, "select_loss": loss}
+
+
+def missed_by(circuit: Circuit) -> float | None:
+    """The calibrated loss, in nats, of a circuit that misses its target on the pairs that pruning chose by.
+
+    None where it meets it, or does not say.
+    """
+    if circuit.provenance.get("met_target") is not False:
+        return None
+    split = "test" if circuit.of_two_splits else "select"
+    return circuit.metrics.get(f"{split}/calibrated_loss")

@@ -24,6 +24,8 @@ def audit_table(reports: Mapping[str, Report], refusals: Mapping[str, str]) -> l
         row = {"task": task, "verdict": found.verdict, "ablation": report["ablation"], **figures}
         if (flag := report["model"]["flag"]) is not None:
             row["model"] = flag
+        if report["circuit"].get("missed") is not None:
+            row["target"] = "missed"
         if overlaps := [each["jaccard"] for each in (controls or {"rows": []})["rows"] if "jaccard" in each]:
             row["overlap"] = float(np.mean(overlaps))
         if "why_not" not in natural:

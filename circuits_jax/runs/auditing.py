@@ -39,7 +39,6 @@ from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.circuits.pruning.sweep import total_steps
 from circuits_jax.config import (
-    CONSTANT_ABLATIONS,
     DEFAULT_CONTROLS,
     AuditConfig,
     PruneConfig,
@@ -49,7 +48,7 @@ from circuits_jax.config import (
 )
 from circuits_jax.runs.audit_tables import audit_table, intervals_note, those_that_show
 from circuits_jax.runs.corpora import reference_windows, token_counts
-from circuits_jax.runs.judging import judging_pairs
+from circuits_jax.runs.judging import check_ablation, judging_pairs
 from circuits_jax.runs.own_tasks import kept_pairs, read_named
 from circuits_jax.runs.pruning import cut_command
 from circuits_jax.storage import notices
@@ -121,11 +120,7 @@ class RunAuditor:
             if its controls cannot be built.
         """
         prune, circuit, task = subject.prune, subject.circuit, subject.task
-        if circuit.ablation not in CONSTANT_ABLATIONS:
-            raise TaskError(
-                f"{task.name} was pruned under {circuit.ablation} ablation, which the audit does not know; "
-                f"prune it under one of {', '.join(CONSTANT_ABLATIONS)}"
-            )
+        check_ablation(circuit, "the audit does")
         seed = prune.seed + 1 + self.config.seed
         splits = judging_pairs(self.run, task, circuit, prune, self.config.pairs, seed)
         train, test = splits.train, splits.test

@@ -4,12 +4,25 @@ from typing import TYPE_CHECKING
 
 from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.circuits.pruning.jobs import Splits
-from circuits_jax.config import PruneConfig
+from circuits_jax.config import CONSTANT_ABLATIONS, PruneConfig
 from circuits_jax.runs.pruning import check_unchanged
+from circuits_jax.storage.errors import TaskError
 from circuits_jax.tasks import Pairs, Task, build_pairs
 
 if TYPE_CHECKING:
     from circuits_jax.runs.run import Run
+
+
+def check_ablation(circuit: Circuit, what: str) -> None:
+    """Raises TaskError unless what a circuit's removed nodes are held at are constants, as `what` needs it.
+
+    Under other ablations its calibration and figures are of values that differ from prompt to prompt.
+    """
+    if circuit.ablation not in CONSTANT_ABLATIONS:
+        raise TaskError(
+            f"{circuit.task} was pruned under {circuit.ablation} ablation, which {what} not know; "
+            f"prune it under one of {', '.join(CONSTANT_ABLATIONS)}"
+        )
 
 
 def judging_pairs(

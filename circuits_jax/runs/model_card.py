@@ -124,32 +124,38 @@ def _tasks(folder: Path, record: Mapping[str, Any]) -> str:
     for task, found in record["tasks"].items():
         if "refused" in found:
             refused[task] = found["refused"]
-            rows.append((task, "", "", "", "", "", "refused"))
+            rows.append((task, *[""] * 7, "refused"))
             continue
         model = (f"{found['loss']:.3f}", f"{found['accuracy']:.2f}")
         circuit = circuits.get(task)
         if circuit is None:
-            rows.append((task, *model, "", "", "", "refused" if task in refused else "no circuit was cut"))
+            why = "refused" if task in refused else "no circuit was cut"
+            rows.append((task, *model, *[""] * 5, why))
             continue
         figures = circuit.metrics
-        size = (str(len(circuit.nodes)), str(len(circuit.edges)))
+        size = (str(len(circuit.nodes)), str(len(circuit.edges)), circuit.ablation)
         loss = f"{figures['test/calibrated_loss']:.3f} ({figures['test/calibrated_accuracy']:.2f})"
-        rows.append((task, *model, *size, loss, verdict_words(audits.get(task), circuit)))
+        met = circuit.provenance.get("met_target")
+        target = "" if met is None else "met" if met else "missed"
+        rows.append((task, *model, *size, loss, target, verdict_words(audits.get(task), circuit)))
     heads = (
         "task",
         "loss",
         "accuracy",
         "nodes",
         "edges",
+        "ablation",
         "circuit's loss (accuracy)",
+        "target",
         "verdict",
     )
     faithful = sum(row[-1].startswith("faithful") for row in rows)
+    meets = sum(row[-2] == "met" for row in rows)
     reasons = "".join(f"\n- {task}: {why}" for task, why in sorted(refused.items()))
     return (
         "## Tasks\n\nOn test pairs, whose words and templates no other split has; chance is a loss of 0.693. "
-        f"{len(circuits)} of {len(rows)} tasks have a circuit, and {faithful} of these are "
-        "faithful by all criteria of the audit.\n\n"
+        f"{len(circuits)} of {len(rows)} tasks have a circuit. {meets} of these meet the target on select "
+        f"pairs, by which they were chosen, and {faithful} are faithful by all criteria of the audit.\n\n"
         + _table(heads, rows)
         + (f"\n\nRefused:\n{reasons}" if reasons else "")
     )

@@ -31,7 +31,7 @@ from circuits_jax.circuits.readings.rules import Rules, Words, edge_name, given_
 from circuits_jax.config import ReadingsConfig, to_dict
 from circuits_jax.runs.auditing import AuditSubject, saved_subject
 from circuits_jax.runs.corpora import reference_windows
-from circuits_jax.runs.judging import judging_pairs
+from circuits_jax.runs.judging import check_ablation, judging_pairs
 from circuits_jax.storage.errors import ConfigError, TaskError, check_kind
 from circuits_jax.storage.filenames import CIRCUITS
 from circuits_jax.storage.files import read_bytes, write_json
@@ -148,7 +148,9 @@ def readings_table(
     reports: Mapping[str, ReadingsReport], refusals: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """One row a circuit: its edges, how many are judged, and how many of those are read."""
-    rows: list[dict[str, Any]] = [{"task": task, **each.summary} for task, each in reports.items()]
+    rows: list[dict[str, Any]] = [
+        {"task": task, "ablation": each.report["ablation"], **each.summary} for task, each in reports.items()
+    ]
     return rows + [{"task": task, "refused": why} for task, why in refusals.items()]
 
 
@@ -160,6 +162,7 @@ class _Reading:
         self._folder = run.folder / CIRCUITS / subject.task.name
         self._settings, self._saved = to_dict(config), time.monotonic()
         circuit = subject.circuit
+        check_ablation(circuit, "readings do")
         if len(circuit.edges) > MOST_EDGES:
             raise TaskError(
                 f"the circuit of {circuit.task} has {len(circuit.edges):,} edges, more than {MOST_EDGES:,}, "
@@ -178,7 +181,7 @@ class _Reading:
         """What `readings.json` then holds; `advance` is called twice for each edge."""
         finished = self._earlier(FILE)
         if finished is not None:
-            return finished
+            return finished | {"ablation": self._subject.circuit.ablation}  # files of before lack it
         edges = range(len(self._subject.circuit.edges))
         reader, begun = self._reader(), (self._earlier(UNFINISHED) or {}).get("rows", [])
         if self._rules is not None:
@@ -220,6 +223,7 @@ class _Reading:
 
     def _report(self, rows: Iterable[Report]) -> dict[str, Any]:
         about = {"format": FORMAT, "version": VERSION, "circuit": of_circuit(self._folder)}
+        about |= {"ablation": self._subject.circuit.ablation}
         return {**about, "settings": self._settings, "rules": self._recorded, "rows": list(rows)}
 
     def _save(self, rows: Sequence[Report]) -> None:

@@ -72,7 +72,8 @@ def steer_task(
     report |= {"task": task.name, "description": task.description, "examples": examples}
     own = _own_circuit(run, task)
     if own is not None:
-        report["circuit"] = circuit_in_dense(run.joined, own, prompts) | {"nodes": len(own.nodes)}
+        about = {"nodes": len(own.nodes), "ablation": own.ablation}
+        report["circuit"] = circuit_in_dense(run.joined, own, prompts) | about
     return report
 
 

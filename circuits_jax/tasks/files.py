@@ -208,10 +208,17 @@ def _from_jsonl(path: pathlib.Path, content: bytes) -> Task:
 
 
 def _by_split(lines: list[_Line]) -> dict[str, tuple[Template, ...]]:
-    """The templates of each split, in the order of the lines; those of one group in the same split."""
-    groups: dict[str | int, list[_Line]] = {}
-    for place, line in enumerate(lines):
-        groups.setdefault(line.template.group or place, []).append(line)
+    """The templates of each split, in the order of the lines; those of one group in the same split.
+
+    Lines that are the same and do not say their split are one group, too.
+    """
+    names = [
+        line.template.group or (line.digest if line.split is None else place)
+        for place, line in enumerate(lines)
+    ]
+    groups: dict[str | int | bytes, list[_Line]] = {}
+    for name, line in zip(names, lines, strict=True):
+        groups.setdefault(name, []).append(line)
     said = []
     for name, members in groups.items():
         split, first = None, ""
@@ -228,9 +235,7 @@ def _by_split(lines: list[_Line]) -> dict[str, tuple[Template, ...]]:
     split_of = dict(zip(groups, found, strict=True))
     return {
         split: tuple(
-            line.template
-            for place, line in enumerate(lines)
-            if split_of[line.template.group or place] == split
+            line.template for name, line in zip(names, lines, strict=True) if split_of[name] == split
         )
         for split in SPLITS
     }

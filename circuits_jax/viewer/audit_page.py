@@ -17,7 +17,7 @@ from circuits_jax.viewer.charts.bars import Bar, Line, bar_chart, scatter, show
 
 # Right end of the loss axes: a little above chance.
 LOSS = 0.8
-# Templates in a table, and characters of a prompt.
+# Templates in a table that is not folded, and characters of a prompt.
 MOST_TEMPLATES, PROMPT = 24, 60
 
 
@@ -70,6 +70,11 @@ def _sentence(report: Report) -> str:
     size = f"{circuit['nodes']} nodes and {circuit['edges']} edges under {report['ablation']} ablation"
     judged = f"{size}, judged on {report['pairs']} pairs"
     text = f"{judged}. {_known(model)}"
+    if (missed := circuit.get("missed")) is not None:
+        text += (
+            f". On the pairs that pruning chose by the circuit itself misses the target ({show(missed)}); "
+            "a control that does counts as all edges of its model, the circuit does not"
+        )
     if verdict["failed"]:
         text += f". What decided against it: {', '.join(verdict['failed'])}"
     if verdict["close"]:
@@ -216,13 +221,16 @@ def _control_table(report: Report) -> str:
 
 def _templates(rows: Sequence[Report]) -> str:
     """What each template's pairs give; nothing where a template has one pair."""
-    if len(rows) > MOST_TEMPLATES or all(row["pairs"] == 1 for row in rows):
+    if all(row["pairs"] == 1 for row in rows):
         return ""
     shown = [{**row, "prompt": row["prompt"][-PROMPT:]} for row in rows]
     caption = (
         "Means over the pairs of each test template: losses are calibrated, prompts are ends of the first."
     )
-    return f'<h3>By template</h3><p class="quiet">{caption}</p>{_table(shown)}'
+    table = _table(shown)
+    if len(rows) > MOST_TEMPLATES:
+        table = f"<details><summary>{len(rows)} templates</summary>{table}</details>"
+    return f'<h3>By template</h3><p class="quiet">{caption}</p>{table}'
 
 
 def _tests(tests: Report | None) -> str:

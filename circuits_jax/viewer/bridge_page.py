@@ -150,10 +150,13 @@ def _steering(report: Report) -> str:
         parts += ["<h3>Best nodes on training pairs</h3>", _table(report["candidates"])]
     if "circuit" in report:
         circuit = report["circuit"]
+        # Reports of before do not say it.
+        under = f", cut under {circuit['ablation']} ablation" if "ablation" in circuit else ""
+        size = f"{circuit['nodes']} nodes{under}, entered at {circuit['entry']} and left at {circuit['exit']}"
+        held = "the others are held at constants, and losses are calibrated."
         parts += [
             "<h3>The sparse circuit inside the dense model</h3>",
-            f'<p class="quiet">{circuit["nodes"]} nodes, entered at {circuit["entry"]} and left at '
-            f"{circuit['exit']}; losses are calibrated.</p>",
+            f'<p class="quiet">{html.escape(size)}; {held}</p>',
             _table(circuit["rows"]),
         ]
     return "\n".join([*parts, "</section>"])

@@ -93,6 +93,13 @@ def test_which_pairs_chose_the_strength_is_said():
     assert "chose the strength 2 by these very pairs, which favours" in page and "select pairs" not in page
 
 
+def test_the_circuits_size_is_told_with_its_ablation_where_that_is_known():
+    assert f"5 nodes, entered at {SITES[0]}" in build_bridge_page("t", None, steer())
+    told = steer()
+    told["tasks"]["a<b>"]["circuit"]["ablation"] = "zero"
+    assert f"5 nodes, cut under zero ablation, entered at {SITES[0]}" in build_bridge_page("t", None, told)
+
+
 def test_a_part_that_is_missing_is_left_out():
     assert "Sites and routes" not in build_bridge_page("t", None, steer(circuit=False))
     assert "inside the dense model" not in build_bridge_page("t", None, steer(circuit=False))

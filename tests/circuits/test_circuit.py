@@ -185,6 +185,15 @@ def test_a_circuit_of_two_splits_says_that_it_needs_a_new_audit():
         assert verdict_words({"verdict": {"verdict": "faithful"}}, cut) == "faithful"
 
 
+@pytest.mark.parametrize(
+    ("made", "missed"), [({"met_target": False}, True), ({"met_target": True}, False), ({}, False)]
+)
+def test_a_circuit_that_misses_its_target_says_so_wherever_it_is_printed(made, missed):
+    cut = dataclasses.replace(example(), provenance=made)
+    assert ("misses its target" in repr(cut)) is missed
+    assert ("<th>target</th><td>missed</td>" in cut._repr_html_()) is missed
+
+
 def test_a_version_1_file_saved_again_is_of_this_version(tmp_path):
     load_circuit(VERSION_1).save(tmp_path)
     assert json.loads((tmp_path / MANIFEST).read_text())["version"] == 2

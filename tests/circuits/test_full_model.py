@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from circuits_jax.circuits.full_model import known_of
+from circuits_jax.circuits.full_model import known_of, missed_by
 from circuits_jax.runs.pruning import Outcome, pruning_table
 from tests.circuits.readings.test_rules import CIRCUIT
 
@@ -54,3 +54,15 @@ def test_the_table_of_pruning_flags_the_model_as_the_audit_does():
 
 def test_a_loss_that_is_no_number_is_at_chance():
     assert known_of(circuit(math.nan, 0.1, False))["flag"] == "at chance"
+
+
+@pytest.mark.parametrize(
+    ("counts", "met", "loss"),
+    [(TODAY, False, 0.4), (TODAY, True, None), (TODAY, None, None), (BEFORE, False, 0.5)],
+)
+def test_a_circuit_that_misses_its_target_says_by_what_loss_on_the_pairs_it_was_chosen_by(counts, met, loss):
+    found = circuit(0.1, 0.1, False, counts)
+    made = {name: value for name, value in found.provenance.items() if name != "met_target"}
+    made |= {} if met is None else {"met_target": met}
+    metrics = found.metrics | {"select/calibrated_loss": 0.4}
+    assert missed_by(dataclasses.replace(found, provenance=made, metrics=metrics)) == loss

@@ -137,3 +137,39 @@ def test_a_damaged_audit_costs_itself_alone_and_is_told(tmp_path, part, capsys):
     path.write_bytes(b"and later")
     those_that_show({"b": {}}, path)
     assert (tmp_path / "audit.json.damaged+").read_bytes() == b"and later" == path.read_bytes()
+
+
+@pytest.mark.parametrize("choice", ["none", "quick", "full"])
+@pytest.mark.parametrize(("trials", "seeds", "times"), [(1, 1, 1), (1, 3, 3), (4, 2, 6)])
+def test_what_a_wider_search_costs_is_told_before_anything_starts(
+    task, tmp_path, monkeypatch, capsys, choice, trials, seeds, times
+):
+    told = []
+
+    def examine(auditor, subject, advance):
+        told.append(capsys.readouterr().err)
+        raise TaskError("later")
+
+    monkeypatch.setattr(RunAuditor, "examine", examine)
+    prune = dataclasses.replace(PRUNE, trials=trials, seeds=seeds, steps=100)
+    run = types.SimpleNamespace(folder=tmp_path / "run", name="mine")
+    subjects = [AuditSubject(task, None, prune, "key")]
+    assert auditing.audit(run, subjects, AuditConfig(), choice) == ({}, {"mine": "later"})
+    (before,) = told
+    cost = f"{trials} trials of {seeds} seeds; its controls are searched alike and take about {times} times"
+    assert (cost in before) == ("note:" in before) == (choice != "none" and times > 1)
+
+
+@pytest.mark.parametrize("choice", ["quick", "full"])
+def test_a_task_whose_controls_cannot_be_built_is_refused_before_any_work(tmp_path, monkeypatch, choice):
+    rows = [row(number, ("train", "select", "test")[number % 3]) for number in range(90)]
+    for each in rows[:45]:
+        each["answer_b"] = "three)"
+    path = tmp_path / "mine.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    circuit = Circuit("mine", (), (), (), {}, "mean", (), (), None, {}, {}, "", "", provenance={})
+    monkeypatch.setattr(RunAuditor, "_auditor", None)
+    auditor = RunAuditor(RUN, AuditConfig(pairs=16), choice)
+    with pytest.raises(TaskError, match="have 3 different answer tokens.*--controls=none") as raised:
+        auditor.examine(AuditSubject(load_task(path), circuit, PRUNE, "key"))
+    assert "\n" not in str(raised.value)

@@ -231,6 +231,28 @@ def test_what_cannot_be_read_is_refused_before_any_work(run, made, monkeypatch):
     assert not place(run).exists()
 
 
+@pytest.mark.parametrize("ablation", ["resample", "counterfactual"])
+def test_a_circuit_calibrated_under_values_of_other_prompts_is_refused(run, monkeypatch, ablation):
+    """Its edges were read with everything else at corpus means, by a calibration of something else."""
+    (circuit,) = run.circuits
+    dataclasses.replace(circuit, ablation=ablation).save(place(run, ""))
+    monkeypatch.setattr(EdgeReader, "effect", None)
+    refusal = f"{TASK} was pruned under {ablation} ablation, which .* not know; prune it under one of mean"
+    for examine in (run.readings, run.audit):
+        with pytest.raises(TaskError, match=refusal) as raised:
+            examine(*run.circuits)
+        assert "\n" not in str(raised.value)
+
+
+def test_readings_of_before_say_their_ablation_too(run):
+    (circuit,) = run.circuits
+    written = json.loads(place(run).read_text())
+    assert written.pop("ablation") == "zero"
+    place(run).write_text(json.dumps(written))
+    report = run.readings(circuit)
+    assert report.report["ablation"] == "zero" and "under zero ablation" in repr(report)
+
+
 @pytest.mark.slow
 def test_a_circuit_of_before_edges_were_removed_is_read_too(run, monkeypatch):
     """It has no means of what attention makes of values, which are taken anew."""
@@ -256,5 +278,5 @@ def test_the_command_prints_the_best_first_and_a_row_a_circuit(run, tmp_path, mo
     assert [line.split("  ")[0] for line in out.splitlines() if " -> " in line] == edges
     assert str(place(run)) in out
     head, row = out.splitlines()[-2:]
-    assert head.split() == ["task", "edges", "weak", "judged", "passed", "share"]
-    assert row.split()[:2] == [TASK, str(len(report.rows))]
+    assert head.split() == ["task", "ablation", "edges", "weak", "judged", "passed", "share"]
+    assert row.split()[:3] == [TASK, "zero", str(len(report.rows))]

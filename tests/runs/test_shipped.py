@@ -310,9 +310,10 @@ def test_the_card_tells_the_figures_of_the_files(run, folder, tmp_path):
     score = run.score(cj.TASKS[TASK], pairs=run.config.prune.test_pairs)
     (circuit,) = run.circuits
     row = next(line for line in card.splitlines() if line.startswith(f"| {TASK} |"))
+    target = {True: "met", False: "missed"}.get(circuit.provenance.get("met_target"), "")
     assert row == (
         f"| {TASK} | {score['loss']:.3f} | {score['accuracy']:.2f} | {len(circuit.nodes)} | "
-        f"{len(circuit.edges)} | 0.250 (0.25) | not shown, close |"
+        f"{len(circuit.edges)} | {circuit.ablation} | 0.250 (0.25) | {target} | not shown, close |"
     )
     assert sum(line.startswith(tuple(f"| {name} |" for name in cj.TASKS)) for line in card.splitlines()) == 20
     for part in (
@@ -328,7 +329,15 @@ def test_the_card_tells_the_figures_of_the_files(run, folder, tmp_path):
     other = shutil.copytree(folder, tmp_path / "shipped")
     path = other / "run" / "circuits" / TASK / "circuit.json"
     path.write_text(path.read_text().replace('"test/calibrated_loss": 0.25', '"test/calibrated_loss": 0.5'))
-    assert "| 0.500 (0.25) | not audited |" in model_card(other)  # another circuit than the audited one
+    changed = model_card(other)
+    assert f"| 0.500 (0.25) | {target} | not audited |" in changed  # another circuit than the audited one
+    for met, word in ((True, "met"), (False, "missed")):
+        manifest = json.loads(path.read_text())
+        manifest["provenance"]["met_target"] = met
+        path.write_text(json.dumps(manifest))
+        changed = model_card(other)
+        assert f"| {word} | not audited |" in changed
+        assert f" {int(met)} of these meet the target on" in changed
 
 
 @real

@@ -332,6 +332,15 @@ def test_lines_of_one_template_stay_together(tmp_path, count, name):
         assert names[number] == int(a.split()[3]) % count
 
 
+@pytest.mark.parametrize("count", range(3, 12))
+def test_a_line_that_is_there_twice_is_in_one_split(tmp_path, count):
+    """Also where so few lines leave a split to be filled with whatever there is."""
+    task = _load(tmp_path, _many(count) + _many(count))
+    numbers = {split: _numbers(templates) for split, templates in task.templates.items()}
+    assert sorted(sum(numbers.values(), [])) == sorted([*range(count), *range(count)])
+    assert sum(len(set(each)) for each in numbers.values()) == count
+
+
 def test_one_line_says_the_split_of_its_template(tmp_path):
     rows = _many(40, template="one")[:20] + _many(40, template="two")[20:]
     rows[7]["split"], rows[30]["split"] = "test", "heldout"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from circuits_jax.model.sites import NODE_LOCATIONS
-from circuits_jax.viewer.assembly import IndexRow, build_index, build_report
+from circuits_jax.viewer.assembly import IndexRow, PageSettings, build_index, build_report
 from tests.viewer.conftest import Example, Live, Pages, document
 from tests.viewer.page import Element, drawn, place
 
@@ -66,6 +66,20 @@ def test_what_was_not_shown_or_measured_is_not_said(
     row = IndexRow("t", circuit, "not audited", "page.html")
     table = document(pages.open(build_index("i", [row]))).all("tbody")[0].words()
     assert ("misses the target" in table) == (provenance.get("met_target") is False)
+
+
+@pytest.mark.parametrize(("verdict", "met"), [("faithful", False), ("not shown", False), ("faithful", True)])
+def test_an_audited_circuit_that_misses_its_own_target_says_so(
+    pages: Pages, example: Example, verdict: str, met: bool
+):
+    metrics = {**example.circuit.metrics, "select/calibrated_loss": 0.776}
+    circuit = dataclasses.replace(example.circuit, provenance={"met_target": met}, metrics=metrics)
+    audit = {"verdict": {"verdict": verdict, "failed": [], "close": [], "criteria": []}, "controls": None}
+    settings = PageSettings(audits={circuit.task: audit})
+    page = build_report("t", [(circuit, example.evidence)], settings=settings)
+    (band,) = document(pages.open(page)).all("p", "band")
+    assert verdict in band.words().lower()
+    assert ("pairs that pruning chose by it misses the target, with 0.776" in band.words()) == (not met)
 
 
 def test_layout_is_layered_and_nothing_overlaps(plain: Element, example: Example):

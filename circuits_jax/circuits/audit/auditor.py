@@ -34,7 +34,7 @@ from circuits_jax.circuits.audit.interventions import Interventions
 from circuits_jax.circuits.audit.real_code import Natural
 from circuits_jax.circuits.audit.verdict import Measurements, Verdict, decide
 from circuits_jax.circuits.circuit import Circuit
-from circuits_jax.circuits.full_model import known_of
+from circuits_jax.circuits.full_model import known_of, missed_by
 from circuits_jax.circuits.masks import full_masks, outside, stack
 from circuits_jax.config import AuditConfig
 from circuits_jax.model import sites
@@ -169,6 +169,7 @@ class _Examination:
         """Sufficiency: the circuit as saved, on both splits, and with constant competitors."""
         calibration = self.own_calibration
         report: Report = {"nodes": len(self.saved.nodes), "edges": len(self.saved.edges)}
+        report["missed"] = missed_by(self.saved)
         of_splits = {"train": (self.train, self.of_train), "test": (self.test, self.of_test)}
         for split, (batch, intervals) in of_splits.items():
             difference = self.run.ablated(self.alone, self.kept, self.means, batch)[0]

@@ -47,8 +47,8 @@ class ReadingsReport:
     def __repr__(self) -> str:
         found = self.summary
         return (
-            f"{self.task}: {found['passed']} of {found['judged']} edges are read; {found['weak']} more have "
-            f"too small an effect"
+            f"{self.task}: {found['passed']} of {found['judged']} edges are read, under "
+            f"{self.report['ablation']} ablation; {found['weak']} more have too small an effect"
         )
 
     def _repr_html_(self) -> str:

@@ -12,18 +12,26 @@ function verdictBand(circuit) {
       unauditedWords(circuit));
   }
   const { verdict, failed, close } = audit.verdict;
-  const near = close.length ? ` Close, an interval crosses its bound: ${close.join(", ")}.` : "";
-  if (verdict === "faithful") return h("p", { class: "band good" }, h("strong", {}, "Faithful"), " by all criteria of the audit." + near);
+  const beside = (close.length ? ` Close, an interval crosses its bound: ${close.join(", ")}.` : "") + missedWords(circuit);
+  if (verdict === "faithful") return h("p", { class: "band good" }, h("strong", {}, "Faithful"), " by all criteria of the audit." + beside);
   return h("p", { class: "band warning", role: "note" }, h("strong", {}, verdict[0].toUpperCase() + verdict.slice(1) + ". "),
-    (failed.length ? `Failed: ${failed.join("; ")}.` : "") + near);
+    (failed.length ? `Failed: ${failed.join("; ")}.` : "") + beside);
+}
+
+/** The loss that decided in pruning whether a circuit meets its target. */
+const decidingLoss = ({ metrics }) => formatNumber(metrics["select/calibrated_loss"] ?? metrics["test/calibrated_loss"]);
+
+/** The audit judges by other pairs than pruning chose by; on those a circuit may miss its target. */
+function missedWords(circuit) {
+  return circuit.provenance.met_target === false ? ` On the pairs that pruning chose by it misses the target, with ${decidingLoss(circuit)}.` : "";
 }
 
 /** What pruning found is said as it was found; of a circuit from elsewhere it is not known. */
-function unauditedWords({ metrics, provenance: { met_target: met, mediocre_model: mediocre, prune } }) {
+function unauditedWords(circuit) {
+  const { metrics, provenance: { met_target: met, mediocre_model: mediocre, prune } } = circuit;
   if (met === false) {
-    const loss = metrics["select/calibrated_loss"] ?? metrics["test/calibrated_loss"];
     return "These nodes do not solve the task: no circuit was found that meets the target, a loss of " +
-      `${formatNumber(prune?.target)}; that of this one is ${formatNumber(loss)}.`;
+      `${formatNumber(prune?.target)}; that of this one is ${decidingLoss(circuit)}.`;
   }
   return (met ? "That these nodes solve the task" : "Even if these nodes solve the task, that") + " does not show that the model uses them." +
     (mediocre ? ` The model itself misses the target, by a loss of ${formatNumber(metrics["full/select/calibrated_loss"] ?? metrics["full/test/calibrated_loss"])}: masks can repair such a model.` : "");

@@ -16,7 +16,7 @@ from circuits_jax.circuits.circuit import Circuit, Node
 from circuits_jax.circuits.masks import Masks, full_masks
 from circuits_jax.circuits.pruning.assembly import measured
 from circuits_jax.circuits.pruning.jobs import Splits
-from circuits_jax.config import ModelConfig, PruneConfig
+from circuits_jax.config import CONSTANT_ABLATIONS, ModelConfig, PruneConfig
 from circuits_jax.model import sites
 from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import Params
@@ -55,12 +55,14 @@ def loss_of(model: Model, means: Means, parts: Parts, prune: PruneConfig, splits
 def nearest(circuit: Circuit, answers: Collection[int], others: Sequence[Circuit]) -> Circuit | None:
     """Of the other circuits of the model that meet their targets, the one with most nearly as many edges.
 
-    None of a task with the same answers: what it unembeds are at most the tokens `answers`.
+    None of a task with the same answers: what it unembeds are at most the tokens `answers`.  None whose
+    removed nodes take their values from other prompts: held at constants it misses even its own target.
     """
     fit = [
         other
         for other in others
         if other.task != circuit.task
+        and other.ablation in CONSTANT_ABLATIONS
         and other.provenance.get("met_target") is True
         and not {entry.token for entry in other.unembedding} <= set(answers)
         and has_means_of_edges(other)

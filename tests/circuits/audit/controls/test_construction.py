@@ -184,6 +184,9 @@ def test_the_circuit_that_is_moved_is_the_nearest_of_another_task_that_meets_its
     assert moved.nearest(circuit, ANSWERS, others[:4]) is None
     old = dataclasses.replace(others[5], means={s: m for s, m in ZEROS.items() if not s.endswith("attn.y")})
     assert moved.nearest(circuit, ANSWERS, [old]) is None
+    # Held at constants, one cut under values of other prompts would miss even its own target.
+    for ablation in ("resample", "counterfactual"):
+        assert moved.nearest(circuit, ANSWERS, [dataclasses.replace(others[5], ablation=ablation)]) is None
 
 
 def test_a_random_circuit_stands_in_with_as_many_nodes_and_edges_at_each_place():

@@ -1,0 +1,33 @@
+"""What a page of audits says of many templates, and of a circuit that misses its own target."""
+
+import copy
+
+from circuits_jax.runs.audit_tables import audit_table
+from circuits_jax.viewer.audit_page import build_audit_page
+from tests.viewer.page import parse
+from tests.viewer.test_audit_page import REPORT, TASK
+
+
+def page_of(report):
+    return parse(build_audit_page("t", [], {TASK: report}))
+
+
+def test_many_templates_are_folded_and_all_there():
+    many = copy.deepcopy(REPORT)
+    many["templates"] = [
+        {**REPORT["templates"][0], "template": number, "prompt": f"= <{number}>"} for number in range(60)
+    ]
+    (folded,) = [each for each in page_of(many).all("details") if "60 templates" in each.words()]
+    assert all(f"= <{number}>" in folded.words() for number in range(60))
+    assert not any("templates" in each.words() for each in page_of(REPORT).all("details"))
+
+
+def test_a_circuit_that_misses_its_own_target_says_so():
+    missed = copy.deepcopy(REPORT)
+    missed["circuit"]["missed"] = 0.776
+    assert "by the circuit itself misses the target (0.776)" in page_of(missed).words()
+    assert audit_table({TASK: missed}, {})[0]["target"] == "missed"
+    missed["circuit"]["missed"] = None
+    for report in (missed, REPORT):  # of before it was said
+        assert "itself misses" not in page_of(report).words()
+        assert "target" not in audit_table({TASK: report}, {})[0]
