@@ -35,6 +35,7 @@ from circuits_jax.circuits.audit.real_code import Natural
 from circuits_jax.circuits.audit.verdict import Measurements, Verdict, decide
 from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.circuits.full_model import known_of, missed_by
+from circuits_jax.circuits.graph import count_edges
 from circuits_jax.circuits.masks import full_masks, outside, stack
 from circuits_jax.config import AuditConfig
 from circuits_jax.model import sites
@@ -170,6 +171,10 @@ class _Examination:
         calibration = self.own_calibration
         report: Report = {"nodes": len(self.saved.nodes), "edges": len(self.saved.edges)}
         report["missed"] = missed_by(self.saved)
+        # A control that misses counts as all edges, and so does a circuit.
+        report["counted_edges"] = report["edges"]
+        if report["missed"] is not None:
+            report["counted_edges"] = count_edges(self.auditor.model.config, self.auditor.model.params)
         of_splits = {"train": (self.train, self.of_train), "test": (self.test, self.of_test)}
         for split, (batch, intervals) in of_splits.items():
             difference = self.run.ablated(self.alone, self.kept, self.means, batch)[0]
@@ -348,6 +353,6 @@ def verdict_of(report: Report, ablation: str, config: AuditConfig) -> Verdict:
         necessity=Figure(**report["references"][ablation]["necessity"]),
         flips_inside=Figure(**report["interchange"]["circuit"]),
         flips_outside=Figure(**report["interchange"]["outside"]),
-        **compare(report["controls"], report["circuit"]["edges"], config)._asdict(),
+        **compare(report["controls"], report["circuit"]["counted_edges"], config)._asdict(),
     )
     return decide(config, measured)

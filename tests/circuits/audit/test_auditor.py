@@ -185,6 +185,20 @@ def test_the_planted_circuit_is_faithful_only_with_better_controls(truth, contro
     assert found.failed or verdict in (FAITHFUL, NOT_RUN)
 
 
+def test_a_circuit_that_misses_its_target_counts_as_all_edges(truth, auditor, means):
+    everything = graph.count_edges(PLANTED.config, PLANTED.params)
+    missing = dataclasses.replace(
+        circuit_of(PLANTED.nodes, means),
+        provenance={"met_target": False},
+        metrics={"select/calibrated_loss": 0.2},
+    )
+    alone = _Examination(auditor, missing, PLANTED.train, PLANTED.test).circuit_alone()
+    assert alone["edges"] == truth[0]["circuit"]["counted_edges"] == len(PLANTED.edges) < everything
+    assert (alone["missed"], alone["counted_edges"]) == (0.2, everything)
+    report = truth[0] | {"circuit": alone, "controls": controls_of([3 * len(PLANTED.edges)] * 3)}
+    assert verdict_of(report, "mean", CONFIG).verdict == NO_BETTER
+
+
 def test_whatever_the_reference_the_planted_circuit_is_enough_and_needed(truth):
     for name, figures in truth[0]["references"].items():
         assert figures["sufficiency"]["value"] < 0.15, name
