@@ -1,11 +1,12 @@
-"""Times one training step of bridges, for comparison with figures of others.
+"""Times one training step of bridges, with the memory that it takes.
 
     python -m experiments.benchmarks.bridge_speed [--steps=12] [--parts=1]
 
-The sparse model has 2 layers of d_model 256 and keeps 1 weight in 32, AbsTopK 1/4 at all ten locations, sinks
-and bigram table; the dense one has d_model 128; batches of 8 windows of 128 tokens, vocabulary 2048, exact
-KLs; optimizer and projection are part of the step.  Prints medians and minima, peak memory of the process,
-and the compiler's own figures.
+The sparse model has 2 layers of d_model 256 and keeps 1 weight in 32, four for each unit at least, AbsTopK
+1/4 at all ten locations, sinks and bigram table; the dense one has d_model 128; batches of 8 windows of 128
+tokens, vocabulary 2048, exact KLs; optimizer and projection are part of the step.  Prints medians and minima,
+peak memory of the process, and the compiler's own figures.  `pytorch_pairs` times the same step beside
+another implementation's.
 """
 
 import dataclasses
@@ -18,13 +19,11 @@ from absl import flags
 
 from circuits_jax.bridges.training import bridging
 from circuits_jax.commands import launching
-from circuits_jax.config import TOPK_LOCATIONS, Config, MeshConfig, ModelConfig, SparsityConfig, TrainConfig
+from circuits_jax.config import TOPK_LOCATIONS
 from circuits_jax.model.model import Model
 from circuits_jax.model.transformer import init_params
-from circuits_jax.training.layout import first_state, make_layout, place
-
-SPARSE = ModelConfig(n_layer=2, d_model=256, n_ctx=128, vocab_size=2048, activation_locations=TOPK_LOCATIONS)
-DENSE = dataclasses.replace(SPARSE, d_model=128, activation_fraction=None)
+from experiments.benchmarks.our_steps import Stepper, settings
+from experiments.benchmarks.shapes import BRIDGED, DENSE_WIDTH
 
 
 def define_flags() -> None:
@@ -33,43 +32,38 @@ def define_flags() -> None:
     flags.DEFINE_integer("parts", 1, "mesh.accumulate.", lower_bound=1)
 
 
+def bridge_step(bigram: str = "learned", precision: str = "default", parts: int = 1) -> Stepper:
+    """Training steps of bridges and sparse model; the dense model always has a table that was learned.
+
+    Args:
+      bigram: As `model.bigram` has it, of the sparse model.
+      precision: As `mesh.precision` has it.
+      parts: As `mesh.accumulate` has it.
+    """
+    config = settings(BRIDGED, bigram, precision, parts, activation_locations=TOPK_LOCATIONS)
+    dense = dataclasses.replace(config.model, d_model=DENSE_WIDTH, bigram="learned", activation_fraction=None)
+    params = jax.device_get(init_params(dense, jax.random.PRNGKey(1)))
+    return Stepper(bridging(config, Model(dense, params)), config)
+
+
 def main() -> None:
     """The command."""
-    config = Config(
-        model=SPARSE,
-        sparsity=SparsityConfig(target=1 / 32, anneal_start=0.0, anneal_end=0.0),
-        train=TrainConfig(batch_size=8, steps=1000),
-        mesh=MeshConfig(accumulate=flags.FLAGS.parts),
-    )
-    dense = Model(DENSE, jax.device_get(init_params(DENSE, jax.random.PRNGKey(1))))
-    program = bridging(config, dense)
-    layout = make_layout(program, config)
-    state, frozen = first_state(program, layout), place(program.frozen, layout.frozen)
-    rng = np.random.default_rng(0)
-    windows = jax.device_put(rng.integers(0, 2048, (8, 129)).astype(np.int32), layout.rows)
-    step = jax.jit(
-        program.step,
-        in_shardings=(layout.state, layout.rows, layout.frozen),
-        out_shardings=(layout.state, layout.whole),
-        donate_argnums=0,
-    )
     start = time.perf_counter()
-    step = step.lower(state, windows, frozen).compile()
-    compiled = time.perf_counter() - start
+    step = bridge_step(parts=flags.FLAGS.parts)
+    prepared = time.perf_counter() - start
     times = []
     for _ in range(flags.FLAGS.steps + 2):
         start = time.perf_counter()
-        state, metrics = step(state, windows, frozen)
-        jax.block_until_ready((state, metrics))
+        metrics = step(1)
         times.append(time.perf_counter() - start)
     times = times[2:]  # the first ones warm up
     summary = {
         "devices": jax.device_count(),
-        "compilation (s)": compiled,
+        "preparation and compilation (s)": prepared,
         "step, median (s)": float(np.median(times)),
         "step, minimum (s)": min(times),
         "peak memory of the process (GB)": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
-        "temporaries of a device (MB)": step.memory_analysis().temp_size_in_bytes / 1e6,
+        "temporaries of a device (MB)": step.compiled.memory_analysis().temp_size_in_bytes / 1e6,
         "loss": float(metrics["loss"]),
     }
     for name, value in summary.items():

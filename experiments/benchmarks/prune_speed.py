@@ -4,9 +4,11 @@
 
 Random weights of config S by default (2 layers, d_model 256, 1024 neurons); 64 pairs, that is 128 sequences.
 The ways take turns in one process, so that other load on the machine meets all of them alike; processor
-seconds, of all threads, stand beside wall seconds.
+seconds, of all threads, stand beside wall seconds.  `pytorch_pairs` times the step of the whole network
+("AbsTopK in the cache") beside another implementation's.
 """
 
+import functools
 import time
 from collections.abc import Callable
 
@@ -17,8 +19,9 @@ from absl import flags
 
 from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
 from circuits_jax.circuits.masks import full_masks
-from circuits_jax.circuits.pruning.compaction import capacities, compact, masked_difference
+from circuits_jax.circuits.pruning.compaction import capacities, compact
 from circuits_jax.circuits.pruning.fit import Batch, FitRun, Fitter, MaskLoss, start_fit
+from circuits_jax.circuits.pruning.nodes import node_loss
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.circuits.pruning.taus import Taus, init_taus
 from circuits_jax.commands import launching, setting_flags
@@ -27,8 +30,8 @@ from circuits_jax.model.sites import node_sites
 from circuits_jax.model.taps import mix
 from circuits_jax.model.transformer import Transformer, init_params
 from circuits_jax.tasks.metrics import loss_of_difference, task_loss
+from experiments.benchmarks.shapes import PAIRS, PROMPT, random_pairs
 
-PAIRS = 64
 STEPS = 4  # in one call
 # What a cut leaves of all nodes after these shares of a run (of single_double_quote at d_model 128).
 STAGES = {"cut at 0.15": 0.17, "cut at 0.3": 0.10, "cut at 0.6": 0.05}
@@ -40,7 +43,7 @@ def define_flags() -> None:
     """The flags of this command."""
     launching.define_workdir()
     setting_flags.define_config()
-    flags.DEFINE_integer("length", 24, "Tokens of a prompt.", lower_bound=2)
+    flags.DEFINE_integer("length", PROMPT, "Tokens of a prompt.", lower_bound=2)
     width = "Width of the residual stream; a multiple of 16."
     flags.DEFINE_integer("d_model", 256, width, lower_bound=16)
     flags.DEFINE_integer("repeats", 7, "Measured steps of each way.", lower_bound=1)
@@ -56,11 +59,8 @@ def main() -> None:
 
 def build_ways(config: ModelConfig, prune: PruneConfig, length: int) -> dict[str, Callable[[], object]]:
     """Functions that make one step, by name."""
-    network, params = Transformer(config), init_params(config, jax.random.key(0))
-    means = {site: np.zeros(width, np.float32) for site, width in node_sites(config).items()}
-    host = jax.tree.map(np.asarray, params)
-    shared = replicate((host, means), jax.devices())
-    run = _run(config, prune, length)
+    network, (fitter, shared, run) = Transformer(config), mask_step(config, prune, length)
+    host, means, _ = jax.tree.map(np.asarray, shared)
 
     def plain(shared: tuple, own: tuple, kept: Taus, batch: PairBatch) -> jax.Array:
         del own
@@ -72,10 +72,6 @@ def build_ways(config: ModelConfig, prune: PruneConfig, length: int) -> dict[str
         logits, _ = network.apply(shared[0], tokens, tap=mix(kept, shared[1]))
         return task_loss(logits[jnp.arange(len(tokens)), jnp.repeat(batch.last, 2)], batch.answers)
 
-    def tapped(shared: tuple, own: tuple, kept: Taus, batch: PairBatch) -> jax.Array:
-        return loss_of_difference(masked_difference(network, (*shared, own), kept, batch))
-
-    fitter = Fitter(tapped, prune, jax.devices())
     runs = {"AbsTopK in the cache": run}
     for name, share in STAGES.items():
         stays = _some(config, share)
@@ -88,6 +84,24 @@ def build_ways(config: ModelConfig, prune: PruneConfig, length: int) -> dict[str
         | {name: lambda one=one: one.fit(shared, [run], STEPS) for name, one in slow.items()}
         | {name: lambda one=one: fitter.fit(shared, [one], STEPS) for name, one in runs.items()}
     )
+
+
+def mask_step(config: ModelConfig, prune: PruneConfig, length: int) -> tuple[Fitter, tuple, FitRun]:
+    """(what takes a step on the masks of random weights, what it shares, a run before its first step).
+
+    Args:
+      config: The model's.
+      prune: Settings of the run.
+      length: Tokens of a prompt.
+    """
+    params = jax.tree.map(np.asarray, init_params(config, jax.random.key(0)))
+    means = {site: np.zeros(width, np.float32) for site, width in node_sites(config).items()}
+    tokens, answers = random_pairs(length)
+    data = PairBatch(tokens, np.full(PAIRS, length - 1, np.int32), answers)
+    taus = init_taus(config, prune, jax.random.PRNGKey(0))
+    fitter = Fitter(functools.partial(node_loss, Transformer(config)), prune, jax.devices())
+    shared = replicate((params, means, full_masks(config)), jax.devices())
+    return fitter, shared, start_fit(prune, taus, jax.random.PRNGKey(1), data)
 
 
 def measure(ways: dict[str, Callable[[], object]], repeats: int) -> list[Row]:
@@ -122,15 +136,6 @@ def _gradients(loss: MaskLoss, shared: tuple, kept: Taus, batch: Batch) -> dict[
         "one device, gradient of masks and weights": way((0, 1)),
         "one device, gradient of masks": way((0,)),
     }
-
-
-def _run(config: ModelConfig, prune: PruneConfig, length: int) -> FitRun:
-    rng = np.random.default_rng(0)
-    tokens = rng.integers(0, config.vocab_size, (PAIRS, 2, length)).astype(np.int32)
-    answers = np.tile(np.int32([3, 4]), (PAIRS, 1))
-    taus = init_taus(config, prune, jax.random.PRNGKey(0))
-    data = PairBatch(tokens, np.full(PAIRS, length - 1, np.int32), answers)
-    return start_fit(prune, taus, jax.random.PRNGKey(1), data)
 
 
 def _some(config: ModelConfig, share: float) -> dict[str, np.ndarray]:

@@ -1,163 +1,151 @@
-"""Times training steps and forward passes in turn with a PyTorch reimplementation's.
+"""Times steps in turn with a PyTorch reimplementation's.
 
-    python -m experiments.benchmarks.pytorch_pairs --pytorch=DIR [--sizes=quickstart,S,M] [--in_a_row=1]
+    python -m experiments.benchmarks.pytorch_pairs --pytorch=DIR [--works=train,forward,bridge,prune]
+        [--sizes=quickstart,S,M] [--in_a_row=1] [--cpu_devices=2]
 
-DIR holds `jacobcd52/sparse_pretrain_public` as it was fetched; PyTorch has to be installed.  Both sides train
-the same network: AbsTopK 1/4 at eight locations, sinks, a bigram table, 1 weight in 32 kept, four for each
-unit at least.  PyTorch has as many threads as this process may use cores.  Ours are of --cpu_devices devices,
-with the table learned (what PyTorch trains), with counts, and with counts and products of bfloat16.  A turn
-is --in_a_row steps: with 1, each step finds the caches full of the other side's arrays, as no training does.
-Prints medians of a step's time, and medians of the ratios of turns that stood side by side.
+DIR holds `jacobcd52/sparse_pretrain_public` as it was fetched; PyTorch has to be installed, and for pruning
+tqdm and transformers, which its modules import.  PyTorch has as many threads as this process may use cores;
+ours runs on --cpu_devices devices.  A turn is --in_a_row steps: with 1, each step finds the caches full of
+the other side's arrays, as no training does.  Prints medians of a step's time, and medians of the ratios of
+turns that stood side by side.
+
+Both sides have random weights, the same random tokens and the same network: AbsTopK 1/4 at eight locations,
+sinks, a bigram table of 2048 x 2048.  They compute in float32, but for "bfloat16" below.
+
+train: a training step: forward and backward pass, the gradient scaled to RMS 1, AdamW, the projection to 1
+weight in 32, four kept for each unit at least.
+- Ours is timed with the table learned, as PyTorch's is; with the table of counts, which is not trained, so
+  that there is less to do; and with counts and products of bfloat16 (`mesh.precision`).
+- Theirs decays every parameter, ours matrices alone.  Theirs keeps the floor for each row of every matrix,
+  ours for neurons and attention channels.  Ours also projects biases, and looks whether all is finite.
+
+forward: the logits of one batch; ours on the first device alone.  Neither the table's kind nor
+`mesh.precision` changes this pass.
+
+bridge: a training step of bridges and a sparse model of 2 layers of width 256, with AbsTopK at the stream's
+two locations too, beside a dense model of width 128, on 8 windows of 128 tokens, whatever --sizes says:
+cross-entropy, exact KLs of the sparse model and of ten hybrids, reconstruction both ways, and after the
+backward pass what a training step does.  Ours is timed in the same three ways.
+- Theirs takes the softmax of the dense model's logits again for each hybrid, and has AbsTopK on the embedding
+  in the pass itself, which ours takes for the encoder's target alone.  Its hybrids leave out AbsTopK on the
+  stream, which ours do not.  It sums a hybrid's KL over a window's tokens, ours averages.
+- Its own command does this in bfloat16 by default and fetches every loss at every step; here neither is done.
+
+prune: a step on the masks of all nodes, 64 pairs of prompts of 24 tokens, layers and width of --sizes:
+forward pass, backward pass to the masks alone, cross-entropy of right against wrong token, a price for each
+node, the clip of the gradient's RMS, AdamW, the clamp.  Removed nodes are held at means, here zeros.
+- Theirs runs only the first prompt of a pair; it is given 128 pairs, so that both sides run 128 prompts.
+- Theirs takes logits at every position and ours at the last alone, which is part of how ours is faster.
+- Theirs computes and fetches accuracy and other figures at every step; ours fetches two figures and the masks
+  once a turn, and draws its pairs anew at every step, where theirs is given the same batch.
+- Ours cuts no nodes out of the network on the way (`prune.cuts`).
 """
 
-import importlib
-import sys
 import time
-import types
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 from absl import flags
 
 from circuits_jax.commands import launching
-from circuits_jax.config import Config, MeshConfig, ModelConfig, SparsityConfig, TrainConfig
-from circuits_jax.model.transformer import Transformer
-from circuits_jax.storage.cores import usable_cores
+from circuits_jax.config import ModelConfig, PruneConfig
 from circuits_jax.storage.errors import ConfigError
-from circuits_jax.storage.paths import as_path
 from circuits_jax.storage.tables import Row, show_table
-from circuits_jax.training.layout import first_state, jit_functions, make_layout, place
-from circuits_jax.training.pretraining import pretraining
+from experiments.benchmarks.bridge_speed import bridge_step
+from experiments.benchmarks.our_steps import Work, forward_pass, train_step
+from experiments.benchmarks.peer_steps import Peer
+from experiments.benchmarks.prune_speed import mask_step
+from experiments.benchmarks.shapes import PROMPT, SIZES, VOCABULARY
 
-# Layers, d_model, context, batch.
-SIZES = {"quickstart": (2, 128, 128, 8), "S": (2, 256, 128, 16), "M": (4, 512, 256, 8)}
-VOCABULARY, KEPT, FLOOR = 2048, 1 / 32, 4
+WORKS = {
+    "train": "training step",
+    "forward": "forward pass",
+    "bridge": "bridge step",
+    "prune": "pruning step",
+}
 PAUSE = 0.3  # seconds, in which the threads of what ran before stop waiting busily for more
-PEER = "peer"  # the package that its modules import each other by, without what its own __init__ asks for
+# Ways of ours to train: model.bigram and mesh.precision.
+WAYS = {
+    "learned": ("learned", "default"),
+    "counts": ("counts", "default"),
+    "bfloat16": ("counts", "bfloat16"),
+}
 
 
 def define_flags() -> None:
     """The flags of this command."""
     flags.DEFINE_string("pytorch", None, "Folder of the PyTorch reimplementation.", required=True)
-    flags.DEFINE_list("sizes", list(SIZES), f"Sizes, of {', '.join(SIZES)}.")
+    flags.DEFINE_list("works", list(WORKS), f"What is timed, of {', '.join(WORKS)}.")
+    flags.DEFINE_list("sizes", list(SIZES), f"Sizes, of {', '.join(SIZES)}; bridges have one of their own.")
     flags.DEFINE_integer("turns", 15, "Turns of each that are timed.", lower_bound=1)
     flags.DEFINE_integer("in_a_row", 1, "Steps, or forward passes, of a turn.", lower_bound=1)
 
 
-def ours(size: str, bigram: str, precision: str = "default") -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """(a training step, a forward pass) of ours; each call waits for its result."""
-    layers, width, length, batch = SIZES[size]
-    config = Config(
-        model=ModelConfig(n_layer=layers, d_model=width, n_ctx=length, vocab_size=VOCABULARY, bigram=bigram),
-        sparsity=SparsityConfig(target=KEPT, floor=FLOOR, anneal_start=0.0, anneal_end=0.0),
-        train=TrainConfig(batch_size=batch, steps=1000, bigram_prior=300.0),
-        mesh=MeshConfig(precision=precision),
-    )
-    program = pretraining(config)
-    layout = make_layout(program, config)
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), program.frozen)
-    frozen, state = place(zeros, layout.frozen), first_state(program, layout)
-    step = jit_functions(program, layout).step
-    rows = jax.device_put(tokens(batch, length + 1).astype(np.int32), layout.rows)
-    network = Transformer(config.model)
-    params = {**jax.device_get(state.params), **zeros}
-    forward = jax.jit(lambda params, rows: network.apply(params, rows)[0])
-    params, short = jax.device_put(params), jax.device_put(tokens(batch, length).astype(np.int32))
-
-    def train() -> None:
-        nonlocal state
-        state, _ = jax.block_until_ready(step(state, rows, frozen))
-
-    return train, lambda: forward(params, short).block_until_ready()
+def contestants(peer: Peer, work: str, size: str) -> dict[str, Work]:
+    """{"PyTorch" first, then each way of ours: what does the work}."""
+    if work == "train":
+        ours = {way: train_step(size, *settings) for way, settings in WAYS.items()}
+        return {"PyTorch": peer.train_step(size), **ours}
+    if work == "forward":
+        return {"PyTorch": peer.forward_pass(size), "ours": forward_pass(size)}
+    if work == "bridge":
+        return {"PyTorch": peer.bridge_step()} | {way: bridge_step(*each) for way, each in WAYS.items()}
+    return {"PyTorch": peer.mask_step(size), "ours": fit_masks(size)}
 
 
-def theirs(folder: str, size: str) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """(a training step, a forward pass) of the PyTorch reimplementation.
+def fit_masks(size: str) -> Work:
+    """Pruning steps of ours, on masks that go on from turn to turn."""
+    layers, width, length, _ = SIZES[size]
+    config = ModelConfig(n_layer=layers, d_model=width, n_ctx=length, vocab_size=VOCABULARY)
+    fitter, shared, run = mask_step(config, PruneConfig(), PROMPT)
 
-    Raises:
-      ConfigError: if PyTorch or the reimplementation is not there.
-    """
-    source = as_path(folder) / "src"
-    if not (source / "model.py").exists():
-        raise ConfigError(f"--pytorch is {folder!r}, which has no src/model.py; give a copy of it")
-    package = types.ModuleType(PEER)
-    package.__path__ = [str(source)]
-    sys.modules[PEER] = package
-    try:
-        torch = importlib.import_module("torch")
-    except ImportError as error:
-        raise ConfigError("PyTorch is not installed here; pip install torch") from error
-    configs, models, sparsity = (
-        importlib.import_module(f"{PEER}.{name}") for name in ("config", "model", "sparsity")
-    )
-    torch.set_num_threads(usable_cores())
-    torch.manual_seed(0)
-    layers, width, length, batch = SIZES[size]
-    network = models.SparseGPT(
-        configs.ModelConfig(n_layer=layers, d_model=width, n_ctx=length, vocab_size=VOCABULARY),
-        configs.SparsityConfig(target_l0_fraction=KEPT, min_weights_per_neuron=FLOOR),
-    )
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2, betas=(0.9, 0.95), eps=0.1, weight_decay=0.1)
-    sparsifier = sparsity.WeightSparsifier(network, KEPT, 0.0, 0.0, FLOOR, 1000)
-    rows = torch.from_numpy(tokens(batch, length + 1))
+    def work(steps: int) -> None:
+        nonlocal run
+        (run,) = fitter.fit(shared, [run], steps)
 
-    def train() -> None:
-        logits = network(rows[:, :-1])[0]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
-        loss.backward()
-        sparsity.normalize_grad_rms_(network.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        sparsifier.step()
-
-    def forward() -> None:
-        with torch.no_grad():
-            network(rows[:, :-1])
-
-    return train, forward
+    return work
 
 
-def tokens(rows: int, length: int) -> np.ndarray:
-    """Random tokens, int64 [rows, length]."""
-    return np.random.default_rng(0).integers(0, VOCABULARY, (rows, length))
-
-
-def in_turn(works: list[Callable[[], Any]], turns: int, in_a_row: int) -> np.ndarray:
-    """Seconds of each work, [works, turns], called in turn; the first two turns are not timed."""
+def in_turn(works: list[Work], turns: int, in_a_row: int) -> np.ndarray:
+    """Seconds of a step of each work, [works, turns], called in turn; the first two turns are not timed."""
     found = np.zeros((len(works), turns + 2))
     for number in range(turns + 2):
-        for place_, work in enumerate(works):
+        for place, work in enumerate(works):
             time.sleep(PAUSE)
             began = time.perf_counter()
-            for _ in range(in_a_row):
-                work()
-            found[place_, number] = (time.perf_counter() - began) / in_a_row
+            work(in_a_row)
+            found[place, number] = (time.perf_counter() - began) / in_a_row
     return found[:, 2:]
+
+
+def compare(works: dict[str, Work], turns: int, in_a_row: int) -> list[Row]:
+    """A row for each way of ours, beside the first of `works`."""
+    seconds = in_turn(list(works.values()), turns, in_a_row)
+    medians, ratios = 1e3 * np.median(seconds, axis=1), np.median(seconds / seconds[0], axis=1)
+    figures = zip(list(works)[1:], medians[1:], ratios[1:], strict=True)
+    return [
+        {
+            "way": way,
+            "PyTorch, ms": round(float(medians[0]), 1),
+            "ours, ms": round(float(median), 1),
+            "ratio": round(float(ratio), 3),
+        }
+        for way, median, ratio in figures
+    ]
 
 
 def main() -> None:
     """The command."""
     given = flags.FLAGS
-    if unknown := [size for size in given.sizes if size not in SIZES]:
-        raise ConfigError(f"--sizes has {unknown[0]!r}; choose of {', '.join(SIZES)}")
-    for size in given.sizes:
-        pairs = [theirs(given.pytorch, size)]
-        pairs += [ours(size, "learned"), ours(size, "counts"), ours(size, "counts", "bfloat16")]
-        rows: list[Row] = []
-        for number, work in enumerate(("training step", "forward pass")):
-            seconds = in_turn([pair[number] for pair in pairs], given.turns, given.in_a_row)
-            medians, ratios = np.median(seconds, axis=1), np.median(seconds / seconds[0], axis=1)
-            row: Row = {"size": size, "work": work, "devices": jax.device_count()}
-            for name, each, ratio in zip(
-                ("PyTorch", "learned", "counts", "bfloat16"), medians, ratios, strict=True
-            ):
-                row[f"{name}, ms"] = round(1e3 * float(each), 1)
-                if name != "PyTorch":
-                    row[f"{name}, ratio"] = round(float(ratio), 3)
-            rows.append(row)
-        print(show_table(rows), flush=True)
+    for flag, chosen, known in (("works", given.works, WORKS), ("sizes", given.sizes, SIZES)):
+        if unknown := [name for name in chosen if name not in known]:
+            raise ConfigError(f"--{flag} has {unknown[0]!r}; choose of {', '.join(known)}")
+    peer = Peer(given.pytorch)
+    for work in given.works:
+        for size in given.sizes if work != "bridge" else ["256 and 128"]:
+            of = {"work": WORKS[work], "size": size, "devices": jax.device_count()}
+            rows = compare(contestants(peer, work, size), given.turns, given.in_a_row)
+            print(show_table([of | row for row in rows]), flush=True)
 
 
 if __name__ == "__main__":

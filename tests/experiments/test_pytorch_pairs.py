@@ -1,0 +1,69 @@
+"""Steps timed in turn with another implementation's: how the figures come about, and what is refused."""
+
+import types
+
+import numpy as np
+import pytest
+
+from circuits_jax.storage.errors import ConfigError
+from experiments.benchmarks import pytorch_pairs
+from experiments.benchmarks.peer_steps import Peer
+from experiments.benchmarks.shapes import random_pairs
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only works move on; it notes the pauses."""
+    clock = types.SimpleNamespace(now=0.0, pauses=0)
+
+    def sleep(seconds):
+        clock.pauses += 1
+        clock.now += seconds
+
+    module = types.SimpleNamespace(sleep=sleep, perf_counter=lambda: clock.now)
+    monkeypatch.setattr(pytorch_pairs, "time", module)
+    return clock
+
+
+def work(clock, name, seconds, calls):
+    """Does steps that take `seconds`, the next one each turn, and notes the turn."""
+    durations = iter(seconds)
+
+    def steps(count):
+        calls.append((name, count))
+        clock.now += count * next(durations)
+
+    return steps
+
+
+def test_works_take_turns_and_the_first_two_turns_do_not_count(clock):
+    calls = []
+    works = {
+        "PyTorch": work(clock, "PyTorch", [90, 80, 1, 2, 4], calls),
+        "fast": work(clock, "fast", [70, 60, 0.5, 0.5, 0.5], calls),
+        "slow": work(clock, "slow", [50, 40, 2, 4, 8], calls),
+    }
+    rows = pytorch_pairs.compare(works, turns=3, in_a_row=4)
+    assert calls == [(name, 4) for _ in range(5) for name in works] and clock.pauses == 15
+    fast, slow = rows
+    assert fast == {"way": "fast", "PyTorch, ms": 2000.0, "ours, ms": 500.0, "ratio": 0.25}
+    assert slow == {"way": "slow", "PyTorch, ms": 2000.0, "ours, ms": 4000.0, "ratio": 2.0}
+
+
+def test_the_ratio_is_that_of_turns_that_stood_side_by_side(clock):
+    first = work(clock, "PyTorch", [0, 0, 1, 10, 100], [])
+    second = work(clock, "ours", [0, 0, 3, 20, 100], [])
+    (row,) = pytorch_pairs.compare({"PyTorch": first, "ours": second}, turns=3, in_a_row=1)
+    assert row["ratio"] == 2 and row["ours, ms"] == 20_000  # the ratios are 3, 2 and 1
+
+
+def test_a_folder_without_the_reimplementation_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="src/model.py"):
+        Peer(str(tmp_path))
+
+
+def test_random_pairs_are_the_same_each_time_and_have_an_answer_each():
+    tokens, answers = random_pairs(5)
+    assert tokens.shape == (64, 2, 5) and answers.shape == (64, 2)
+    assert np.array_equal(tokens, random_pairs(5)[0])
+    assert len(np.unique(tokens)) > 100 and np.all(answers[:, 0] != answers[:, 1])
