@@ -234,10 +234,9 @@ def test_natural_positions_that_are_prompts_are_answered_as_prompts(truth):
 
 
 @pytest.mark.slow
-def test_the_order_of_a_circuits_sites_decides_nothing(auditor, truth):
+def test_the_order_of_a_circuits_sites_decides_nothing(auditor, truth, means):
     """A file of arrays keeps none."""
-    means = dict(reversed(auditor.means.items()))
-    circuit = circuit_of(PLANTED.nodes, {site: np.asarray(mean) for site, mean in means.items()})
+    circuit = circuit_of(PLANTED.nodes, dict(reversed(means.items())))
     report, _ = examine(auditor, circuit, natural=natural_of(PLANTED.test))
     assert report == truth[0]
 
