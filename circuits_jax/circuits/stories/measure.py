@@ -102,7 +102,7 @@ class StoryMeasurer:
 
     def _compared(self, claim: Claim, where: np.ndarray, name: str, rng: np.random.Generator) -> Report:
         than = ~where & self._within() if claim.than is None else self.positions(claim.than, name)
-        ranks, active = self._ranks(claim, where, than, name)
+        ranks, active = self._ranks(claim, where & ~than, than, name)
         known = ~np.isnan(ranks[claim.nodes[0].site][:, 0])
         intervals = ClusteredIntervals(self._intervals.clusters[known], self._intervals.confidence)
         figure = intervals.rate(_mean_rank(ranks, claim.nodes)[known])

@@ -61,7 +61,8 @@ class Claim:
         "compare": nothing is done, and activations at two kinds of positions are compared.
       nodes: Of which nodes.
       where: The positions at which it is done, or where activations are the higher ones.
-      than: Of "compare", where they are the lower ones; None for all other positions.
+      than: Of "compare", where they are the lower ones, `where` then being of other positions; None for all
+        that are not of `where`.
       values: Of "set", what each of `nodes` is set to; None is its mean over the corpus.
       figure: Of FIGURES, a share of prompts: answers that flip, right answers, or those that prefer the
         answer of A (or of B) afterwards.  Of "compare" it is "higher": how often an activation at `where` is

@@ -36,7 +36,7 @@ function nodeAddress(circuit, node) {
 }
 
 function claimItem({ words, how, figure, bound, at_most: atMost, measured }) {
-  const asked = `${atMost ? "at most" : "at least"} ${formatNumber(bound)}`;
+  const asked = `${atMost ? "at most" : "at least"} ${formatShare(bound)}`;
   return h("li", {}, h("span", { class: measured ? (measured.passes ? "passed" : "failed") : "" }, measured ? (measured.passes ? "\u2713 " : "\u2717 ") : ""), words,
     measured ? h("div", { class: "claim-figures" }, h("strong", {}, formatShare(measured.value)), h("span", { class: "quiet" }, ` (${formatShare(measured.low)} to ${formatShare(measured.high)})`),
       intervalPlot(measured, bound), h("span", { class: "quiet" }, [
