@@ -182,12 +182,8 @@ def _stories(folder: Path) -> str:
         place = folder / RUN / filenames.CIRCUITS / name
         if has_story(place):
             story = read_story(place / STORY, circuit)
-            confirmed = story.confirmed or ["not measured"] * len(story.roles)
-            said = {True: "confirmed", False: "not confirmed"}
-            rows += [
-                (name, role.name, said.get(each, str(each)))
-                for role, each in zip(story.roles, confirmed, strict=True)
-            ]
+            names = [role.name for role in story.roles]
+            rows += [(name, *each) for each in zip(names, story.outcomes, strict=True)]
     if not rows:
         return ""
     return (

@@ -79,7 +79,8 @@ def test_what_was_measured_is_not_measured_again_unless_it_is_told_anew(run, tol
     first = run.story(circuit)
     assert run.story(circuit).measured == first.measured and len(figures) == 1
     written = json.loads(place(run).read_text())
-    place(run).write_text(json.dumps(written | {"title": "Told anew"}))
+    anew = json.loads(json.dumps(written).replace("It does.", "It does indeed."))
+    place(run).write_text(json.dumps(anew | {"title": "Told anew"}))
     assert read_told({place(run).parent: circuit})[TASK]["settings"] is None
     assert run.story(circuit).confirmed == [True] and figures == ["A title", "Told anew"]
     config = dataclasses.replace(run.config, audit=dataclasses.replace(run.config.audit, pairs=8))

@@ -48,7 +48,9 @@ def test_roles_stand_at_the_top_with_figures_beside_them(pages: Pages, live: Liv
     text = tab.evaluate("document.querySelector('.story').textContent")
     assert "What it does" in text and "1 of 2 roles confirmed" in text and "on 256 test pairs" in text
     one, two = tab.evaluate("[...document.querySelectorAll('.role')].map((e) => e.textContent)")
-    assert one.startswith("1carrier \u2713 confirmed") and two.startswith("2decision \u2717 not confirmed")
+    assert one.startswith("1carrier \u2713 confirmed") and two.startswith(
+        "2decision \u2717 not confirmed (0 of 1 claims)"
+    )
     assert "0.95 (0.85 to 0.95)" in one and "asked: at least 0.90" in one
     assert "best of random nodes 0.31" in one and "unchanged 0.50" in one
     assert "not confirmed: it misses its bound, close" in two and "asked: at most 0.20" in two

@@ -6,7 +6,8 @@
     measured     figures of the claims, which the project writes (`runs.stories`); no one else does
 
 A claim names something that is done to nodes, where, what becomes of the model's answers, and the bound that
-decides.  It is written before it is measured: figures of a story whose roles were changed since are void.
+decides.  It is written before it is measured: figures are void once the roles are changed.  Title and text
+may be, to say how it came out.
 See docs/method.md, "Stories".  No JAX is needed here.
 """
 
@@ -130,6 +131,17 @@ class Story:
         return [all(figure["passes"] for figure in role) for role in self.measured["roles"]]
 
     @property
+    def outcomes(self) -> list[str]:
+        """For each role how it came out, in words."""
+        if self.measured is None:
+            return ["not measured"] * len(self.roles)
+        passed = [[figure["passes"] for figure in role] for role in self.measured["roles"]]
+        return [
+            "confirmed" if all(each) else f"not confirmed ({sum(each)} of {len(each)} claims)"
+            for each in passed
+        ]
+
+    @property
     def rows(self) -> list[dict[str, Any]]:
         """One row a claim, for a table; without figures where they were not measured."""
         found = [[None] * len(role.claims) for role in self.roles]
@@ -157,8 +169,9 @@ class Story:
 
     @property
     def digest(self) -> str:
-        """Of all that is told."""
-        return hashlib.sha256(json.dumps(self.told, sort_keys=True).encode()).hexdigest()[:16]
+        """Of what is measured: the circuit and the roles, their claims and bounds."""
+        measured = [self.told["circuit"], self.told["roles"]]
+        return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:16]
 
     def save(self, folder: Path) -> None:
         """Writes it beside the circuit in `folder`."""

@@ -23,7 +23,7 @@ function measuredWords({ pairs, random_sets: sets, confidence }) {
 
 function roleCard(circuit, { name, says, nodes, confirmed, claims }, place) {
   const badge = confirmed === null ? h("span", { class: "verdict" }, "not measured")
-    : h("span", { class: confirmed ? "verdict good" : "verdict doubtful" }, confirmed ? "\u2713 confirmed" : "\u2717 not confirmed");
+    : h("span", { class: confirmed ? "verdict good" : "verdict doubtful" }, confirmed ? "\u2713 confirmed" : `\u2717 not confirmed (${claims.filter((claim) => claim.measured.passes).length} of ${claims.length} claims)`);
   return h("li", { class: "role", style: roleColour(place) },
     h("h3", {}, h("span", { class: "role-mark" }, String(place + 1)), name, " ", badge), h("p", {}, says),
     h("p", { class: "role-nodes" }, nodes.map((node) => [h("a", { class: "mono", href: nodeAddress(circuit, node) }, node), " "])),

@@ -48,7 +48,7 @@ def test_what_is_told_is_read(circuit, story):
     assert found.confirmed is None and repr(found) == "A title: 2 roles, not measured"
 
 
-def test_figures_are_void_once_a_word_of_the_story_changes(circuit, story, tmp_path):
+def test_figures_are_void_once_a_word_of_a_role_changes(circuit, story, tmp_path):
     settings = {"pairs": 8}
     figures = [[FIGURE, FIGURE], [{**FIGURE, "passes": False, "holds": False}]]
     told = dataclasses.replace(parse_story(story, circuit), measured={"settings": settings, "roles": figures})
@@ -58,13 +58,16 @@ def test_figures_are_void_once_a_word_of_the_story_changes(circuit, story, tmp_p
     again = read_story(tmp_path / "story.json", circuit)
     assert again.measured == told.measured and again.confirmed == [True, False] and again.told == told.told
     assert repr(again) == "A title: 1 of 2 roles confirmed"
+    assert again.outcomes == ["confirmed", "not confirmed (0 of 1 claims)"]
     assert [row.get("outcome") for row in again.rows] == ["confirmed"] * 2 + [
         "not confirmed: it misses its bound"
     ]
     assert again._repr_html_().count("<tr>") == 4
     whole = json.loads((tmp_path / "story.json").read_text())
+    retold = parse_story(whole | {"title": "Another", "text": ["It came out."]}, circuit)
+    assert retold.confirmed == [True, False] and retold.title == "Another"
     for changed in (
-        whole | {"title": "Another"},
+        json.loads(json.dumps(whole).replace("The two.", "The other.")),
         json.loads(json.dumps(whole).replace('"at_least": 0.9', '"at_least": 0.8')),
         whole | {"measured": whole["measured"] | {"roles": figures[:1]}},
         whole | {"measured": whole["measured"] | {"roles": [[FIGURE, {}], [FIGURE]]}},
