@@ -6,8 +6,8 @@
     measured     figures of the claims, which the project writes (`runs.stories`); no one else does
 
 A claim names something that is done to nodes, where, what becomes of the model's answers, and the bound that
-decides.  It is written before it is measured: figures are void once the roles are changed.  Title and text
-may be, to say how it came out.
+decides.  It is written before it is measured: figures are void once a claim or a node is changed.  Sentences
+about them may follow what came out.
 See docs/method.md, "Stories".  No JAX is needed here.
 """
 
@@ -169,8 +169,9 @@ class Story:
 
     @property
     def digest(self) -> str:
-        """Of what is measured: the circuit and the roles, their claims and bounds."""
-        measured = [self.told["circuit"], self.told["roles"]]
+        """Of what is measured: the circuit, and the roles' names, nodes and claims."""
+        roles = [{key: role[key] for key in ("name", "nodes", "claims")} for role in self.told["roles"]]
+        measured = [self.told["circuit"], roles]
         return hashlib.sha256(json.dumps(measured, sort_keys=True).encode()).hexdigest()[:16]
 
     def save(self, folder: Path) -> None:

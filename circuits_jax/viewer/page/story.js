@@ -10,7 +10,7 @@ function storySection(circuit) {
   const told = story.roles.filter((role) => role.confirmed).length;
   return h("section", { class: "story", "aria-label": "Story" },
     h("h2", {}, story.title, h("span", { class: "count" }, story.settings ? `${told} of ${story.roles.length} roles confirmed` : "not measured")),
-    story.text.map((sentence) => h("p", {}, sentence)),
+    h("div", { class: "story-text" }, story.text.map((sentence) => h("p", {}, sentence))),
     h("ol", { class: "roles" }, story.roles.map((role, place) => roleCard(circuit, role, place))),
     h("p", { class: "quiet" }, story.settings ? measuredWords(story.settings)
       : "Its claims were not measured as they now stand: python -m circuits_jax stories."));
