@@ -8,7 +8,7 @@ with the bound that decides (docs/method.md, "Stories").  Pages drawn afterwards
 
 from absl import flags
 
-from circuits_jax.circuits.stories.story import has_story
+from circuits_jax.circuits.stories.files import has_story
 from circuits_jax.commands import launching, path_flags, setting_flags
 from circuits_jax.runs.auditing import find_subjects
 from circuits_jax.runs.opening import load_workdir

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
+from circuits_jax.circuits.stories.files import has_story, read_story
 from circuits_jax.circuits.stories.story import FILE as STORY
-from circuits_jax.circuits.stories.story import has_story, read_story
 from circuits_jax.config import Config, from_dict, to_dict
 from circuits_jax.configs.finding import load_config, shipped_names
 from circuits_jax.data import store

@@ -22,8 +22,8 @@ from circuits_jax.circuits.audit.records import circuit_key, kept_reports
 from circuits_jax.circuits.circuit import Circuit, load_circuit
 from circuits_jax.circuits.readings.records import FILE as READINGS
 from circuits_jax.circuits.readings.records import of_circuit, read_readings
+from circuits_jax.circuits.stories.files import has_story, read_story
 from circuits_jax.circuits.stories.story import FILE as STORY
-from circuits_jax.circuits.stories.story import has_story, read_story
 from circuits_jax.config import Config, to_dict
 from circuits_jax.data import store
 from circuits_jax.data.programs.generator import corpus_words, find_grammar, generate_programs

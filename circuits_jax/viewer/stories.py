@@ -5,17 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from circuits_jax.circuits.circuit import Circuit, Node
-from circuits_jax.circuits.stories.story import (
-    COMPARE,
-    FILE,
-    Claim,
-    Role,
-    Story,
-    Where,
-    has_story,
-    outcome,
-    read_story,
-)
+from circuits_jax.circuits.stories.files import has_story, read_story
+from circuits_jax.circuits.stories.story import COMPARE, FILE, Claim, Role, Story, Where, outcome
 from circuits_jax.storage import notices
 from circuits_jax.storage.errors import UserError
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from circuits_jax.circuits.stories.story import parse_story
+from circuits_jax.circuits.stories.files import parse_story
 from circuits_jax.viewer.assembly import PageSettings, build_report
 from circuits_jax.viewer.stories import story_data
 from tests.circuits.stories.told import claim, role, told_of

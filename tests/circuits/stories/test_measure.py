@@ -8,8 +8,9 @@ from circuits_jax.circuits.ablation.pairs import PairBatch, pair_batch, pair_dif
 from circuits_jax.circuits.audit.intervals import ClusteredIntervals
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.planted import plant
+from circuits_jax.circuits.stories.files import parse_story
 from circuits_jax.circuits.stories.measure import DRAWS, StoryMeasurer, random_nodes
-from circuits_jax.circuits.stories.story import Where, outcome, parse_story
+from circuits_jax.circuits.stories.story import Where, outcome
 from circuits_jax.model.sites import node_sites
 from circuits_jax.storage.errors import ConfigError
 from tests.circuits.readings.circuits import circuit_of

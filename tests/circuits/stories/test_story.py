@@ -8,7 +8,8 @@ import pytest
 
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.planted import plant
-from circuits_jax.circuits.stories.story import FIELDS, Where, has_story, outcome, parse_story, read_story
+from circuits_jax.circuits.stories.files import FIELDS, has_story, parse_story, read_story
+from circuits_jax.circuits.stories.story import Where, outcome
 from circuits_jax.model.sites import node_sites
 from circuits_jax.storage.errors import CheckpointError, CircuitError, UserError
 from tests.circuits.readings.circuits import circuit_of
@@ -73,6 +74,9 @@ def test_figures_are_void_once_a_claim_changes(circuit, story, tmp_path):
         whole | {"measured": whole["measured"] | {"roles": figures[:1]}},
         whole | {"measured": whole["measured"] | {"roles": [[FIGURE, {}], [FIGURE]]}},
         whole | {"measured": whole["measured"] | {"roles": 3}},
+        whole | {"measured": whole["measured"] | {"roles": [[FIGURE, 3], [FIGURE]]}},
+        whole | {"measured": whole["measured"] | {"roles": [[FIGURE, FIGURE | {"value": "1"}], [FIGURE]]}},
+        whole | {"measured": whole["measured"] | {"settings": None}},
         whole | {"measured": [1]},
     ):
         assert parse_story(changed, circuit).measured is None

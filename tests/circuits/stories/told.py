@@ -1,6 +1,6 @@
 """Stories of planted circuits."""
 
-from circuits_jax.circuits.stories.story import FORMAT, VERSION
+from circuits_jax.circuits.stories.files import FORMAT, VERSION
 
 
 def told_of(circuit, roles, **fields):
