@@ -93,7 +93,7 @@ def _measured(found: Any, story: Story) -> dict[str, Any] | None:
     roles: Any = found.get("roles")
     sizes = [len(role.claims) for role in story.roles]
     whole = isinstance(found.get("settings"), dict) and isinstance(roles, list)
-    if not whole or [len(role) for role in roles if isinstance(role, list)] != sizes:
+    if not whole or [len(role) if isinstance(role, list) else None for role in roles] != sizes:
         return None
     if not all(_is_figure(figure) for role in roles for figure in role):
         return None

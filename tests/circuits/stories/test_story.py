@@ -74,6 +74,7 @@ def test_figures_are_void_once_a_claim_changes(circuit, story, tmp_path):
         whole | {"measured": whole["measured"] | {"roles": figures[:1]}},
         whole | {"measured": whole["measured"] | {"roles": [[FIGURE, {}], [FIGURE]]}},
         whole | {"measured": whole["measured"] | {"roles": 3}},
+        whole | {"measured": whole["measured"] | {"roles": [*figures, 3]}},
         whole | {"measured": whole["measured"] | {"roles": [[FIGURE, 3], [FIGURE]]}},
         whole | {"measured": whole["measured"] | {"roles": [[FIGURE, FIGURE | {"value": "1"}], [FIGURE]]}},
         whole | {"measured": whole["measured"] | {"settings": None}},
