@@ -183,7 +183,7 @@ def _stories(folder: Path) -> str:
         if has_story(place):
             story = read_story(place / STORY, circuit)
             names = [role.name for role in story.roles]
-            rows += [(name, *each) for each in zip(names, story.outcomes, strict=True)]
+            rows += [(_code(name), *each) for each in zip(names, story.outcomes, strict=True)]
     if not rows:
         return ""
     return (
