@@ -25,6 +25,7 @@ COMMANDS = (
     "exhaust",
     "audit",
     "readings",
+    "stories",
     "view",
     "tasks",
     "inspect",

@@ -61,6 +61,7 @@ RUN, TASK = circuits_jax.Run(MODEL), circuits_jax.TASKS["with_as"]
         (lambda: RUN.prune(TASK, settings={"steps": 3}), "how to prune is a dict; give a cj.PruneConfig"),
         (lambda: RUN.audit(TASK), "the circuit is a Task; give one of run.circuits"),
         (lambda: RUN.readings(None), "the circuit is None; give one of run.circuits"),
+        (lambda: RUN.story("with_as"), "the circuit is 'with_as'; give one of run.circuits"),
         (lambda: RUN.page("with_as"), "the circuit is 'with_as'; give one of run.circuits"),
         (lambda: MODEL([1], record="0.attn.v"), "record is '0.attn.v'; give a list of sites"),
         (lambda: MODEL([1], tap="0.attn.v"), "the tap is '0.attn.v'; give f(site, x) -> x"),

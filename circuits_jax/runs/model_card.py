@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
+from circuits_jax.circuits.stories.files import has_story, read_story
+from circuits_jax.circuits.stories.story import FILE as STORY
 from circuits_jax.config import Config, from_dict, to_dict
 from circuits_jax.configs.finding import load_config, shipped_names
 from circuits_jax.data import store
@@ -31,10 +33,11 @@ def model_card(folder: Path) -> str:
         _data(folder, record, config),
         _recipe(config),
         _tasks(folder, record),
+        _stories(folder),
         _limits(folder, record),
         _files(folder, record),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _model(folder: Path, record: Mapping[str, Any], config: Config) -> str:
@@ -176,6 +179,23 @@ def _limits(folder: Path, record: Mapping[str, Any]) -> str:
         "Circuits ship without the arrays of their search (taus, attributions of other nodes).",
     ]
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _stories(folder: Path) -> str:
+    """What the roles of the circuits that are told came to; "" where none is."""
+    rows = []
+    for name, circuit in _circuits(folder).items():
+        place = folder / RUN / filenames.CIRCUITS / name
+        if has_story(place):
+            story = read_story(place / STORY, circuit)
+            names = [role.name for role in story.roles]
+            rows += [(_code(name), *each) for each in zip(names, story.outcomes, strict=True)]
+    if not rows:
+        return ""
+    return (
+        "## Stories\n\nWhat nodes of circuits do, told by people and tested by interventions on the whole "
+        "model; pages have the figures.\n\n" + _table(("circuit", "role", ""), rows)
+    )
 
 
 def _files(folder: Path, record: Mapping[str, Any]) -> str:

@@ -49,6 +49,7 @@ from circuits_jax.viewer.circuit_page.evidence import Evidence, circuit_network,
 from circuits_jax.viewer.circuit_page.kept import kept_evidence
 from circuits_jax.viewer.circuit_page.vocabulary import embed_vocabulary
 from circuits_jax.viewer.edge_readings import read_shown
+from circuits_jax.viewer.stories import read_told
 from circuits_jax.viewer.verdicts import read_audits, verdict_words
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ def write_pages(
     check_writable(home, "or draw into a folder of yours: python -m circuits_jax view WORKDIR --out=DIR")
     cut = [outcome for outcome in outcomes if outcome.circuit is not None]
     places = [folders / outcome.task for outcome in cut]
-    audits, readings = _audits(run, home, places), read_shown(places)
+    beside = {folders / each.task: each.circuit for each in cut if each.circuit is not None}
+    audits, found = _audits(run, home, places), _beside(beside)
     others = {
         outcome.task: alternatives(run.folder, outcome.task, outcome.circuit)
         for outcome in cut
@@ -135,9 +137,7 @@ def write_pages(
     for outcome in ProgressBar(cut, desc="page", disable=not is_primary()):
         folder = folders / outcome.task
         shown.append((outcome.circuit, evidence_of(run, outcome.circuit, outcome.test, folder)))
-        settings = PageSettings(
-            [outcome.task], vocabularies, audits, others, notes, *above, readings=readings
-        )
+        settings = PageSettings([outcome.task], vocabularies, audits, others, notes, *above, **found)
         page = build_report(f"{outcome.task}, a circuit of {run.name}", shown[-1:], settings=settings)
         write_report(home / CIRCUITS / outcome.task / PAGE, page)
     rows = [
@@ -151,9 +151,7 @@ def write_pages(
     write_report(home / INDEX, index)
     return Page(
         home / INDEX,
-        build_report(
-            title, shown, figures, PageSettings(keys, vocabularies, audits, others, notes, readings=readings)
-        ),
+        build_report(title, shown, figures, PageSettings(keys, vocabularies, audits, others, notes, **found)),
     )
 
 
@@ -238,13 +236,13 @@ def _write_circuit(run: "Run", circuit: Circuit) -> Page:
     name = circuit.task
     folder = run.folder / CIRCUITS / name
     saved = _is_saved(circuit, folder)
-    places = [folder] if saved else []  # what was found out about the saved one is not of another
+    places = {folder: circuit} if saved else {}  # what was found out about the saved one is not of another
     path = folder / (PAGE if saved else f"page-{circuit.digest}.html")
-    audits, readings = read_audits(run.folder / AUDIT, places), read_shown(places)
+    audits, found = read_audits(run.folder / AUDIT, places), _beside(places)
     shown = [(circuit, evidence_of(run, circuit, folder=folder if saved else None))]
     vocabularies = {run.tokenizer.hash: embed_vocabulary(run.tokenizer)}
     others = {name: alternatives(run.folder, name, circuit)}
-    alone = PageSettings([name], vocabularies, audits, others, readings=readings)
+    alone = PageSettings([name], vocabularies, audits, others, **found)
     title = f"{name}, a circuit of {run.name}"
     home = f"../../{INDEX}" if exists(run.folder / INDEX) else None
     audit_page = f"../../{AUDIT_PAGE}" if audits else None
@@ -284,6 +282,11 @@ def _audits(run: "Run", home: Path, folders: Sequence[Path]) -> dict[str, dict[s
     """What audits said of the circuits in `folders`: what lies in `home` before what lies in the workdir."""
     found = [read_audits(place / AUDIT, folders) for place in dict.fromkeys((run.folder, home))]
     return {name: audit for audits in found for name, audit in audits.items()}
+
+
+def _beside(circuits: Mapping[Path, Circuit]) -> dict[str, Any]:
+    """What lies beside circuits, by their folders, for their pages: readings and stories."""
+    return {"readings": read_shown(circuits), "stories": read_told(circuits)}
 
 
 def _bridge_page(workdir: Path, name: str) -> str | None:

@@ -11,12 +11,13 @@ from typing import Any
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.readings.records import ReadingsReport
 from circuits_jax.circuits.readings.rules import Rules
+from circuits_jax.circuits.stories.story import Story
 from circuits_jax.config import DEFAULT_CONTROLS, Config, PruneConfig
 from circuits_jax.config.checks import check_positive
 from circuits_jax.data.corpus import Corpus
 from circuits_jax.model.model import Model
 from circuits_jax.model.tokenizer import Tokenizer
-from circuits_jax.runs import auditing, pages, pruning, readings, scoring
+from circuits_jax.runs import auditing, pages, pruning, readings, scoring, stories
 from circuits_jax.runs.auditing import AuditReport
 from circuits_jax.runs.corpora import open_corpus
 from circuits_jax.runs.pages import Page
@@ -203,6 +204,27 @@ class Run:
         """
         check_circuit(circuit)
         return readings.read_circuit_edges(self, circuit, rules)
+
+    @settled
+    def story(self, circuit: Circuit) -> Story:
+        """Is the story of the circuit true?  (docs/method.md, "Stories")
+
+        Args:
+          circuit: Of this run, saved in its workdir, with a `story.json` beside it.
+
+        Returns:
+          The story with the figures of its claims, which are written into its file.
+
+        Raises:
+          CircuitError: for a circuit of another model or without a story, or a story of another circuit or
+            of nodes that it has not.
+          CheckpointError: for a file that is no story.
+          TaskError: if its task has changed since, or has too few pairs.
+          ConfigError: for a run without a workdir or a corpus, a token that is not known, or positions that
+            no test prompt has.
+        """
+        check_circuit(circuit)
+        return stories.measure_story(self, circuit)
 
     @settled
     def page(self, circuit: Circuit | None = None) -> Page:

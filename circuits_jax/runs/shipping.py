@@ -22,6 +22,8 @@ from circuits_jax.circuits.audit.records import circuit_key, kept_reports
 from circuits_jax.circuits.circuit import Circuit, load_circuit
 from circuits_jax.circuits.readings.records import FILE as READINGS
 from circuits_jax.circuits.readings.records import of_circuit, read_readings
+from circuits_jax.circuits.stories.files import has_story, read_story
+from circuits_jax.circuits.stories.story import FILE as STORY
 from circuits_jax.config import Config, to_dict
 from circuits_jax.data import store
 from circuits_jax.data.programs.generator import corpus_words, find_grammar, generate_programs
@@ -32,7 +34,7 @@ from circuits_jax.runs.audit_tables import audit_table
 from circuits_jax.runs.model_card import CARD, model_card
 from circuits_jax.runs.pages import read_records, test_pairs
 from circuits_jax.runs.run import Run
-from circuits_jax.runs.shipped import FORMAT, MODEL, RECORD, RUN, VERSION
+from circuits_jax.runs.shipped import FORMAT, MODEL, RECORD, RUN, VERSION, read_record
 from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import CheckpointError, CircuitError, TaskError
 from circuits_jax.storage.files import aside_of, check_writable, read_json_if_any, write_aside, write_json
@@ -99,6 +101,33 @@ def ship(run: Run, out: Path, most: int = MOST_BYTES) -> Shipment:
     return Shipment(out, sizes)
 
 
+def ship_stories(workdir: Path, out: Path) -> Shipment:
+    """Puts the stories of a workdir of the shipped model into its folder `out`; all else there stays.
+
+    So stories are told and measured without the run that the model was made of.
+
+    Args:
+      workdir: That `cj.load("shipped")` made.
+      out: The folder of the shipped model.
+
+    Raises:
+      CheckpointError: if `workdir` is of another model, or a story cannot be read.
+      CircuitError: for a story of another circuit.
+    """
+    record = read_record(out)
+    if read_json_if_any(workdir / RECORD).get("model") != record["model"]:
+        raise CheckpointError(
+            f"{workdir} is no workdir of the model {record['model'][:12]} in {out}; name the one that "
+            "view --model=shipped made"
+        )
+    check_writable(out, "or name another folder: --out=DIR")
+    for target in sorted((out / RUN / filenames.CIRCUITS).iterdir()):
+        (target / STORY).unlink(missing_ok=True)
+        _ship_story(load_circuit(target), workdir / filenames.CIRCUITS / target.name, target)
+    _close(out, record, workdir)
+    return Shipment(out, {name: (out / name).stat().st_size for name in _files(out)})
+
+
 def _build(run: Run, folder: Path) -> None:
     """Writes everything into a new folder, the record and the card last."""
     config, home = run.whole_config, folder / RUN
@@ -136,17 +165,22 @@ def _build(run: Run, folder: Path) -> None:
         "corpus": _about_corpus(run),
         "tasks": _scores(run),
         "verdicts": {task: report["verdict"]["verdict"] for task, report in sorted(audits.items())},
-        "sha256": {name: _digest(folder / name) for name in _files(folder)},
     }
-    write_json(folder / RECORD, record)
-    _refuse_place(folder, run.folder)
+    _close(folder, record, run.folder)
+
+
+def _close(folder: Path, record: Mapping[str, Any], workdir: Path) -> None:
+    """Writes the record with the digests of all other files, and the card."""
+    names = [name for name in _files(folder) if name not in (RECORD, CARD)]
+    write_json(folder / RECORD, {**record, "sha256": {name: _digest(folder / name) for name in names}})
+    _refuse_place(folder, workdir)
     with write_aside(folder / CARD) as file:
         file.write(model_card(folder).encode())
 
 
 def _ship_circuit(run: Run, source: Path, target: Path) -> Pairs:
-    """Writes a circuit without the arrays of its search, the readings of its edges, what `exhaust` found;
-    gives the test pairs of its task.
+    """Writes a circuit without the arrays of its search, its story, the readings of its edges, what `exhaust`
+    found; gives the test pairs of its task.
     """
     circuit = load_circuit(source)
     circuit.check_model(run.model.hash, run.tokenizer.hash)
@@ -157,6 +191,7 @@ def _ship_circuit(run: Run, source: Path, target: Path) -> Pairs:
         )
     pairs = test_pairs(run, circuit, str(source))
     _slim(circuit).save(target)
+    _ship_story(circuit, source, target)
     readings = read_readings(source)
     if readings is not None:
         _write_compact(target / READINGS, readings | {"circuit": of_circuit(target)})
@@ -164,6 +199,12 @@ def _ship_circuit(run: Run, source: Path, target: Path) -> Pairs:
     if exhausted := read_json_if_any(run.folder / place):
         _write_compact(target.parents[1] / place, exhausted)
     return pairs
+
+
+def _ship_story(circuit: Circuit, source: Path, target: Path) -> None:
+    """Writes the circuit's story, if it has one, beside it in `target`."""
+    if has_story(source):
+        read_story(source / STORY, circuit).save(target)
 
 
 def _slim(circuit: Circuit) -> Circuit:

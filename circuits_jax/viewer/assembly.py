@@ -31,7 +31,7 @@ SHARED_SCRIPTS = (
 CIRCUIT_SCRIPTS = (
     *SHARED_SCRIPTS, "forward.js", "bench.js", "bench_view.js", "zoom.js", "select.js", "paint.js",
     "paths.js", "pairs.js", "examples.js", "attention.js", "notes.js", "node_pane.js", "evidence.js",
-    "readings.js", "search.js", "export.js", "compare.js", "app.js",
+    "readings.js", "story.js", "search.js", "export.js", "compare.js", "app.js",
 )  # fmt: skip
 INDEX_SCRIPTS = (*SHARED_SCRIPTS, "zoom.js", "index.js")
 STYLES = ("style.css", "graph.css")
@@ -72,6 +72,7 @@ class PageSettings:
       home, audit_page: Where the index and the audit's own page lie, relative to the page.
       comparison: Whether it opens with the first two circuits side by side.
       readings: {key: of `edge_readings.read_shown`}.
+      stories: {key: of `stories.read_told`}.
     """
 
     keys: Sequence[str] | None = None
@@ -83,6 +84,7 @@ class PageSettings:
     audit_page: str | None = None
     comparison: bool = False
     readings: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    stories: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 class IndexRow(NamedTuple):
@@ -124,6 +126,7 @@ def build_report(
     for data in shown:
         data["audit"] = settings.audits.get(data["key"])
         data["readings"] = settings.readings.get(data["key"])
+        data["story"] = settings.stories.get(data["key"])
         data["others"] = settings.others.get(data["key"], "")
     data = _run_data(title, figures) | {
         "circuits": shown,

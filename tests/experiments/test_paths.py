@@ -61,6 +61,7 @@ STEPS = (
     f"{AUDIT}",
     f"audit --workdir=run --tasks={{0}}/brackets.jsonl --controls=false --out=~/out/audit {AUDIT}",
     "readings --workdir=run/ --config=~/mine.py --tasks=~/brackets.jsonl --rules=~/none.json --store=store",
+    "stories --workdir=run/ --config=~/mine.py --tasks=~/brackets.jsonl --store=store",
     "view --workdir=run --tasks=~/brackets.jsonl --annotations=~/notes.json --store=~/store",
     "view --model=~/run --tasks=~/brackets.jsonl --out=~/out/named",
     "view run --tasks=brackets.jsonl --compare=brackets,{0}/run/circuits/brackets --out={0}/out/two.html "
@@ -98,6 +99,7 @@ STEPS = (
 # What ends a step that cannot succeed with a model so small; it shows that the path was understood.
 REFUSED = {
     "readings": "/none.json|brackets",
+    "stories": "the circuit of brackets has no story",
     "attack --model": "is of brackets; the attack needs a circuit of bracket_counting",
     "import_model --workdir": "/none.pt",
     "planted": "lower_bound|seeds",

@@ -12,54 +12,24 @@ from absl.testing import flagsaver
 from circuits_jax.circuits.readings.measure import EdgeReader
 from circuits_jax.circuits.readings.records import FILE, UNFINISHED
 from circuits_jax.commands import readings as command
-from circuits_jax.config import Config, ModelConfig, PruneConfig, ReadingsConfig
-from circuits_jax.data.tokenizers.bpe import train_sentencepiece
-from circuits_jax.model.model import Model
 from circuits_jax.runs import readings
 from circuits_jax.runs.auditing import find_subjects
 from circuits_jax.runs.readings import read_edges, read_rules
-from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CheckpointError, CircuitError, ConfigError, TaskError
 from circuits_jax.viewer.edge_readings import read_shown
-from tests.experiments.circuits import every_third_node
-from tests.viewer.synthetic import sparse_params
-
-TASK = "digits"
-READINGS = ReadingsConfig(pairs=16, choose_pairs=8, draws=3, effect=0.0)
-
-
-def digit_pairs():
-    """Which digit was assigned; 40 pairs of each split."""
-    for number in range(120):
-        rest = f"y = {number // 100}, {number // 10 % 10}, {number % 10}"
-        a, b = (f"x = {digit}\n{rest}\nx == " for digit in "12")
-        split = ("train", "select", "test")[number % 3]
-        yield {"a": a, "b": b, "answer_a": "1\n", "answer_b": "2\n", "split": split}
+from tests.runs.digits import READINGS, TASK, make_model, make_run
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """(a model of random weights, the file of a task)."""
-    path = tmp_path_factory.mktemp("readings") / f"{TASK}.jsonl"
-    path.write_text("\n".join(map(json.dumps, digit_pairs())))
-    tokenizer = train_sentencepiece([row["a"] + row["answer_b"] for row in digit_pairs()] * 4, 276, ())
-    config = ModelConfig(
-        n_layer=1, d_model=16, d_head=8, d_mlp=16, n_ctx=48, vocab_size=276, activation_fraction=None
-    )
-    return Model(config, sparse_params(config, keep=1 / 4), tokenizer, "made"), path
+    return make_model(tmp_path_factory.mktemp("readings"))
 
 
 @pytest.fixture(scope="module")
 def read(made, tmp_path_factory):
     """A run of that model whose one circuit, of a few edges, was never pruned but is read."""
-    (model, path), folder = made, tmp_path_factory.mktemp("run")
-    prune = PruneConfig(tasks=(str(path),), train_pairs=8, select_pairs=8, test_pairs=8)
-    run = Run(model, folder, dataclasses.replace(Config(), model=model.config, readings=READINGS))
-    circuit = every_third_node(run, TASK, prune)
-    quiet = ("0.attn.q", "0.attn.k")  # which do little in a network of random weights
-    edges = tuple(edge for edge in circuit.edges if circuit.nodes[edge.target].site not in quiet)
-    means = {"0.attn.y": np.zeros(model.config.d_attn, np.float32), **circuit.means}
-    dataclasses.replace(circuit, means=means, edges=edges).save(place(run, ""))
+    run = make_run(*made, tmp_path_factory.mktemp("run"))
     run.readings(*run.circuits)
     return run
 

@@ -120,6 +120,33 @@ def test_the_same_run_gives_the_same_bytes_in_place_of_what_was_there(run, folde
         called(ship_command, f"--workdir={run.folder}")
 
 
+def test_stories_ship_and_can_be_told_anew_without_the_run(run, folder, opened, tmp_path):
+    name = f"circuits/{TASK}/story.json"
+    told = json.loads((run.folder / name).read_text())
+    assert json.loads((folder / "run" / name).read_text()) == told
+    assert f"| `{TASK}` | part | not measured |" in (folder / "MODEL_CARD.md").read_text("utf-8")
+    workdir, again = cj.load("shipped").folder, shutil.copytree(folder, tmp_path / "again" / "shipped")
+    assert json.loads((workdir / name).read_text()) == told
+    (workdir / name).write_text(json.dumps(told | {"title": "Told anew"}))
+    called(ship_command, "--stories", f"--workdir={workdir}", f"--out={again}")
+    load_shipped(folder=again)
+    assert json.loads((again / "run" / name).read_text())["title"] == "Told anew"
+    before, after = files(folder), files(again)
+    assert {each for each in after if after[each] != before.get(each)} <= {
+        f"run/{name}",
+        RECORD,
+        "MODEL_CARD.md",
+    }
+    (workdir / name).unlink()
+    called(ship_command, "--stories", f"--workdir={workdir}", f"--out={again}")
+    assert not (again / "run" / name).exists() and "Stories" not in (again / "MODEL_CARD.md").read_text(
+        "utf-8"
+    )
+    assert load_shipped(folder=again).circuits[0].task == TASK
+    with pytest.raises(cj.UserError, match=r"run is no workdir of the model \w{12} in .*shipped; name"):
+        called(ship_command, "--stories", f"--workdir={run.folder}", f"--out={again}")
+
+
 def test_what_may_not_ship_is_refused_and_nothing_is_left(run, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(shipping, "_scores", lambda run: {})
     with pytest.raises(

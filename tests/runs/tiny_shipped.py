@@ -20,6 +20,7 @@ from circuits_jax.storage.files import write_json
 from circuits_jax.training.checkpoints import Checkpoints
 from circuits_jax.training.frozen import keep_frozen
 from circuits_jax.training.workdir import claim
+from tests.circuits.stories import told
 from tests.experiments.circuits import every_third_node
 from tests.training.tiny import make_state
 from tests.viewer.test_audit_page import REPORT
@@ -55,7 +56,7 @@ def make_run(place: Path) -> Run:
 
 
 def _add_circuit(run: Run) -> None:
-    """A circuit with an audit and readings."""
+    """A circuit with a story, an audit and readings."""
     config = run.config
     circuit = every_third_node(run, TASK, dataclasses.replace(config.prune, tasks=(TASK, "/home/me/own.py")))
     circuit = dataclasses.replace(
@@ -75,6 +76,8 @@ def _add_circuit(run: Run) -> None:
     )
     folder = run.folder / "circuits" / TASK
     circuit.save(folder)
+    part = told.role("part", circuit.nodes[:1], told.claim("swap"))
+    write_json(folder / "story.json", told.told_of(circuit, [part]))
     settings = to_dict(config.audit)
     report = REPORT | {
         "key": circuit_key(folder, settings),

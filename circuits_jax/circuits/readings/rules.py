@@ -141,7 +141,8 @@ def given_ids(
             raise ConfigError(f"the rules name the edge {name} twice; keep one of the two")
         if isinstance(tokens, str) or not isinstance(tokens, Iterable):
             raise ConfigError(f"the rule for {name} is {tokens!r}; it must be a list of token ids and texts")
-        found[edge] = list(dict.fromkeys(token for each in tokens for token in words.ids_of(each, str(name))))
+        rule = f"the rule for {name}"
+        found[edge] = list(dict.fromkeys(token for each in tokens for token in words.ids_of(each, rule)))
         if not found[edge]:
             raise ConfigError(f"the rule for {name} names no token, so that it selects nothing; name some")
     return found
@@ -165,12 +166,12 @@ class Words:
         """What tokens stand for, for display."""
         return self._tokenizer.pieces(ids)
 
-    def ids_of(self, token: int | str, edge: str) -> list[int]:
+    def ids_of(self, token: int | str, what: str) -> list[int]:
         """The ids that an id or a token's text names.
 
         Args:
           token: An id; or a text, as pages show it or as it stands in a prompt.
-          edge: Whose rule names it, for errors.
+          what: Names it, for errors.
 
         Raises:
           ConfigError: if there is no such token.
@@ -183,15 +184,13 @@ class Words:
                 return parts
             pieces = ", ".join(repr(piece) for piece in self.texts(parts)) or "none"
             raise ConfigError(
-                f"the rule for {edge} names {token!r}, which is no token of this tokenizer, but these are: "
+                f"{what} names {token!r}, which is no token of this tokenizer, but these are: "
                 f"{pieces}; name single tokens, by text or id"
             )
         if isinstance(token, bool) or not isinstance(token, int | np.integer):
-            raise ConfigError(f"the rule for {edge} names {token!r}; a token is an id or a text")
+            raise ConfigError(f"{what} names {token!r}; a token is an id or a text")
         if not 0 <= token < self._size:
-            raise ConfigError(
-                f"the rule for {edge} names the id {token}; the model has 0 to {self._size - 1}"
-            )
+            raise ConfigError(f"{what} names the id {token}; the model has 0 to {self._size - 1}")
         return [int(token)]
 
 

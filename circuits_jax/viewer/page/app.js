@@ -27,6 +27,7 @@ function showCircuit(circuit, now) {
   const graph = buildGraph(circuit, openSites(circuit, now.open));
   const layout = layOut(graph, innerWidth < ZOOM.narrow ? SPACE.narrow : SPACE.wide);
   const { svg, camera, labels } = drawGraph(graph, layout);
+  ringRoles(graph);
   const pane = h("aside", { id: "pane", class: "pane", tabindex: -1, "aria-label": "Selected node" });
   Object.assign(view, { circuit, graph, svg, pane, counts: h("span", { class: "quiet" }) });
   view.camera = makeCamera(svg, camera, layout, (place, byHand) => {
@@ -39,7 +40,7 @@ function showCircuit(circuit, now) {
     if (extend && id && state.now.node) state.go({ to: id });
     else state.go({ node: id ?? "", to: "" });
   });
-  replaceContent(document.getElementById("circuit"), circuitHead(circuit), verdictBand(circuit),
+  replaceContent(document.getElementById("circuit"), circuitHead(circuit), verdictBand(circuit), storySection(circuit),
     h("div", { class: "work" },
       h("div", { class: "graph-card" }, toolbar(graph, svg), h("div", { class: "graph-frame" }, svg), view.legend = legend(graph)),
       h("div", { class: "beside" }, view.benchView?.element, pane)),
