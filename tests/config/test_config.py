@@ -42,6 +42,7 @@ REFUSED = [
     (ModelConfig, {"position": "rotary"}, ["model.position", "rotary", *POSITIONS]),
     *((ModelConfig, {"bigram": b}, ["model.bigram", str(b), *BIGRAMS]) for b in ("frozen", None, 1)),
     (Config, {"model": ModelConfig(bigram="counts")}, ["model.bigram", "counts", "train.bigram_prior=300"]),
+    (Config, {"mesh": MeshConfig(steps_at_once=3)}, ["mesh.steps_at_once is 3", "train.log_every 10"]),
     (OptimizerConfig, {"rms_entries": "some"}, ["optimizer.rms_entries", "some", "trained", "all"]),
     (ModelConfig, {"dtype": "float16"}, ["model.dtype", "float16", *DTYPES]),
     (ModelConfig, {"position": "concat"}, ["model.d_pos", "0", "concat"]),
