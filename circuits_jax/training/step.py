@@ -100,8 +100,9 @@ def make_train_step(
 
 
 def several(train_step: TrainStep) -> TrainStep:
-    """`train_step` over batches one after another: (state, a sequence of them, frozen) -> (the last state, the
-    metrics of the last step).
+    """`train_step` over batches one after another.
+
+    It is (state, a sequence of batches, frozen) -> (the last state, the metrics of the last step).
 
     Parameters that are not finite stay so, so that the last step's "finite" tells of all.
     """

@@ -17,6 +17,7 @@ from circuits_jax.config import (
     TOPK_LOCATIONS,
     Config,
     DataConfig,
+    MeshConfig,
     ModelConfig,
     OptimizerConfig,
     PruneConfig,
