@@ -6,8 +6,8 @@ The list is a file that lies in the repository:
      "recipes": {"as it is": {}, "wide": {"model.d_model": 256}}}
 
 `settings`, which may be left out, are those of all its recipes.  Each recipe with each seed is a run of its
-own in the workdir; they share one store of corpora.  A command that was stopped goes on: finished runs are not
-trained again, the one under way goes on from its checkpoint.
+own in the workdir; they share one store of corpora.  A command that was stopped goes on: finished runs are
+not trained again, the one under way goes on from its checkpoint.
 """
 
 import json
