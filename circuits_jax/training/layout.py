@@ -124,7 +124,6 @@ class CompiledFunctions(NamedTuple):
 def jit_functions(program: Program, layout: Layout) -> CompiledFunctions:
     """The functions of `program` as they are run, and compiled, on a mesh."""
 
-
     def compiled(step: TrainStep) -> Any:
         return jax.jit(
             placing(step, layout.mesh, layout.kernels),
