@@ -45,7 +45,7 @@ def laptop() -> Config:
     return Config(
         # The table is no part of any circuit; one that is not trained leaves the time to what is.
         model=ModelConfig(bigram="counts"),
-        data=DataConfig(generated_share=None),
+        data=DataConfig(generated_share=None, grammar=2),
         train=TrainConfig(
             steps=4000,
             batch_size=8,
@@ -73,7 +73,7 @@ def get_config() -> ConfigDict:
         series=SERIES,
         compare=COMPARE,
         seeds=(0, 1),
-        learning_rates=(3e-3, 1e-2, 3e-2),
+        learning_rates=(5e-3, 1e-2, 2e-2),
         tasks_planned=8,
     )
     return to_config_dict(dataclasses.replace(laptop(), frontier=frontier))

@@ -40,7 +40,7 @@ def get_config() -> ConfigDict:
     frontier = FrontierConfig(
         series=tuple(map(row, NONZEROS)),
         seeds=(0, 1),
-        learning_rates=(3e-3, 1e-2, 3e-2),
+        learning_rates=(5e-3, 1e-2, 2e-2),
         tasks_planned=8,
     )
     return to_config_dict(dataclasses.replace(laptop(), frontier=frontier))

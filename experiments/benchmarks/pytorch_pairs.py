@@ -6,8 +6,9 @@
 DIR holds `jacobcd52/sparse_pretrain_public` as it was fetched; PyTorch has to be installed, and for pruning
 tqdm and transformers, which its modules import.  PyTorch has as many threads as this process may use cores;
 ours runs on --cpu_devices devices.  A turn is --in_a_row steps: with 1, each step finds the caches full of
-the other side's arrays, as no training does.  Prints medians of a step's time, and medians of the ratios of
-turns that stood side by side.
+the other side's arrays, as no training does.  Prints medians of a step's time, medians of the ratios of turns
+that stood side by side, and for training and forward passes how far ours ends from the rate at which the
+machine multiplies matrices of float32.
 
 Both sides have random weights, the same random tokens and the same network: AbsTopK 1/4 at eight locations,
 sinks, a bigram table of 2048 x 2048.  They compute in float32, but for "bfloat16" below.
@@ -41,18 +42,22 @@ node, the clip of the gradient's RMS, AdamW, the clamp.  Removed nodes are held 
 - Ours cuts no nodes out of the network on the way (`prune.cuts`).
 """
 
+import math
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
 from circuits_jax.commands import launching
 from circuits_jax.config import ModelConfig, PruneConfig
+from circuits_jax.storage.cores import usable_cores
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.tables import Row, show_table
+from circuits_jax.training.pretraining import flops_per_token
 from experiments.benchmarks.bridge_speed import bridge_step
-from experiments.benchmarks.our_steps import Work, forward_pass, train_step
+from experiments.benchmarks.our_steps import Work, forward_pass, settings, train_step
 from experiments.benchmarks.peer_steps import Peer
 from experiments.benchmarks.prune_speed import mask_step
 from experiments.benchmarks.shapes import PROMPT, SIZES, VOCABULARY
@@ -118,8 +123,28 @@ def in_turn(works: list[Work], turns: int, in_a_row: int) -> np.ndarray:
     return found[:, 2:]
 
 
-def compare(works: dict[str, Work], turns: int, in_a_row: int) -> list[Row]:
-    """A row for each way of ours, beside the first of `works`."""
+def product_rate(repeats: int = 30) -> float:
+    """Floating-point operations a second of a product of 2048 x 1024 by 1024 x 1024, at its fastest."""
+    x, w = jnp.ones((2048, 1024)), jnp.ones((1024, 1024))
+    product, seconds = jax.jit(jnp.matmul), []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        product(x, w).block_until_ready()
+        seconds.append(time.perf_counter() - began)
+    return 2 * x.size * w.shape[1] / min(seconds)
+
+
+def operations(work: str, size: str) -> float:
+    """Of the products of one step or forward pass; NaN for works whose products are not counted."""
+    if work not in ("train", "forward"):
+        return math.nan
+    config = settings(SIZES[size], "counts", "default")
+    tokens = config.train.batch_size * config.model.n_ctx
+    return flops_per_token(config.model) * tokens / (1 if work == "train" else 3)
+
+
+def compare(works: dict[str, Work], turns: int, in_a_row: int, floor: float) -> list[Row]:
+    """A row for each way of ours, beside the first of `works`; `floor`: seconds of the products alone."""
     seconds = in_turn(list(works.values()), turns, in_a_row)
     medians, ratios = 1e3 * np.median(seconds, axis=1), np.median(seconds / seconds[0], axis=1)
     figures = zip(list(works)[1:], medians[1:], ratios[1:], strict=True)
@@ -129,6 +154,7 @@ def compare(works: dict[str, Work], turns: int, in_a_row: int) -> list[Row]:
             "PyTorch, ms": round(float(medians[0]), 1),
             "ours, ms": round(float(median), 1),
             "ratio": round(float(ratio), 3),
+            **({} if math.isnan(floor) else {"of product rate": round(1e3 * floor / float(median), 2)}),
         }
         for way, median, ratio in figures
     ]
@@ -140,11 +166,13 @@ def main() -> None:
     for flag, chosen, known in (("works", given.works, WORKS), ("sizes", given.sizes, SIZES)):
         if unknown := [name for name in chosen if name not in known]:
             raise ConfigError(f"--{flag} has {unknown[0]!r}; choose of {', '.join(known)}")
-    peer = Peer(given.pytorch)
+    peer, rate = Peer(given.pytorch), product_rate()
+    print(f"products of float32: {rate / 1e9:.0f} GFLOP/s with {usable_cores()} cores")
     for work in given.works:
         for size in given.sizes if work != "bridge" else ["256 and 128"]:
             of = {"work": WORKS[work], "size": size, "devices": jax.device_count()}
-            rows = compare(contestants(peer, work, size), given.turns, given.in_a_row)
+            floor = operations(work, size) / rate
+            rows = compare(contestants(peer, work, size), given.turns, given.in_a_row, floor)
             print(show_table([of | row for row in rows]), flush=True)
 
 

@@ -1,5 +1,6 @@
 """Steps timed in turn with another implementation's: how the figures come about, and what is refused."""
 
+import math
 import types
 
 import numpy as np
@@ -43,7 +44,7 @@ def test_works_take_turns_and_the_first_two_turns_do_not_count(clock):
         "fast": work(clock, "fast", [70, 60, 0.5, 0.5, 0.5], calls),
         "slow": work(clock, "slow", [50, 40, 2, 4, 8], calls),
     }
-    rows = pytorch_pairs.compare(works, turns=3, in_a_row=4)
+    rows = pytorch_pairs.compare(works, turns=3, in_a_row=4, floor=math.nan)
     assert calls == [(name, 4) for _ in range(5) for name in works] and clock.pauses == 15
     fast, slow = rows
     assert fast == {"way": "fast", "PyTorch, ms": 2000.0, "ours, ms": 500.0, "ratio": 0.25}
@@ -53,7 +54,8 @@ def test_works_take_turns_and_the_first_two_turns_do_not_count(clock):
 def test_the_ratio_is_that_of_turns_that_stood_side_by_side(clock):
     first = work(clock, "PyTorch", [0, 0, 1, 10, 100], [])
     second = work(clock, "ours", [0, 0, 3, 20, 100], [])
-    (row,) = pytorch_pairs.compare({"PyTorch": first, "ours": second}, turns=3, in_a_row=1)
+    (row,) = pytorch_pairs.compare({"PyTorch": first, "ours": second}, turns=3, in_a_row=1, floor=5)
+    assert row["of product rate"] == 0.25  # 5 s of products in a median step of 20 s
     assert row["ratio"] == 2 and row["ours, ms"] == 20_000  # the ratios are 3, 2 and 1
 
 
