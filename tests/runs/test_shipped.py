@@ -137,6 +137,18 @@ def test_stories_ship_and_can_be_told_anew_without_the_run(run, folder, opened, 
         RECORD,
         "MODEL_CARD.md",
     }
+    complete = files(again)
+    for fields, words in (
+        ({"circuit": "00000000"}, "story.json: the story is of circuit '00000000'"),
+        ({"title": f"See {workdir}"}, "story.json names the folder .* of this machine"),
+    ):
+        (workdir / name).write_text(json.dumps(told | fields))
+        with pytest.raises(cj.UserError, match=words):
+            called(ship_command, "--stories", f"--workdir={workdir}", f"--out={again}")
+    (workdir / name).write_text(json.dumps(told))
+    with pytest.raises(cj.UserError, match=r"would take [\d,]+ bytes, and 1,000 are allowed"):
+        shipping.ship_stories(workdir, again, most=1000)
+    assert files(again) == complete and list(again.parent.iterdir()) == [again]
     (workdir / name).unlink()
     called(ship_command, "--stories", f"--workdir={workdir}", f"--out={again}")
     assert not (again / "run" / name).exists() and "Stories" not in (again / "MODEL_CARD.md").read_text(

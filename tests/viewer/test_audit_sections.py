@@ -2,6 +2,7 @@
 
 import copy
 
+from circuits_jax.circuits.audit.records import AuditReport
 from circuits_jax.runs.audit_tables import audit_table
 from circuits_jax.viewer.audit_page import build_audit_page
 from tests.viewer.page import parse
@@ -28,7 +29,9 @@ def test_a_circuit_that_misses_its_own_target_says_so():
     words = page_of(missed).words()
     assert "by the circuit itself misses the target (0.776); beside its controls it counts as all" in words
     assert audit_table({TASK: missed}, {})[0]["target"] == "missed"
+    assert "(misses its target: beside controls it counts as all edges)" in repr(AuditReport(TASK, missed))
     missed["circuit"]["missed"] = None
     for report in (missed, REPORT):  # of before it was said
         assert "itself misses" not in page_of(report).words()
+        assert "misses its target" not in repr(AuditReport(TASK, report))
         assert "target" not in audit_table({TASK: report}, {})[0]
