@@ -159,6 +159,21 @@ def test_stories_ship_and_can_be_told_anew_without_the_run(run, folder, opened, 
         called(ship_command, "--stories", f"--workdir={run.folder}", f"--out={again}")
 
 
+def test_a_workdir_of_before_gets_the_stories_that_were_told_since(opened):
+    found = cj.load("shipped")
+    story, record = found.folder / "circuits" / TASK / "story.json", found.folder / RECORD
+    told, known = story.read_text(), json.loads(record.read_text())
+    story.unlink()
+    assert not (found.folder / "circuits" / TASK / "story.json").exists()  # its owner took it away
+    digests = {name: digest for name, digest in known["sha256"].items() if not name.endswith("story.json")}
+    record.write_text(json.dumps(known | {"sha256": digests}))
+    assert (found.folder / "circuits" / TASK / "story.json").read_text() == told
+    assert json.loads(record.read_text()) == known
+    story.write_text("mine")
+    record.write_text(json.dumps(known | {"sha256": digests}))
+    assert (found.folder / "circuits" / TASK / "story.json").read_text() == "mine"
+
+
 def test_what_may_not_ship_is_refused_and_nothing_is_left(run, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(shipping, "_scores", lambda run: {})
     with pytest.raises(
