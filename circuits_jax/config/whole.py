@@ -57,5 +57,5 @@ class Config:
         if self.train.log_every % self.mesh.steps_at_once:
             raise ConfigError(
                 f"mesh.steps_at_once is {self.mesh.steps_at_once} and train.log_every "
-                f"{self.train.log_every}: what is logged is read between calls; let one divide the other"
+                f"{self.train.log_every}: what is logged is read between calls; let the first divide it"
             )

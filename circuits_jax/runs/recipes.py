@@ -43,7 +43,8 @@ def read_points(path: Path, workdir: Path, only: Sequence[str] = ()) -> list[Lis
     """
     try:
         listed = json.loads(path.read_bytes())
-        base, seeds, recipes = listed["config"], list(listed["seeds"]), dict(listed["recipes"])
+        base, seeds = listed["config"], list(listed["seeds"])
+        recipes = {name: dict(own) for name, own in dict(listed["recipes"]).items()}
         shared = dict(listed.get("settings", {}))
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise ConfigError(

@@ -10,6 +10,7 @@ made of these files when it is first needed and is from then on a workdir like a
 of generated programs: no text of other people's code is here.  `runs.shipping` makes the folder.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 from pathlib import Path
@@ -17,11 +18,12 @@ from typing import Any
 
 from circuits_jax import released
 from circuits_jax.circuits.circuit import MANIFEST
+from circuits_jax.circuits.stories.story import FILE as STORY
 from circuits_jax.data import store
 from circuits_jax.runs.audit_tables import audit_table, intervals_note
 from circuits_jax.runs.run import Run
 from circuits_jax.storage import filenames
-from circuits_jax.storage.errors import CheckpointError
+from circuits_jax.storage.errors import CheckpointError, UserError
 from circuits_jax.storage.files import check_writable, read_bytes, read_json, read_json_if_any, write_aside
 from circuits_jax.storage.paths import as_path, exists
 from circuits_jax.training.workdir import load_config
@@ -78,7 +80,7 @@ def load_shipped(workdir: str | Path | None = None, folder: Path = FOLDER) -> Sh
     """
     record = read_record(folder)
     for name, digest in record["sha256"].items():
-        if hashlib.sha256(read_bytes(folder / name)).hexdigest() != digest:
+        if _digest(folder / name) != digest:
             raise CheckpointError(f"{folder / name} was altered or cut short; {_WAY_OUT}")
     model = dataclasses.replace(released.load_sparse(folder / MODEL), source=NAME)
     config = load_config(folder / RUN)
@@ -107,6 +109,8 @@ def read_record(folder: Path) -> dict[str, Any]:
 def unpack(folder: Path, workdir: Path) -> Path:
     """Makes `workdir` that of the shipped model's run, unless it is that already; returns it.
 
+    Stories that a later release tells of the same model come into it all the same.
+
     Raises:
       CheckpointError: if another run lies there, or the shipped model of another release.
       LockError: if another process makes it at this moment.
@@ -114,6 +118,7 @@ def unpack(folder: Path, workdir: Path) -> Path:
     """
     record = read_record(folder)
     if _is_there(record["model"], workdir):
+        _add_stories(folder, record, workdir)
         return workdir
     check_writable(workdir, "or name another folder: --workdir=DIR, or cj.load('shipped', workdir=DIR)")
     config = load_config(folder / RUN)
@@ -148,6 +153,23 @@ def _is_there(model: str, workdir: Path) -> bool:
     return True
 
 
+def _add_stories(folder: Path, record: dict[str, Any], workdir: Path) -> None:
+    """Puts stories that were told since `workdir` was made into it, if it can be written."""
+    known, digests = read_json_if_any(workdir / RECORD).get("sha256"), record["sha256"]
+    known = known if isinstance(known, dict) else {}
+    new = [name for name in digests if name.endswith(f"/{STORY}") and name not in known]
+    if not new:
+        return
+    with contextlib.suppress(UserError, OSError):  # a workdir that is only looked at
+        for name in new:
+            target = workdir / name.removeprefix(f"{RUN}/")
+            circuit, shipped = target.with_name(MANIFEST), name.replace(STORY, MANIFEST)
+            same = exists(circuit) and _digest(circuit) == digests[shipped]  # not cut anew since
+            if same and not exists(target):
+                _copy(folder / name, target)
+        _copy(folder / RECORD, workdir / RECORD)
+
+
 def _hash_in(workdir: Path) -> str | None:
     """The hash of the shipped model that a workdir was made of; None for another workdir."""
     found = read_json_if_any(workdir / RECORD).get("model")
@@ -156,6 +178,10 @@ def _hash_in(workdir: Path) -> str | None:
 
 def _circuits(folder: Path) -> list[Path]:
     return sorted(path.parent for path in (folder / RUN).glob(f"{filenames.CIRCUITS}/*/{MANIFEST}"))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -87,21 +87,12 @@ def ship(run: Run, out: Path, most: int = MOST_BYTES) -> Shipment:
     aside = aside_of(out)
     try:
         _build(run, aside)
-        sizes = {name: (aside / name).stat().st_size for name in _files(aside)}
-        if (total := sum(sizes.values())) > most:
-            largest = sorted(sizes, key=lambda name: -sizes[name])[:5]
-            raise CheckpointError(
-                f"the model would take {total:,} bytes, and {most:,} are allowed; the largest files are "
-                + ", ".join(f"{name} ({sizes[name]:,})" for name in largest)
-            )
-        shutil.rmtree(out, ignore_errors=True)
-        aside.rename(out)
+        return _put(aside, out, most)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return Shipment(out, sizes)
 
 
-def ship_stories(workdir: Path, out: Path) -> Shipment:
+def ship_stories(workdir: Path, out: Path, most: int = MOST_BYTES) -> Shipment:
     """Puts the stories of a workdir of the shipped model into its folder `out`; all else there stays.
 
     So stories are told and measured without the run that the model was made of.
@@ -109,10 +100,13 @@ def ship_stories(workdir: Path, out: Path) -> Shipment:
     Args:
       workdir: That `cj.load("shipped")` made.
       out: The folder of the shipped model.
+      most: Bytes that it may have in all.
 
     Raises:
-      CheckpointError: if `workdir` is of another model, or a story cannot be read.
+      CheckpointError: if `workdir` is of another model, a story cannot be read, or the folder would be too
+        large; `out` is as it was then.
       CircuitError: for a story of another circuit.
+      UserError: if `out` cannot be written.
     """
     record = read_record(out)
     if read_json_if_any(workdir / RECORD).get("model") != record["model"]:
@@ -120,12 +114,35 @@ def ship_stories(workdir: Path, out: Path) -> Shipment:
             f"{workdir} is no workdir of the model {record['model'][:12]} in {out}; name the one that "
             "view --model=shipped made"
         )
-    check_writable(out, "or name another folder: --out=DIR")
-    for target in sorted((out / RUN / filenames.CIRCUITS).iterdir()):
-        (target / STORY).unlink(missing_ok=True)
-        _ship_story(load_circuit(target), workdir / filenames.CIRCUITS / target.name, target)
-    _close(out, record, workdir)
-    return Shipment(out, {name: (out / name).stat().st_size for name in _files(out)})
+    check_writable(out.parent, "or name another folder: --out=DIR")
+    aside = aside_of(out)
+    try:
+        shutil.copytree(out, aside)
+        for target in sorted((aside / RUN / filenames.CIRCUITS).iterdir()):
+            (target / STORY).unlink(missing_ok=True)
+            _ship_story(load_circuit(target), workdir / filenames.CIRCUITS / target.name, target)
+        _close(aside, record, workdir)
+        return _put(aside, out, most)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _put(made: Path, out: Path, most: int) -> Shipment:
+    """Puts a folder that is made in the place of `out`.
+
+    Raises:
+      CheckpointError: if it has more than `most` bytes.
+    """
+    sizes = {name: (made / name).stat().st_size for name in _files(made)}
+    if (total := sum(sizes.values())) > most:
+        largest = sorted(sizes, key=lambda name: -sizes[name])[:5]
+        raise CheckpointError(
+            f"the model would take {total:,} bytes, and {most:,} are allowed; the largest files are "
+            + ", ".join(f"{name} ({sizes[name]:,})" for name in largest)
+        )
+    shutil.rmtree(out, ignore_errors=True)
+    made.rename(out)
+    return Shipment(out, sizes)
 
 
 def _build(run: Run, folder: Path) -> None:

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from circuits_jax.circuits.ablation.means import means_of
+from circuits_jax.circuits.ablation.means import reference_activations
 from circuits_jax.circuits.ablation.pairs import pair_batch
 from circuits_jax.circuits.audit.intervals import ClusteredIntervals
 from circuits_jax.circuits.circuit import Circuit
@@ -17,6 +17,7 @@ from circuits_jax.circuits.stories.files import has_story, read_story
 from circuits_jax.circuits.stories.measure import DRAWS, RANDOM_PAIRS, StoryMeasurer
 from circuits_jax.circuits.stories.story import FILE, Story
 from circuits_jax.config import AuditConfig
+from circuits_jax.model.sites import FINAL
 from circuits_jax.runs.auditing import AuditSubject, saved_subject
 from circuits_jax.runs.corpora import reference_windows
 from circuits_jax.runs.judging import judging_pairs
@@ -67,7 +68,7 @@ def measure_stories(run: "Run", subjects: Sequence[AuditSubject], config: AuditC
             bar.set_postfix(task=name)
             settings = _settings(config)
             if (told[name].measured or {}).get("settings") != settings:
-                roles = _measurer(run, subject, config).measure(told[name])
+                roles = _measurer(run, subject, config, told[name]).measure(told[name])
                 measured = {"settings": settings, "roles": roles}
                 told[name] = dataclasses.replace(told[name], measured=measured)
                 told[name].save(run.folder / CIRCUITS / name)
@@ -103,16 +104,24 @@ def _settings(config: AuditConfig) -> dict[str, Any]:
     }
 
 
-def _measurer(run: "Run", subject: AuditSubject, config: AuditConfig) -> StoryMeasurer:
+def _measurer(run: "Run", subject: AuditSubject, config: AuditConfig, story: Story) -> StoryMeasurer:
     prune, circuit, model = subject.prune, subject.circuit, run.model
     seed = prune.seed + 1 + config.seed  # as the audit draws its pairs
     test = judging_pairs(run, subject.task, circuit, prune, config.pairs, seed).test
-    means = means_of(circuit, model, lambda: reference_windows(run.corpus, run.whole_config, prune))
+    if circuit.ablation == "zero" and _uses_means(story):  # its own means are zeros
+        windows = reference_windows(run.corpus, run.whole_config, prune)
+        means = reference_activations(model, windows, "mean", FINAL in circuit.means)
+        circuit = dataclasses.replace(circuit, means=means)
     return StoryMeasurer(
-        dataclasses.replace(circuit, means=means),
+        circuit,
         model,
         pair_batch(test, model.config.n_ctx),
         ClusteredIntervals(test.template, config.confidence),
         Words(run.tokenizer, model.config.vocab_size),
         config.seed,
     )
+
+
+def _uses_means(story: Story) -> bool:
+    """Whether a claim sets a node to its mean."""
+    return any(None in claim.values for role in story.roles for claim in role.claims)

@@ -73,7 +73,7 @@ def _sentence(report: Report) -> str:
     if (missed := circuit.get("missed")) is not None:
         text += (
             f". On the pairs that pruning chose by the circuit itself misses the target ({show(missed)}); "
-            "a control that does counts as all edges of its model, the circuit does not"
+            "beside its controls it counts as all edges of its model, as they do where they miss"
         )
     if verdict["failed"]:
         text += f". What decided against it: {', '.join(verdict['failed'])}"

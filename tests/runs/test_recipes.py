@@ -53,6 +53,8 @@ def test_the_lists_of_the_repository_can_be_run(path, tmp_path):
         ("[1]", "is no list of recipes"),
         ("{", "is no list of recipes"),
         ('{"config": "quickstart", "seeds": [0]}', "is no list of recipes"),
+        ('{"config": "quickstart", "seeds": [0], "recipes": {"a": 3}}', "is no list of recipes"),
+        ('{"config": "quickstart", "seeds": [0], "settings": 3, "recipes": {}}', "is no list of recipes"),
         ('{"config": "nope", "seeds": [0], "recipes": {"a": {}}}', "no configuration 'nope'"),
         ('{"config": "quickstart", "seeds": [0], "recipes": {"a": {"train.stepz": 1}}}', "train.stepz"),
         ('{"config": "quickstart", "seeds": [0, 0], "recipes": {"a": {}}}', "is the same as 'a' with seed 0"),

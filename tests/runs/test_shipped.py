@@ -137,6 +137,18 @@ def test_stories_ship_and_can_be_told_anew_without_the_run(run, folder, opened, 
         RECORD,
         "MODEL_CARD.md",
     }
+    complete = files(again)
+    for fields, words in (
+        ({"circuit": "00000000"}, "story.json: the story is of circuit '00000000'"),
+        ({"title": f"See {workdir}"}, "story.json names the folder .* of this machine"),
+    ):
+        (workdir / name).write_text(json.dumps(told | fields))
+        with pytest.raises(cj.UserError, match=words):
+            called(ship_command, "--stories", f"--workdir={workdir}", f"--out={again}")
+    (workdir / name).write_text(json.dumps(told))
+    with pytest.raises(cj.UserError, match=r"would take [\d,]+ bytes, and 1,000 are allowed"):
+        shipping.ship_stories(workdir, again, most=1000)
+    assert files(again) == complete and list(again.parent.iterdir()) == [again]
     (workdir / name).unlink()
     called(ship_command, "--stories", f"--workdir={workdir}", f"--out={again}")
     assert not (again / "run" / name).exists() and "Stories" not in (again / "MODEL_CARD.md").read_text(
@@ -145,6 +157,21 @@ def test_stories_ship_and_can_be_told_anew_without_the_run(run, folder, opened, 
     assert load_shipped(folder=again).circuits[0].task == TASK
     with pytest.raises(cj.UserError, match=r"run is no workdir of the model \w{12} in .*shipped; name"):
         called(ship_command, "--stories", f"--workdir={run.folder}", f"--out={again}")
+
+
+def test_a_workdir_of_before_gets_the_stories_that_were_told_since(opened):
+    found = cj.load("shipped")
+    story, record = found.folder / "circuits" / TASK / "story.json", found.folder / RECORD
+    told, known = story.read_text(), json.loads(record.read_text())
+    story.unlink()
+    assert not (found.folder / "circuits" / TASK / "story.json").exists()  # its owner took it away
+    digests = {name: digest for name, digest in known["sha256"].items() if not name.endswith("story.json")}
+    record.write_text(json.dumps(known | {"sha256": digests}))
+    assert (found.folder / "circuits" / TASK / "story.json").read_text() == told
+    assert json.loads(record.read_text()) == known
+    story.write_text("mine")
+    record.write_text(json.dumps(known | {"sha256": digests}))
+    assert (found.folder / "circuits" / TASK / "story.json").read_text() == "mine"
 
 
 def test_what_may_not_ship_is_refused_and_nothing_is_left(run, folder, tmp_path, monkeypatch):

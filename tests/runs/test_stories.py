@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
@@ -12,6 +13,7 @@ from circuits_jax.circuits.circuit import load_circuit
 from circuits_jax.circuits.stories.measure import StoryMeasurer
 from circuits_jax.circuits.stories.story import FILE
 from circuits_jax.commands import stories as command
+from circuits_jax.runs import stories
 from circuits_jax.runs.stories import measure_stories
 from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CheckpointError, CircuitError, ConfigError
@@ -121,6 +123,24 @@ def test_what_cannot_be_measured_is_told_before_any_work(run, told, figures):
     ):
         run.story(circuit)
     assert figures == [] and measure_stories(run, [], run.config.audit) == {}
+
+
+def test_a_mean_is_over_the_corpus_where_the_circuits_own_are_zeros(run, told, monkeypatch):
+    (circuit,) = run.circuits
+    node = next(node for node in circuit.nodes if node.site == "0.mlp.post_act")
+    told["roles"][0]["claims"][0] = claim("set", to="mean")
+    place(run).write_text(json.dumps(told))
+    windows = np.random.default_rng(0).integers(0, run.model.config.vocab_size, (1, 4, 16))
+    monkeypatch.setattr(stories, "reference_windows", lambda *_: windows)
+    seen = []
+    monkeypatch.setattr(
+        StoryMeasurer, "measure", lambda measurer, _: seen.append(measurer._circuit.means) or [[{}, {}]]
+    )
+    dataclasses.replace(run, prepared=object()).story(circuit)
+    _, records = run.model.apply(windows[0], record=[node.site])
+    expected = np.asarray(records[node.site]).mean(axis=(0, 1))
+    np.testing.assert_allclose(seen[0][node.site], expected, rtol=1e-4, atol=1e-6)
+    assert circuit.ablation == "zero" and expected.any() and not circuit.means[node.site].any()
 
 
 def test_a_token_that_is_none_is_told(run, told):

@@ -2,14 +2,16 @@
 
 import contextlib
 import shutil
+import types
 
 import jax
 import numpy as np
 import pytest
 
+from circuits_jax.config import Config, MeshConfig, ProfileConfig, TrainConfig
 from circuits_jax.storage.errors import CheckpointError, TrainingError
 from circuits_jax.training.checkpoints import Checkpoints
-from circuits_jax.training.loop import bits_per_byte
+from circuits_jax.training.loop import Trainer, bits_per_byte
 from circuits_jax.training.metrics import read_metrics
 from circuits_jax.training.run import read_run
 from tests.training.tiny import TIMES, assert_equal, make_state, make_trainer, replace, rows, saved_steps
@@ -164,3 +166,22 @@ def test_several_steps_in_one_call_are_those_one_by_one(whole, fresh):
     for ours, theirs in zip(jax.tree.leaves(state.params), jax.tree.leaves(whole[2].params), strict=True):
         np.testing.assert_array_equal(ours != 0, theirs != 0)
     assert saved_steps(workdir) == saved_steps(whole[0])
+
+
+@pytest.mark.parametrize("together", [2, 4, 12])
+@pytest.mark.parametrize("traced", [(), (5, 9), (6, 6)])
+def test_no_call_steps_over_a_step_that_something_looks_at(together, traced):
+    """Wherever a run goes on from; and where nothing looks, calls take all the steps that they may."""
+    train = TrainConfig(steps=60, log_every=12, eval_every=21, checkpoint_every=20)
+    config = Config(train=train, mesh=MeshConfig(steps_at_once=together), profile=ProfileConfig(steps=traced))
+    trainer = types.SimpleNamespace(config=config, _kept=frozenset({47}))
+    looked = {*range(12, 61, 12), 21, 42, 20, 40, 47, 60}
+    looked |= {traced[0] - 1, traced[1]} if traced else set()
+    for first in range(60):
+        step, ends, counts = first, {first}, []
+        while step < 60:
+            counts.append(Trainer._steps_ahead(trainer, step))
+            step += counts[-1]
+            ends.add(step)
+        assert step == 60 and looked - set(range(first)) <= ends
+        assert set(counts) <= {1, together} and (together == 12 or together in counts or first > 45)

@@ -2,8 +2,10 @@
 
 import copy
 
+from circuits_jax.circuits.audit.records import AuditReport
 from circuits_jax.runs.audit_tables import audit_table
 from circuits_jax.viewer.audit_page import build_audit_page
+from circuits_jax.viewer.control_plots import distributions
 from tests.viewer.page import parse
 from tests.viewer.test_audit_page import REPORT, TASK
 
@@ -25,9 +27,15 @@ def test_many_templates_are_folded_and_all_there():
 def test_a_circuit_that_misses_its_own_target_says_so():
     missed = copy.deepcopy(REPORT)
     missed["circuit"]["missed"] = 0.776
-    assert "by the circuit itself misses the target (0.776)" in page_of(missed).words()
+    words = page_of(missed).words()
+    assert "by the circuit itself misses the target (0.776); beside its controls it counts as all" in words
     assert audit_table({TASK: missed}, {})[0]["target"] == "missed"
+    assert "(misses its target: beside controls it counts as all edges)" in repr(AuditReport(TASK, missed))
+    assert "this circuit: 39<" in distributions(missed)  # a report of before
+    missed["circuit"]["counted_edges"] = 12288
+    assert "this circuit: all 12,288<" in distributions(missed)
     missed["circuit"]["missed"] = None
     for report in (missed, REPORT):  # of before it was said
         assert "itself misses" not in page_of(report).words()
+        assert "misses its target" not in repr(AuditReport(TASK, report))
         assert "target" not in audit_table({TASK: report}, {})[0]

@@ -11,7 +11,7 @@ from typing import Any
 
 from circuits_jax.circuits.audit.controls.kinds import SEARCHED, rows_of
 from circuits_jax.circuits.circuit import MANIFEST, load_circuit
-from circuits_jax.circuits.full_model import UNKNOWN, known_of
+from circuits_jax.circuits.full_model import UNKNOWN, known_of, missed_by
 from circuits_jax.config import CONTROLS, AuditConfig, to_dict
 from circuits_jax.config.identity import identity
 from circuits_jax.storage import notices
@@ -90,7 +90,9 @@ class AuditReport:
 
     def _notes(self) -> list[str]:
         named = {"failed": self.failed, "close": self.close}
-        return [f"{what}: {', '.join(names)}" for what, names in named.items() if names]
+        notes = [f"{what}: {', '.join(names)}" for what, names in named.items() if names]
+        missed = self.report["circuit"].get("missed") is not None
+        return notes + ["misses its target: beside controls it counts as all edges"] * missed
 
 
 def circuit_key(folder: Path, settings: Mapping[str, Any]) -> str:
@@ -258,14 +260,30 @@ def _with_flag(report: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def earlier_reports(path: Path, circuits: Path, config: AuditConfig) -> dict[str, dict[str, Any]]:
-    """Those of `kept_reports` that were made with the settings of now, `config`."""
+    """Those of `kept_reports` that were made with the settings of now, `config`, and by today's rules."""
     wanted = identity(AuditConfig, to_dict(config))
     kept = kept_reports(path, circuits)
     return {
         task: each
         for task, each in kept.items()
-        if each and identity(AuditConfig, each["settings"]) == wanted
+        if each
+        and identity(AuditConfig, each["settings"]) == wanted
+        and not _counts_otherwise(each, circuits / task)
     }
+
+
+def _counts_otherwise(report: Mapping[str, Any], folder: Path) -> bool:
+    """Whether a report compares a circuit that misses its own target with controls by its own edges.
+
+    Reports did so before such a circuit counted as all edges of its model.
+    """
+    circuit = report.get("circuit")  # an edited file may hold anything
+    if report.get("controls") is None or not isinstance(circuit, Mapping) or "counted_edges" in circuit:
+        return False
+    try:
+        return missed_by(load_circuit(folder)) is not None
+    except CircuitError:
+        return False
 
 
 def earlier_refusals(path: Path, circuits: Path) -> dict[str, str]:

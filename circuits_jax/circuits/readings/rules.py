@@ -10,6 +10,7 @@ import numpy as np
 
 from circuits_jax.circuits.ablation.pairs import PairBatch
 from circuits_jax.circuits.circuit import Circuit
+from circuits_jax.config.checks import check_text
 from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.storage.errors import CircuitError, ConfigError
 
@@ -179,6 +180,7 @@ class Words:
         if isinstance(token, str):
             if token in self._ids:
                 return self._ids[token]
+            check_text(f"a token of {what}", token)
             parts = self._tokenizer.encode(token)
             if len(parts) == 1:
                 return parts

@@ -85,7 +85,7 @@ function intervalPlot({ value, low, high }, bound) {
 }
 
 function controlsTable(circuit) {
-  const own = ["this circuit", circuit.edges.length, circuit.metrics["test/calibrated_loss"] ?? null, null, ""];
+  const own = ["this circuit", circuit.edges.length, circuit.metrics["test/calibrated_loss"] ?? null, null, circuit.provenance.met_target === false ? "misses the target" : ""];
   return makeTable(["", "edges", "loss", "overlap", ""], [own, ...circuit.audit.controls.rows.map(controlRow)]);
 }
 

@@ -17,7 +17,7 @@ function storySection(circuit) {
 }
 
 function measuredWords({ pairs, random_sets: sets, confidence }) {
-  return `A person wrote this story, and the bound of each claim before it was measured. Changes are made in the whole model, on ${formatNumber(pairs)} test pairs; ` +
+  return `Words and bounds are the author\u2019s, and figures are void once a claim or its nodes are changed. Changes are made in the whole model, on ${formatNumber(pairs)} test pairs; ` +
     `in brackets the ${formatPercent(confidence)} interval over their templates. A claim is confirmed if its figure meets its bound and is better than that of each of ${sets} random sets of as many nodes at the same sites; \u201cclose\u201d says that the interval crosses the bound.`;
 }
 

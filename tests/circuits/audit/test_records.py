@@ -17,7 +17,7 @@ from circuits_jax.circuits.audit.records import (
     read_any_version,
 )
 from circuits_jax.circuits.circuit import MANIFEST
-from circuits_jax.config import AuditConfig
+from circuits_jax.config import AuditConfig, to_dict
 from circuits_jax.storage import notices
 from circuits_jax.storage.errors import CheckpointError
 from tests.circuits.readings.test_rules import CIRCUIT
@@ -121,3 +121,27 @@ def test_of_a_damaged_audit_of_a_circuit_that_is_there_nothing_is_kept(tmp_path,
     path.write_text(json.dumps(TABLE | {"tasks": {"a": report, "gone": report}}))
     assert kept_reports(path, tmp_path) == {"a": {}}
     assert earlier_reports(path, tmp_path, AuditConfig()) == {}
+
+
+@pytest.mark.parametrize("met", [True, False, None])
+def test_an_audit_that_counted_a_circuit_that_misses_by_its_own_edges_is_made_anew(tmp_path, met):
+    path, folder = tmp_path / "audit.json", tmp_path / "a"
+    provenance = {"prune": {"select_pairs": 8}} | ({} if met is None else {"met_target": met})
+    dataclasses.replace(
+        CIRCUIT,
+        means={node.site: np.zeros(8, np.float32) for node in CIRCUIT.nodes},
+        metrics={"select/calibrated_loss": 0.3},
+        provenance=provenance,
+    ).save(folder)
+    settings = to_dict(AuditConfig())
+    report = {"key": circuit_key(folder, settings), "settings": settings, "model": {"flag": None}}
+    for controls, circuit, there in (
+        ({"rows": []}, {"edges": 6}, met is not False),
+        ({"rows": []}, {"edges": 6, "counted_edges": 99}, True),
+        ({"rows": []}, 3, True),  # damaged, as is said elsewhere
+        (None, {"edges": 6}, True),  # whose verdict does not depend on it
+    ):
+        written = report | {"controls": controls, "circuit": circuit}
+        path.write_text(json.dumps(TABLE | {"tasks": {"a": written}}))
+        assert earlier_reports(path, tmp_path, AuditConfig()) == ({"a": written} if there else {})
+        assert kept_reports(path, tmp_path) == {"a": written}

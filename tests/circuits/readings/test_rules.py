@@ -137,6 +137,7 @@ def test_rules_name_edges_and_tokens_by_id_or_text():
         ({FIRST: None}, ConfigError, "it must be a list"),
         ({FIRST: ["ba"]}, ConfigError, "names 'ba', which is no token .* 'b', 'a'; name single tokens"),
         ({FIRST: [""]}, ConfigError, "names '', which is no token .* none; name single tokens"),
+        ({FIRST: ["\ud800"]}, ConfigError, "a token of the rule for .* which holds half a character"),
         ({FIRST: [8]}, ConfigError, "the id 8; the model has 0 to 7"),
         ({FIRST: [-1]}, ConfigError, "the id -1; the model has 0 to 7"),
         ({FIRST: [True]}, ConfigError, "names True; a token is an id or a text"),
