@@ -42,4 +42,8 @@ def main() -> None:
     subjects = find_subjects(run, flags.FLAGS.tasks, config, flags.FLAGS.changed_tasks)
     out = path_flags.out_folder()
     reports, refusals = audit(run, subjects, config, flags.FLAGS.controls, out)
-    launching.report(audit_table(reports, refusals), None, {"page": str((out or run.folder) / AUDIT_PAGE)})
+    pages = {
+        "page": str((out or run.folder) / AUDIT_PAGE),
+        "pages of circuits": "as they were; the command view draws them anew, with their verdicts",
+    }
+    launching.report(audit_table(reports, refusals), None, pages)

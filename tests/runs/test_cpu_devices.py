@@ -13,7 +13,7 @@ from circuits_jax.storage.errors import ConfigError
 from circuits_jax.training.devices import record_devices
 from circuits_jax.training.mesh.meshes import axis_sizes
 
-QUICKSTART = load_config("quickstart")
+LEARNED = load_config("quickstart", {"model.bigram": "learned"})  # which takes one device by default
 
 
 def training(batch_size=8, **mesh):
@@ -21,9 +21,7 @@ def training(batch_size=8, **mesh):
     return Config(train=train, mesh=MeshConfig(**mesh))
 
 
-@pytest.mark.parametrize(
-    "config", [QUICKSTART, *map(training, (1, 6, 7, 12, 48))], ids=lambda c: str(c.train)
-)
+@pytest.mark.parametrize("config", [LEARNED, *map(training, (1, 6, 7, 12, 48))], ids=lambda c: str(c.train))
 def test_from_one_core_to_sixty_four_no_default_and_no_candidate_is_refused(config):
     for cores in range(1, 65):
         assert choose(None, config, None).devices == 1
@@ -82,7 +80,7 @@ def test_what_is_no_number_is_refused(asked):
 @pytest.mark.parametrize("asked", ["3", "5", "6", "7", "16"])
 def test_a_number_of_the_user_s_that_the_batch_does_not_allow_is_refused(asked, tmp_path):
     with pytest.raises(ConfigError, match=f"--cpu_devices is {asked}, .*give one of 1, 2, 4, 8$"):
-        choose(asked, QUICKSTART, tmp_path)
+        choose(asked, LEARNED, tmp_path)
     assert not list(tmp_path.iterdir())
     assert choose(asked, None, None).devices == int(asked)  # where nothing is trained, all can be used
 
@@ -99,21 +97,21 @@ def test_the_axes_of_the_user_s_decide_the_default():
 
 def test_a_run_keeps_what_it_had(tmp_path):
     record_devices(tmp_path, 2)
-    for asked, config in ((None, QUICKSTART), ("auto", QUICKSTART), (None, None), ("auto", None)):
+    for asked, config in ((None, LEARNED), ("auto", LEARNED), (None, None), ("auto", None)):
         devices, why = choose(asked, config, tmp_path)
         assert devices == 2 and why == f"2, as the run in {tmp_path} has had them"
-    assert choose("2", QUICKSTART, tmp_path) == Choice(2)
-    assert choose("4", QUICKSTART, tmp_path).why == (
+    assert choose("2", LEARNED, tmp_path) == Choice(2)
+    assert choose("4", LEARNED, tmp_path).why == (
         f"4; the run in {tmp_path} had 2: rounding differs from here on"
     )
     assert choose(None, training(batch_size=3), tmp_path).devices == 1  # no run of these settings is there
     record_devices(tmp_path, 4)
-    assert choose(None, QUICKSTART, tmp_path, processes=2).devices == 2
+    assert choose(None, LEARNED, tmp_path, processes=2).devices == 2
 
 
 def test_a_run_that_does_not_say_is_told_of(tmp_path):
     (tmp_path / "checkpoints/12").mkdir(parents=True)
-    devices, why = choose(None, QUICKSTART, tmp_path)
+    devices, why = choose(None, LEARNED, tmp_path)
     assert devices == 1 and "is not known" in why
 
 
@@ -139,9 +137,9 @@ def test_auto_without_a_run_or_with_several_processes(tmp_path, monkeypatch):
     assert choose("auto", None, None) == Choice(1, "1; there is no run here to measure")
     assert choose("auto", None, tmp_path).devices == 1
     with pytest.raises(ConfigError, match="measures a single process"):
-        choose("auto", QUICKSTART, None, processes=2)
+        choose("auto", LEARNED, None, processes=2)
     monkeypatch.setattr(cpu_devices, "usable_cores", lambda: 1)
-    assert choose("auto", QUICKSTART, tmp_path).devices == 1
+    assert choose("auto", LEARNED, tmp_path).devices == 1
     assert not list(tmp_path.iterdir())
 
 
@@ -154,6 +152,6 @@ def test_what_was_measured_holds_where_it_cannot_be_noted(tmp_path, monkeypatch)
     monkeypatch.setattr(cpu_devices, "usable_cores", lambda: 2)
     monkeypatch.setattr(cpu_devices, "step_seconds", lambda config, steps: 0.5)
     (tmp_path / "file").write_text("")
-    devices, why = choose("auto", QUICKSTART, tmp_path / "file" / "run")
+    devices, why = choose("auto", LEARNED, tmp_path / "file" / "run")
     assert devices == 1 and "a step takes 500 ms on 1, 500 ms on 2; not noted: cannot write to" in why
-    assert choose("auto", QUICKSTART, tmp_path / "run").why.endswith(f"noted in {tmp_path / 'run'}")
+    assert choose("auto", LEARNED, tmp_path / "run").why.endswith(f"noted in {tmp_path / 'run'}")

@@ -8,7 +8,7 @@ function verdictBand(circuit) {
       return h("p", { class: "band warning", role: "note" }, h("strong", {}, "Needs a new audit. "),
         "It was cut when its test pairs were chosen by, too: their figures are too good.");
     }
-    return h("p", { class: "band warning", role: "note" }, h("strong", {}, "Not audited. "),
+    return h("p", { class: "band warning", role: "note" }, h("strong", {}, "Not audited when this page was drawn. "),
       unauditedWords(circuit));
   }
   const { verdict, failed, close } = audit.verdict;
