@@ -8,6 +8,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from circuits_jax.circuits.ablation.means import reference_activations
 from circuits_jax.circuits.ablation.pairs import pair_batch
 from circuits_jax.circuits.audit.intervals import ClusteredIntervals
@@ -111,7 +113,7 @@ def _measurer(run: "Run", subject: AuditSubject, config: AuditConfig, story: Sto
     if circuit.ablation == "zero" and _uses_means(story):  # its own means are zeros
         windows = reference_windows(run.corpus, run.whole_config, prune)
         means = reference_activations(model, windows, "mean", FINAL in circuit.means)
-        circuit = dataclasses.replace(circuit, means=means)
+        circuit = dataclasses.replace(circuit, means={site: np.asarray(mean) for site, mean in means.items()})
     return StoryMeasurer(
         circuit,
         model,
