@@ -28,7 +28,7 @@ def check_ablation(circuit: Circuit, what: str) -> None:
 def judging_pairs(
     run: "Run", task: Task, circuit: Circuit, prune: PruneConfig, count: int, seed: int
 ) -> Splits:
-    """The pairs that a circuit was cut on and chosen by, and `count` test pairs that are none of them.
+    """The pairs that a circuit was cut on and chosen by, and `count` test pairs that pruning never drew.
 
     Args:
       run: Of the circuit's model.
@@ -52,4 +52,4 @@ def judging_pairs(
     for split, pairs in own.items():
         check_unchanged(circuit, split, pairs)
     train, chosen = own["train"], own.get("select", own["test"])
-    return Splits(train, chosen, drawn(task.unlike(train, chosen), "test", count, seed))
+    return Splits(train, chosen, drawn(task.unlike(*own.values()), "test", count, seed))
