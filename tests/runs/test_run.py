@@ -30,7 +30,7 @@ def own(run, tmp_path_factory):
     path = tmp_path_factory.mktemp("tasks") / "mine.jsonl"
     lines = []
     for split in ("train", "select", "test"):
-        pairs = cj.build_pairs(cj.TASKS[KNOWN], run.tokenizer, split, 40, 0, run.model.config.n_ctx)
+        pairs = cj.build_pairs(cj.TASKS[KNOWN], run.tokenizer, split, 80, 0, run.model.config.n_ctx)
         for (a, b), (right_a, right_b) in zip(pairs.texts, pairs.continuations, strict=True):
             row = {"a": a, "b": b, "answer_a": right_a, "answer_b": right_b, "split": split}
             lines.append(json.dumps(row))
