@@ -207,6 +207,9 @@ class Trainer:
 
     def _steps_ahead(self, step: int) -> int:
         """How many steps the next call takes: all that may be taken at once, if nobody looks in between."""
+        together = self.config.mesh.steps_at_once
+        if together == 1:
+            return 1
         train, traced = self.config.train, self.config.profile.steps
         looked = {train.steps, *self._kept, *([traced[0] - 1, traced[1]] if traced else [])}
 
@@ -214,7 +217,6 @@ class Trainer:
             rhythms = train.log_every, train.eval_every, train.checkpoint_every
             return step in looked or any(step % rhythm == 0 for rhythm in rhythms)
 
-        together = self.config.mesh.steps_at_once
         return 1 if any(map(looks, range(step + 1, step + together))) else together
 
     def _take(self, state: TrainState, batches: Sequence[jax.Array]) -> tuple[TrainState, Metrics]:

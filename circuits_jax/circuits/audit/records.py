@@ -24,8 +24,9 @@ from circuits_jax.storage.paths import exists, is_remote
 # version 3 had other orders of curves, powers and ties of tests, and words of verdicts.  The first reports of
 # version 4 flag the full model by test pairs, as "assessment"; `_with_flag` puts pruning's flag in its place.
 FORMAT, VERSION = "circuits_jax.audit", 4
-# What rows of controls depend on beside the circuit.
-_CONTROLS_VERSION = 1
+# Of what an audit under way keeps, rows of controls and other parts.  Those of version 1 were of pairs that
+# pruning may have reported, and of moved circuits of every ablation.
+_PARTS_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -102,13 +103,13 @@ def circuit_key(folder: Path, settings: Mapping[str, Any]) -> str:
 
 def controls_key(folder: Path, corpus: str, seed: int) -> str:
     """Hash of what the rows of the controls of the circuit in `folder` depend on."""
-    text = json.dumps([_CONTROLS_VERSION, corpus, seed]).encode()
+    text = json.dumps([_PARTS_VERSION, corpus, seed]).encode()
     return hashlib.sha256((folder / MANIFEST).read_bytes() + text).hexdigest()[:16]
 
 
 def measured_folder(key: str, corpus: str) -> str:
     """What the folder of an audit's finished parts is called; earlier versions measured something else."""
-    return f"{VERSION}-{key[:16]}-{corpus[:8]}"
+    return f"{VERSION}.{_PARTS_VERSION}-{key[:16]}-{corpus[:8]}"
 
 
 def covers(report: Mapping[str, Any], choice: str) -> bool:
