@@ -13,6 +13,8 @@ from jax import lax
 from circuits_jax.model.target import target
 
 PRECISION, BFLOAT16 = "jax_default_matmul_precision", "BF16_BF16_F32"  # what JAX calls them
+# Older compilers refuse a product of bfloat16 ("unimplemented") on the very CPUs that have such instructions.
+COMPILED = jax.__version_info__ >= (0, 10)
 Dimensions = tuple[tuple[tuple[int, ...], tuple[int, ...]], tuple[tuple[int, ...], tuple[int, ...]]]
 
 
@@ -48,5 +50,9 @@ _product.defvjp(_forwards, _backwards)
 
 def _rounded(a: jax.Array, b: jax.Array, along_a: int, along_b: int) -> jax.Array:
     """The product of the two, rounded to bfloat16, summed along one axis of each in float32."""
-    factors = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
-    return lax.dot_general(*factors, (((along_a,), (along_b,)), ((), ())), preferred_element_type=jnp.float32)
+    dimensions = (((along_a,), (along_b,)), ((), ()))
+    if not COMPILED:  # the same numbers, without the speed
+        a, b = lax.reduce_precision(a, 8, 7), lax.reduce_precision(b, 8, 7)
+        return lax.dot_general(a, b, dimensions, precision=lax.Precision.HIGHEST)
+    a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+    return lax.dot_general(a, b, dimensions, preferred_element_type=jnp.float32)

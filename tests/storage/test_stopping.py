@@ -121,7 +121,7 @@ def command(body):
         def later(*numbers):
             def send():
                 for number in numbers:
-                    time.sleep(0.2)
+                    time.sleep(0.5)  # the main thread is in the body by then
                     os.kill(me, number)
             threading.Thread(target=send).start()
         stopping.PATIENCE_SECONDS = 0.4
