@@ -32,8 +32,9 @@ _OF_THE_DISK = (
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO,
     errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR,
 )  # fmt: skip
-# glibc's M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD and M_ARENA_MAX: one heap that only grows.
-_MALLOC_OPTIONS = {-4: 0, -1: 2**31 - 1, -2: 2**28, -8: 1}
+# glibc's M_MMAP_MAX, M_TRIM_THRESHOLD and M_TOP_PAD: heaps that only grow.  One heap for all threads
+# (M_ARENA_MAX = 1) makes them wait for each other: a step takes a tenth to a half longer.
+_MALLOC_OPTIONS = {-4: 0, -1: 2**31 - 1, -2: 2**28}
 _CPU_DEVICES = flags.DEFINE_string(
     "cpu_devices",
     None,
