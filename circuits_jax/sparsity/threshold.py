@@ -105,7 +105,8 @@ def _largest(bits: Array, k: Array | int, above_all: Array, guess: Guess | None)
 def largest_mask_along(x: Array, j: int, axis: int) -> Array:
     """Marks, in every slice along `axis`, exactly the min(j, size) entries of largest |x|; ties as above.
 
-    Takes j reductions along `axis` and one more: meant for small j.
+    Reads x twice: one reduction carries the j largest entries so far of each slice, which devices that share
+    a slice exchange.  Meant for small j: what it computes with each entry grows with the square of j.
 
     Args:
       x: Float array.
@@ -115,19 +116,24 @@ def largest_mask_along(x: Array, j: int, axis: int) -> Array:
     Returns:
       bool array of x's shape.
     """
-    if j >= x.shape[axis]:
-        return jnp.ones(x.shape, bool)
-    untaken = magnitude_bits(x) + jnp.uint32(1)
-
-    def next_largest(_: Array, top: Array) -> Array:
-        return jnp.max(jnp.where(untaken < top, untaken, 0), axis, keepdims=True)
-
-    above_all = jnp.full_like(jnp.max(untaken, axis, keepdims=True), 2**32 - 1)
-    smallest = lax.fori_loop(0, j, next_largest, above_all)
-    mask = untaken >= smallest
+    if j == 0 or j >= x.shape[axis]:
+        return jnp.full(x.shape, j > 0)
+    bits = magnitude_bits(x) + jnp.uint32(1)
+    nothing = (jnp.zeros_like(bits),) * (j - 1)
+    largest = lax.reduce((bits, *nothing), (jnp.uint32(0),) * j, _largest_of_both, (axis % x.ndim,))
+    mask = bits >= jnp.expand_dims(largest[-1], axis)
     tied = jnp.any(jnp.sum(mask, axis, dtype=jnp.int32) > j)
     with scopes.rarely(True):
-        return lax.cond(tied, lambda: _one_by_one(untaken, j, axis), lambda: mask)
+        return lax.cond(tied, lambda: _one_by_one(bits, j, axis), lambda: mask)
+
+
+def _largest_of_both(a: tuple[Array, ...], b: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The largest of two lists in falling order, as many as each has, in falling order."""
+    found = [jnp.maximum(*each) for each in zip(a, reversed(b), strict=True)]  # they are these, out of order
+    for unordered in range(len(found) - 1, 0, -1):
+        for at in range(unordered):
+            found[at], found[at + 1] = jnp.maximum(*found[at : at + 2]), jnp.minimum(*found[at : at + 2])
+    return tuple(found)
 
 
 def _one_by_one(untaken: Array, j: int, axis: int) -> Array:

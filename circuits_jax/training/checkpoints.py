@@ -1,7 +1,8 @@
 """Checkpoints of a run, through orbax: the whole state, written while training goes on."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -268,10 +269,22 @@ def _staging() -> ocp.CheckpointManagerOptions:
 
 def _reader(path: Path) -> ocp.CheckpointManager:
     options = ocp.CheckpointManagerOptions(read_only=True, save_interval_steps=0, create=False)
-    for _ in range(_LOOKS - 1):
-        with contextlib.suppress(FileNotFoundError):
-            return ocp.CheckpointManager(path, options=options)
-    return ocp.CheckpointManager(path, options=options)
+    with _no_warnings_of_orbax():  # that what is opened to be read is read only
+        for _ in range(_LOOKS - 1):
+            with contextlib.suppress(FileNotFoundError):
+                return ocp.CheckpointManager(path, options=options)
+        return ocp.CheckpointManager(path, options=options)
+
+
+@contextlib.contextmanager
+def _no_warnings_of_orbax() -> Iterator[None]:
+    logger = logging.getLogger("absl")
+    before = logger.level
+    logger.setLevel(max(before, logging.ERROR))
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _writer(path: Path, keep: int, keep_best: int) -> ocp.CheckpointManager:

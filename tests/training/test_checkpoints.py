@@ -134,6 +134,12 @@ def test_readers_change_nothing_for_a_run_may_be_writing(half_written, states, t
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_reading_warns_of_nothing(saved, caplog):
+    with caplog.at_level("WARNING", "absl"):
+        assert newest(saved) is not None
+    assert not caplog.records
+
+
 def test_an_older_checkpoint_half_deleted_when_killed_does_not_matter(copy, states):
     shutil.rmtree(folder(copy, 4) / "state")
     assert_equal(restore(copy, states[4]), states[8])

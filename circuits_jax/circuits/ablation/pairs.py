@@ -15,8 +15,8 @@ from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.tasks.metrics import logit_difference
 from circuits_jax.tasks.task import Pairs
 
-# Prompts are cut to a multiple of this many tokens, so that nearly all tasks share compiled programs: those of
-# one length take a minute to compile on two cores, longer than the steps that short prompts would save.
+# Prompts are cut to a multiple of this many tokens, so that nearly all tasks share compiled programs.  Those
+# of one length take a minute to compile on two cores, longer than the steps that short prompts would save.
 LENGTH_STEP = 32
 
 

@@ -151,8 +151,8 @@ def what_of(op: str, shape: ArrayShape, path: str, weights: set[tuple[int, ...]]
     part = part_of(path)
     if shape.size == 1 or (op == "all-reduce" and part in (ABS_TOPK, PROJECTION)):
         return COUNTS
-    if _plain(shape.dims) not in weights:
-        return ACTIVATIONS
+    if _plain(shape.dims) not in weights:  # of the projection: the largest entries of each unit
+        return COUNTS if part == PROJECTION else ACTIVATIONS
     reduced = op in ("all-reduce", "reduce-scatter")
     if not reduced:
         return WEIGHTS
