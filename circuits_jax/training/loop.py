@@ -257,8 +257,9 @@ class Trainer:
             self._checkpoints.wait()
             last = self._checkpoints.latest
             kept = "there is no checkpoint yet" if last is None else f"checkpoint {last} is intact"
+            when = "at" if self.config.mesh.steps_at_once == 1 else "by"  # of several, the last is known
             raise DivergenceError(
-                f"{what} at step {step}; {kept}; try a lower optimizer.learning_rate in a new workdir"
+                f"{what} {when} step {step}; {kept}; try a lower optimizer.learning_rate in a new workdir"
             )
 
     def _row(self, state: TrainState, metrics: Metrics) -> dict[str, Any]:

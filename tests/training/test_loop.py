@@ -154,7 +154,7 @@ def test_several_steps_in_one_call_are_those_one_by_one(whole, fresh):
         return trainer
 
     spoil = lambda state, metrics: (state, metrics | {"loss": np.float32(np.nan)})  # noqa: E731
-    with pytest.raises(TrainingError, match=r"loss is nan at step 9; checkpoint 8 is intact"):
+    with pytest.raises(TrainingError, match=r"loss is nan by step 9; checkpoint 8 is intact"):
         breaking(counting(make_trainer(config, corpus, workdir)), 9, spoil).run()
     state = counting(make_trainer(config, corpus, workdir)).run()
     # Looked at after 2, 3, 4, 6, 8, 9, 10 and 12.

@@ -26,7 +26,7 @@ from circuits_jax.storage.paths import exists, is_remote
 FORMAT, VERSION = "circuits_jax.audit", 4
 # Of what an audit under way keeps, rows of controls and other parts.  Those of version 1 were of pairs that
 # pruning may have reported, and of moved circuits of every ablation.
-_PARTS_VERSION = 2
+_PARTS_VERSION = 3
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

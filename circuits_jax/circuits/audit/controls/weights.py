@@ -20,9 +20,11 @@ _largest = jax.jit(project_mask, static_argnums=(2, 3))
 
 
 def random_weights(model: Model, seed: int) -> Model:
-    """Fresh parameters; each tensor and each unit keeps as many weights as in `model`.
+    """Fresh parameters; each tensor and each unit keeps as many weights as in `model`, of equal size.
 
     A tensor keeps its largest, exactly as many as there; no unit has fewer than the least of them has there.
+    They are scaled to the root mean square of those there: at the scale of initialisation logits are so close
+    together that no mask could reach a target.
     """
     fresh = init_params(model.config, jax.random.key(seed))
 
@@ -32,7 +34,8 @@ def random_weights(model: Model, seed: int) -> Model:
         there = np.asarray(trained) != 0
         floor = 0 if rule.floor_axis is None else int(there.sum(axis=rule.floor_axis).min())
         kept = _largest(new, jnp.int32(there.sum()), rule.floor_axis, floor)
-        return np.asarray(jnp.where(kept, new, 0))
+        new = np.where(kept, new, 0)
+        return new * np.float32(np.linalg.norm(trained) / (np.linalg.norm(new) or 1))
 
     return dataclasses.replace(model, params=map_rules(cut, fresh, dict(model.params)))
 

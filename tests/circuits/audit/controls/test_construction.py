@@ -125,6 +125,7 @@ def test_every_tensor_keeps_as_many_weights_and_none_where_it_was(change):
             return 0
         fresh = change is weights.random_weights and not new.any()  # biases begin at zero
         assert fresh or (new != 0).sum() == (old != 0).sum()
+        assert fresh or np.linalg.norm(new) == pytest.approx(np.linalg.norm(old), rel=1e-5)
         return int(not np.array_equal(new, old))
 
     assert sum(rules(compare, found, params)) > 8
