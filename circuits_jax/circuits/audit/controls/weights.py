@@ -34,8 +34,8 @@ def random_weights(model: Model, seed: int) -> Model:
         there = np.asarray(trained) != 0
         floor = 0 if rule.floor_axis is None else int(there.sum(axis=rule.floor_axis).min())
         kept = _largest(new, jnp.int32(there.sum()), rule.floor_axis, floor)
-        new = np.where(kept, new, 0)
-        return new * np.float32(np.linalg.norm(trained) / (np.linalg.norm(new) or 1))
+        thinned = np.where(kept, new, 0)
+        return thinned * np.float32(np.linalg.norm(trained) / (np.linalg.norm(thinned) or 1))
 
     return dataclasses.replace(model, params=map_rules(cut, fresh, dict(model.params)))
 
