@@ -2,7 +2,7 @@
 
 import pytest
 
-from circuits_jax.training.compiling.collectives import collectives
+from circuits_jax.training.compiling.collectives import collectives, what_of
 from circuits_jax.training.compiling.costs import count_costs
 from circuits_jax.training.compiling.hlo import ArrayShape, parse, shapes
 from circuits_jax.training.compiling.loops import rare_branch, turns
@@ -172,6 +172,14 @@ def test_what_is_exchanged_is_told_by_shape_and_place():
     counted = parse(TEXT.replace("while/body/dot_general", "abs_topk/while/body/reduce_sum"))
     found = {each.op: each.of for each in collectives(counted, count_costs(counted), [(32, 16)], devices=4)}
     assert found["all-reduce"] == "counts"
+
+
+def test_what_the_projection_gathers_is_counts_unless_it_is_a_weight():
+    path = "jit(step)/optimizer/projection/reduce"
+    few, whole = ArrayShape("u32", (2, 64)), ArrayShape("f32", (64, 32))
+    assert what_of("all-gather", few, path, {(32, 64)}) == "counts"
+    assert what_of("all-gather", whole, path, {(32, 64)}) == "weights"
+    assert what_of("all-gather", few, "jit(step)/attention/reduce", {(32, 64)}) == "activations"
 
 
 def test_a_collective_that_runs_beside_other_work_counts_once():

@@ -20,11 +20,11 @@ _largest = jax.jit(project_mask, static_argnums=(2, 3))
 
 
 def random_weights(model: Model, seed: int) -> Model:
-    """Fresh parameters; each tensor and each unit keeps as many weights as in `model`, of equal size.
+    """Fresh parameters; each tensor and each unit keeps as many weights as in `model`.
 
     A tensor keeps its largest, exactly as many as there; no unit has fewer than the least of them has there.
     They are scaled to the root mean square of those there: at the scale of initialisation logits are so close
-    together that no mask could reach a target.
+    together that masks could hardly reach a target.
     """
     fresh = init_params(model.config, jax.random.key(seed))
 
