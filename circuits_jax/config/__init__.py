@@ -5,7 +5,13 @@ Inside the library only these dataclasses travel.  `circuits_jax.configs` turns 
 when its dataclass is made; the error names the field, the value and the choices.
 """
 
-from circuits_jax.config.audit import CONTROLS, DEFAULT_CONTROLS, AuditConfig, control_choice
+from circuits_jax.config.audit import (
+    CONTROLS,
+    DEFAULT_CONTROLS,
+    QUICK_DRAWS,
+    AuditConfig,
+    control_choice,
+)
 from circuits_jax.config.bridge import ENCODERS, BridgeConfig
 from circuits_jax.config.conversion import from_dict, to_dict
 from circuits_jax.config.data import SOURCES, STANDARD_SHARES, DataConfig
@@ -44,6 +50,7 @@ __all__ = [
     "CONTROLS",
     "Config",
     "DEFAULT_CONTROLS",
+    "QUICK_DRAWS",
     "DTYPES",
     "DataConfig",
     "ENCODERS",

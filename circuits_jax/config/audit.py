@@ -14,6 +14,7 @@ from circuits_jax.storage.errors import ConfigError
 
 ACDC_COSTS = ("kl", "difference")
 LEAST_DRAWS = 40  # two tests corrected together: 1 / (draws + 1) is below 0.05 / 2
+QUICK_DRAWS = 4  # random circuits of each kind where controls are not full
 CONTROLS, DEFAULT_CONTROLS = ("none", "quick", "full"), "quick"  # each more than the one before
 
 
@@ -23,7 +24,8 @@ class AuditConfig:
 
     Attributes:
       pairs: Test pairs a circuit is judged on; none that pruning has learnt or chosen by.
-      draws: Random circuits of each kind, and random parts removed for completeness.
+      draws: Random circuits of each kind, and random parts removed for completeness, in a full audit; others
+        have at most QUICK_DRAWS.
       natural: Most positions of the validation corpus looked at.
       natural_context: Tokens that such a position has before it, at least.
       confidence: Of the intervals, below 1.

@@ -40,6 +40,7 @@ from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.circuits.pruning.sweep import total_steps
 from circuits_jax.config import (
     DEFAULT_CONTROLS,
+    QUICK_DRAWS,
     AuditConfig,
     PruneConfig,
     control_choice,
@@ -163,7 +164,9 @@ class RunAuditor:
     def _auditor(self, prune: PruneConfig) -> Auditor:
         place = (prune.seed, prune.mean_batches)
         if place not in self._auditors:
-            self._auditors[place] = Auditor(self.run.model, self._windows(prune), self.config)
+            most = self.config.draws if self._choice == "full" else QUICK_DRAWS
+            config = dataclasses.replace(self.config, draws=min(self.config.draws, most))
+            self._auditors[place] = Auditor(self.run.model, self._windows(prune), config)
         return self._auditors[place]
 
     def _run_controls(self, subject: AuditSubject, splits: Splits) -> Report:

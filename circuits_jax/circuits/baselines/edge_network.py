@@ -40,11 +40,15 @@ MOST_EDGES = 4_000_000  # a set of edges is an array of as many floats, and 16 o
 
 
 class _Network(NamedTuple):
-    """What the programs run, arrays only: parameters with biases, means, and `ModelEdges.numbers`."""
+    """What the programs run, arrays only: parameters with biases, means, and `ModelEdges.numbers`.
+
+    Slopes are of the task loss where `of_loss` is 1, and of the margin where it is 0.
+    """
 
     params: Params
     means: Means
     numbers: Mapping[str, Any]
+    of_loss: jax.Array | float
 
 
 class EdgeNetwork:
@@ -75,11 +79,9 @@ class EdgeNetwork:
         means = {site: subject.means[site] for site in reference_sites(model.config, subject.final)}
         self.params = model.params
         numbers = self.edges.numbers(model.params)
-        self._shared = replicate(_Network(dict(model.params), means, numbers), devices)
+        self._shared = replicate(_Network(dict(model.params), means, numbers, 1.0), devices)
         self._nodes = full_masks(model.config, final=subject.final)
-        self._probers = {
-            slope: _prober(model.network, reference, slope, batching, devices) for slope in SLOPES
-        }
+        self._prober = _prober(model.network, reference, batching, devices)
 
     def differences(self, kept: np.ndarray, pairs: PairBatch, nodes: np.ndarray | None = None) -> np.ndarray:
         """Uncalibrated l[answer A] - l[answer B] with only some edges, float32 [S, N, 2].
@@ -90,7 +92,7 @@ class EdgeNetwork:
           nodes: bool [K], nodes that stay though they are at no kept edge; none by default.
         """
         asked = [(self._variant(each, nodes), pairs) for each in kept]
-        return np.stack(self._probers["loss"].differences(self._shared, asked))
+        return np.stack(self._prober.differences(self._shared, asked))
 
     def margins(self, kept: np.ndarray, pairs: PairBatch) -> np.ndarray:
         """Right minus wrong logit, averaged over all prompts, of each set of edges: float64 [S]."""
@@ -106,7 +108,8 @@ class EdgeNetwork:
         """
         check_choice("the slope", of, SLOPES)
         masks = np.full(self.edges.count, share, np.float32)
-        return self._probers[of].slopes(self._shared, {**self._nodes, EDGES: masks}, pairs)[EDGES]
+        shared = self._shared._replace(of_loss=float(of == SLOPES[0]))
+        return self._prober.slopes(shared, {**self._nodes, EDGES: masks}, pairs)[EDGES]
 
     def _variant(self, kept: np.ndarray, nodes: np.ndarray | None) -> Masks:
         """Leaves an edge unchanged when one of its ends is removed: that end's reference goes through it."""
@@ -180,12 +183,15 @@ def _nodes(kept: Masks) -> Masks:
 
 
 _ANSWERS = {"mean": _held_at_means, "counterfactual": _between_prompts}
-_VALUES: dict[str, Any] = {"loss": loss_of_difference, "margin": lambda d: jnp.mean(right_margin(d))}
+
+
+def _value(shared: _Network, answered: jax.Array) -> jax.Array:
+    """The loss or the margin, chosen by a number: one program serves both."""
+    margins = jnp.mean(right_margin(answered))
+    return shared.of_loss * loss_of_difference(answered) + (1 - shared.of_loss) * margins
 
 
 @functools.lru_cache(maxsize=16)
-def _prober(
-    network: Transformer, reference: str, slope: str, batching: str, devices: tuple[jax.Device, ...]
-) -> Prober:
+def _prober(network: Transformer, reference: str, batching: str, devices: tuple[jax.Device, ...]) -> Prober:
     """One for all subjects of a configuration, and so one compilation."""
-    return Prober(network, batching, devices, _ANSWERS[reference], _VALUES[slope])
+    return Prober(network, batching, devices, _ANSWERS[reference], _value)

@@ -50,11 +50,19 @@ class EdgesChosen:
 
 
 def choose_edges(pruned: Pruned, subject: Subject, prune: PruneConfig, splits: Splits) -> EdgesChosen:
-    """Prunes the edges of `pruned`; the arguments are those of `make_circuit`."""
-    answers = np.unique(splits.train.answers)
-    data, *others = pairs_under(prune.ablation, splits, subject.model.config.n_ctx, prune.seed)
-    found = prune_edges(subject, pruned.masks, prune, data, answers)
-    return measured(subject, found.masks, found.edges, prune, [data, *others])
+    """Prunes the edges of `pruned`, unless it was given up; the arguments are those of `make_circuit`."""
+    config = subject.model.config
+    pairs = pairs_under(prune.ablation, splits, config.n_ctx, prune.seed)
+    masks = pruned.masks
+    if pruned.given_up:
+        nodes = graph.nodes_of(config, masks)
+        every = graph.edges_of(config, jax.tree.map(np.asarray, subject.model.params), nodes)
+        edges = frozenset((nodes[edge.source], nodes[edge.target]) for edge in every)
+    else:
+        answers = np.unique(splits.train.answers)
+        found = prune_edges(subject, masks, prune, pairs[0], answers)
+        masks, edges = found.masks, found.edges
+    return measured(subject, masks, edges, prune, pairs)
 
 
 def measured(

@@ -42,6 +42,7 @@ class Pruned:
       metrics: Figures of circuit and full model on the three splits, and the run's own settings.
       met_target: Whether the calibrated loss on select pairs is at most the target.
       mediocre: Whether the full model itself misses the target on select pairs.
+      given_up: Whether the search ended early, so far does the circuit miss the target on select pairs.
       history, taus: Of `Fitted`, if they are known.
     """
 
@@ -50,6 +51,7 @@ class Pruned:
     metrics: dict[str, float]
     met_target: bool
     mediocre: bool
+    given_up: bool = False
     history: tuple[FitRecord, ...] = ()
     taus: Taus | None = None
 

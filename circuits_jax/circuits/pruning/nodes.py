@@ -189,6 +189,8 @@ class Pruner:
     ) -> Pruned:
         """Drops what `kept` does not need, and measures what is left.
 
+        Where `kept` is hopeless on select pairs (`hopeless_from`) it stays as it is.
+
         Args:
           job: The run.
           kept: Of `discretise`.
@@ -207,8 +209,12 @@ class Pruner:
             left = yield from drop_needless(left, lambda masks: self.attribution(masks, job.train))
             return (yield from pathless(left))
 
-        (left,) = self._settle([search()], [job], watch, self._cut_to(kept))
-        calibration, metrics = self._prober.measure(self._whole, left, job.train, job.select, job.test)
+        left, splits = kept, (job.train, job.select, job.test)
+        calibration, metrics = self._prober.measure(self._whole, left, *splits)
+        given_up = metrics["select/calibrated_loss"] > hopeless_from(self.config.target)
+        if not given_up:
+            (left,) = self._settle([search()], [job], watch, self._cut_to(kept))
+            calibration, metrics = self._prober.measure(self._whole, left, *splits)
         settings = {"seed": job.seed, "slack": self.config.slack, **job.settings._asdict()}
         figures = {f"run/{name}": float(value) for name, value in settings.items()}
         return Pruned(
@@ -217,6 +223,7 @@ class Pruner:
             metrics={**metrics, **full, **figures, "nodes": float(size(left))},
             met_target=metrics["select/calibrated_loss"] <= self.config.target,
             mediocre=full["full/select/calibrated_loss"] > self.config.target,
+            given_up=given_up,
             history=() if fitted is None else fitted.history,
             taus=None if fitted is None else {site: np.asarray(tau) for site, tau in fitted.taus.items()},
         )
@@ -308,6 +315,14 @@ def node_loss(
     params, means, allowed = shared
     kept = {site: mask * allowed[site] for site, mask in kept.items()}
     return loss_of_difference(masked_difference(network, (params, means, own), kept, batch))
+
+
+def hopeless_from(target: float) -> float:
+    """The loss on select pairs above which what was learnt is not searched any further.
+
+    It is nearer to chance than to the target: masks learnt the training pairs and nothing that carries over.
+    """
+    return max(target, (target + CHANCE) / 2)
 
 
 def check_known(task: str, full: Mapping[str, float], config: PruneConfig) -> None:

@@ -38,7 +38,7 @@ class Prober:
       batching: Of `prune.batching`.
       devices: To spread over.
       answer: What a network with some masks answers; pruning's own by default.
-      value: Of answers [N, 2], what slopes are of; the task loss by default.
+      value: (shared, answers [N, 2]) -> what slopes are of; the task loss by default.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class Prober:
         batching: str,
         devices: Sequence[jax.Device],
         answer: Answer = masked_difference,
-        value: Callable[[jax.Array], jax.Array] = loss_of_difference,
+        value: Callable[[Any, jax.Array], jax.Array] = lambda shared, answered: loss_of_difference(answered),
     ):
         def difference(shared: Any, item: tuple[Masks, Any]) -> jax.Array:
             return answer(network, shared, *item)
 
         def slope(shared: Any, item: tuple[Masks, Any]) -> Masks:
             kept, batch = item
-            return jax.grad(lambda masks: value(difference(shared, (masks, batch))))(kept)
+            return jax.grad(lambda masks: value(shared, difference(shared, (masks, batch))))(kept)
 
         def fit(_: tuple, found: jax.Array) -> tuple[jax.Array, ...]:
             return calibrate(found)

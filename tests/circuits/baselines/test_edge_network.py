@@ -152,4 +152,4 @@ def test_all_subjects_of_a_configuration_share_their_programs():
     net = network("mean")
     zeros = Subject(planted().model, jax.tree.map(jnp.zeros_like, dict(subject().means)))
     other = EdgeNetwork(zeros)
-    assert other._probers["loss"] is net._probers["loss"]
+    assert other._prober is net._prober

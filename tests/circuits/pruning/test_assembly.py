@@ -14,7 +14,7 @@ from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
 from circuits_jax.circuits.circuit import Calibration, Node, load_circuit
 from circuits_jax.circuits.masks import full_masks
 from circuits_jax.circuits.planted import plant
-from circuits_jax.circuits.pruning.assembly import make_circuit
+from circuits_jax.circuits.pruning.assembly import choose_edges, make_circuit
 from circuits_jax.circuits.pruning.jobs import Pruned
 from circuits_jax.config import PruneConfig, to_dict
 from circuits_jax.model.fingerprint import model_hash
@@ -143,3 +143,10 @@ def test_a_whole_circuit_runs_on_the_models_own_parameters():
     every = graph.edges_of(planted.config, planted.params, nodes)
     whole = type(circuit())(**{**vars(circuit()), "nodes": nodes, "edges": every})
     assert remove_edges(whole, planted.model) is planted.model
+
+
+def test_what_was_given_up_keeps_all_edges_between_its_nodes():
+    planted, subject, masks = case()
+    pruned = Pruned(masks, Calibration(1, 0), {}, met_target=False, mediocre=True, given_up=True)
+    chosen = choose_edges(pruned, subject, PRUNE, planted.splits)
+    assert chosen.edges == chosen.every and len(chosen.every) == len(planted.edges) + 1

@@ -9,12 +9,13 @@ from circuits_jax.circuits.ablation.means import Subject, reference_activations
 from circuits_jax.circuits.ablation.pairs import PairBatch
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.pruning.jobs import Splits
-from circuits_jax.circuits.pruning.nodes import Pruner
+from circuits_jax.circuits.pruning.nodes import Pruner, hopeless_from
 from circuits_jax.config import ModelConfig, PruneConfig
 from circuits_jax.model.model import Model
 from circuits_jax.model.sites import node_sites
 from circuits_jax.model.transformer import init_params
 from circuits_jax.storage.errors import TaskError
+from circuits_jax.tasks.metrics import CHANCE
 from circuits_jax.tasks.task import Pairs
 from tests.circuits.planted.test_planted import network, pruner, subject
 
@@ -79,6 +80,24 @@ def test_a_target_that_no_circuit_meets_is_missed_and_all_nodes_are_kept():
     assert not pruned.met_target and pruned.mediocre
     assert pruned.metrics["nodes"] == sum(node_sites(planted.config).values())
     assert all(mask.all() for mask in pruned.masks.values())
+
+
+def test_what_does_not_carry_over_at_all_is_given_up_and_keeps_its_nodes():
+    """Answers exchanged on select pairs: what holds on training pairs is worse than chance there."""
+    planted, prune = network("quotes"), pruner().on(subject("quotes"))
+    select = planted.splits.select
+    exchanged = dataclasses.replace(select, answers=select.answers[:, ::-1].copy())
+    splits = planted.splits._replace(select=exchanged)
+    everything = prune.subject.everything
+    found = prune.finish(prune.job(splits), everything, {"full/select/calibrated_loss": 0.0}, lambda *_: None)
+    assert found.given_up and not found.met_target
+    assert found.metrics["select/calibrated_loss"] > CHANCE > found.metrics["train/calibrated_loss"]
+    assert all(np.array_equal(found.masks[site], everything[site]) for site in everything)
+
+
+def test_only_what_is_nearer_to_chance_than_to_the_target_is_hopeless():
+    assert hopeless_from(0.15) == pytest.approx((0.15 + CHANCE) / 2)
+    assert hopeless_from(0.9) == 0.9  # what meets its target never is
 
 
 @pytest.mark.slow
