@@ -9,17 +9,12 @@ when it is given again; several of it may share a workdir.  --plan tells points,
 nothing.  --points=0,3 takes some points of the list, as an array job does.
 """
 
-import socket
-from pathlib import Path
-
-import jax
 from absl import flags
 
 from circuits_jax.commands import launching, reading, setting_flags
 from circuits_jax.runs.frontier import plan_frontier, run_frontier
 from circuits_jax.storage import filenames
 from circuits_jax.storage.files import write_json
-from circuits_jax.storage.paths import is_remote
 from circuits_jax.storage.tables import show_table
 from circuits_jax.viewer import frontier_tables
 
@@ -43,15 +38,7 @@ def main() -> None:
         if flags.FLAGS["workdir"].present:
             write_json(workdir / filenames.FRONTIER_PLAN, planned)
         return
-    _keep_programs(workdir)
     report = run_frontier(config, workdir, reading.read_numbers("points"))
     print(show_table(frontier_tables.point_rows(report)))
     print("\n".join([frontier_tables.headline(report), *frontier_tables.remarks(report)]))
     print(f"page: {workdir / filenames.FRONTIER_PAGE}")
-
-
-def _keep_programs(workdir: Path) -> None:
-    """Keeps what is compiled in the workdir, where models of one width find it, each machine its own."""
-    if jax.config.values["jax_compilation_cache_dir"] is None and not is_remote(workdir):
-        place = workdir / filenames.FRONTIER_PROGRAMS / socket.gethostname()
-        jax.config.update("jax_compilation_cache_dir", str(place))

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import jax
 from absl import app, flags, logging
 
-from circuits_jax.commands import path_flags, setting_flags
+from circuits_jax.commands import kept_programs, path_flags, setting_flags
 from circuits_jax.commands.missing_device import missing_device
 from circuits_jax.runs.cpu_devices import choose
 from circuits_jax.runs.opening import is_shipped, load
@@ -177,6 +177,7 @@ def start(main: Callable[[], None], trains: bool = False) -> None:
         quiet_libraries()
         try:
             _set_up_cpu(trains)
+            _keep_programs(trains)
             with settings_of_ours(), _processes(), memory_told(ANYTHING):
                 try:
                     main()
@@ -314,6 +315,14 @@ def _set_up_cpu(trains: bool) -> None:
     if why is not None:
         print(f"CPU devices  {why}")
     _keep_freed_memory()
+
+
+def _keep_programs(trains: bool) -> None:
+    """Beside the run that the command works on, not beside another person's model that it looks at."""
+    given = flags.FLAGS
+    another = "model" in given and given.model is not None and not is_shipped(given.model)
+    if "workdir" in given and given.workdir and not another:
+        kept_programs.keep_programs(workdir(), makes=trains)
 
 
 def _keep_freed_memory() -> None:
