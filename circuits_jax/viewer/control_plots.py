@@ -8,9 +8,11 @@ from circuits_jax.circuits.audit.controls.kinds import (
     MEMORISED,
     MET,
     MOVED,
+    RANDOM,
     SEARCHED,
     SEED,
     THROWN_AWAY,
+    TRAINED,
     deciding_pairs,
     rows_of,
 )
@@ -71,6 +73,11 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
     if memorised and not any(row["outcome"] == MET for row in memorised):
         least = show(min(row["pairs"] for row in memorised))
         said.append(f"Not even {least} pairs could be learnt by heart: that counts as all edges.")
+    if any(row.get("scale") != TRAINED for row in rows_of(rows, RANDOM)):
+        said.append(
+            "The random weights of this audit are as small as at initialisation, so that they could hardly "
+            "meet the target; one made anew has them as large as the trained ones."
+        )
     if thrown := [row for row in rows if row["outcome"] == THROWN_AWAY]:
         said.append(
             f"{len(thrown)} draws of labels were thrown away: the circuit itself, read at the two tokens, "

@@ -2,6 +2,7 @@
 
 import copy
 
+from circuits_jax.circuits.audit.controls.kinds import RANDOM, TRAINED
 from circuits_jax.circuits.audit.records import AuditReport
 from circuits_jax.runs.audit_tables import audit_table
 from circuits_jax.viewer.audit_page import build_audit_page
@@ -39,3 +40,12 @@ def test_a_circuit_that_misses_its_own_target_says_so():
         assert "itself misses" not in page_of(report).words()
         assert "misses its target" not in repr(AuditReport(TASK, report))
         assert "target" not in audit_table({TASK: report}, {})[0]
+
+
+def test_random_weights_of_before_are_said_to_be_small():
+    anew = copy.deepcopy(REPORT)
+    for row in anew["controls"]["rows"]:
+        if row["kind"] == RANDOM:
+            row["scale"] = TRAINED
+    small = "random weights of this audit are as small as at initialisation"
+    assert small in page_of(REPORT).words() and small not in page_of(anew).words()

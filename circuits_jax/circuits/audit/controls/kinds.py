@@ -14,6 +14,7 @@ RANDOM, SHUFFLED = "random weights", "shuffled weights"
 MOVED, SEED = "moved", "other seed"
 # Searched like the circuit, whose edges are compared with theirs.
 SEARCHED = (RELABELLED, INVERTED, MEMORISED, RANDOM, SHUFFLED)
+TRAINED = "trained"  # the `scale` of random weights; those of audits of before had that of initialisation
 MET, MISSED, THROWN_AWAY = "met", "missed", "thrown away"
 FIELDS = frozenset({"kind", "draw", "edges", "nodes", "outcome", "loss", "seconds"})
 

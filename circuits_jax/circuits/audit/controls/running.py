@@ -176,7 +176,8 @@ class ControlRuns:
             case, config = self._case, self._pruner.config
             model = change(case.subject.model, self._lot(kind, draw))
             means = reference_activations(model, case.corpus, config.ablation, case.subject.final)
-            return self._search(case.splits, draw, Subject(model, means))
+            own = {"scale": kinds.TRAINED} if kind == kinds.RANDOM else {}
+            return self._search(case.splits, draw, Subject(model, means)) | own
 
         return self._stored(kind, draw, make)
 
