@@ -1,45 +1,45 @@
-"""Programs that were compiled are kept beside a run, so that the next command on it need not compile them.
+"""Programs that were compiled are kept in the user's cache, so that the next command need not compile them.
 
-They take more than half of the time of a first pruning.  A machine code is one processor's, so that each kind
-of machine has a folder of its own; all of them may be deleted.
+They take more than half of the time of a first pruning.  They lie in the user's own cache and in no run:
+whoever loads machine code trusts it, and runs are handed on.
 """
 
 import hashlib
 import os
 import platform
-import socket
 from pathlib import Path
 
 import jax
 
-from circuits_jax.storage.filenames import PROGRAMS
-from circuits_jax.storage.paths import is_remote
-
+MOST_BYTES = 2**30  # of all programs; those not used for longest go first
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-def keep_programs(folder: Path, makes: bool) -> None:
-    """Keeps what this process compiles in `folder`, and takes what is there.
+def keep_programs() -> None:
+    """Keeps what this process compiles, and takes what is there.
 
-    Nothing is written before the first program that takes a second to compile.  JAX's own setting
-    (JAX_COMPILATION_CACHE_DIR) goes before.
-
-    Args:
-      folder: Of a run, or of a list of runs; a bucket's is left alone, as is one that cannot be written.
-      makes: Whether the command makes the folder where it is missing.
+    In `circuits_jax/programs` of XDG_CACHE_HOME, by default of `~/.cache`; nowhere if that cannot be written.
+    JAX's own setting (JAX_COMPILATION_CACHE_DIR) goes before.
     """
-    if jax.config.values["jax_compilation_cache_dir"] is not None or is_remote(folder):
+    if jax.config.values["jax_compilation_cache_dir"] is not None:
         return
-    if os.access(folder, os.W_OK) if folder.is_dir() else makes and not folder.exists():
-        jax.config.update("jax_compilation_cache_dir", str(folder / PROGRAMS / _machine()))
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        cache = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
+    except RuntimeError:  # no home
+        return
+    place = cache / "circuits_jax" / "programs" / _machine()
+    there = next(path for path in (place, *place.parents) if path.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        jax.config.update("jax_compilation_cache_max_size", MOST_BYTES)
+        jax.config.update("jax_compilation_cache_dir", str(place))
 
 
 def _machine(cpuinfo: Path = _CPUINFO) -> str:
-    """The machine's name, and a digest of what its processor can do: one name may pass to another machine."""
+    """A digest of what the processor can do: machine code is its own, and homes are shared by machines."""
     try:
         lines = cpuinfo.read_text("utf-8", "replace").splitlines()
     except OSError:
         lines = []
     told = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
-    digest = hashlib.sha256(f"{platform.machine()} {told}".encode()).hexdigest()[:8]
-    return f"{socket.gethostname()}-{digest}"
+    return hashlib.sha256(f"{platform.machine()} {platform.processor()} {told}".encode()).hexdigest()[:16]

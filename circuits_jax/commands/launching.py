@@ -177,7 +177,7 @@ def start(main: Callable[[], None], trains: bool = False) -> None:
         quiet_libraries()
         try:
             _set_up_cpu(trains)
-            _keep_programs(trains)
+            kept_programs.keep_programs()
             with settings_of_ours(), _processes(), memory_told(ANYTHING):
                 try:
                     main()
@@ -315,14 +315,6 @@ def _set_up_cpu(trains: bool) -> None:
     if why is not None:
         print(f"CPU devices  {why}")
     _keep_freed_memory()
-
-
-def _keep_programs(trains: bool) -> None:
-    """Beside the run that the command works on, not beside another person's model that it looks at."""
-    given = flags.FLAGS
-    another = "model" in given and given.model is not None and not is_shipped(given.model)
-    if "workdir" in given and given.workdir and not another:
-        kept_programs.keep_programs(workdir(), makes=trains)
 
 
 def _keep_freed_memory() -> None:

@@ -30,7 +30,8 @@ from circuits_jax.configs.config_dict import to_config_dict
 SERIES = (
     "dense: model.d_model=16,32,48 sparsity.target=1 model.activation_fraction=none",
     "sparse: model.d_model=80 sparsity.target=1/10,1/5",
-    "activation sparsity alone: model.d_model=16,32 sparsity.target=1 optimizer.learning_rate=1e-2 train.seed=0",
+    "activation sparsity alone: model.d_model=16,32 sparsity.target=1 optimizer.learning_rate=1e-2 "
+    "train.seed=0",
     "weight sparsity alone: model.d_model=80 sparsity.target=1/10,1/5 model.activation_fraction=none "
     "optimizer.learning_rate=1e-2 train.seed=0",
 )

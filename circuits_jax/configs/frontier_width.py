@@ -4,8 +4,8 @@
     python -m circuits_jax frontier --config=frontier_width --workdir=runs/width
 
 The paper's second figure.  A series has one number of nonzero weights and three widths; all else is as in
-frontier_laptop.  The table "First and last size" of the page says by how much the widest differ from the
-narrowest, in loss and in edges.  The rates of learning are those of the first width.
+frontier_laptop, but for 4000 steps.  The table "First and last size" of the page says by how much the widest
+differ from the narrowest, in loss and in edges.  The rates of learning are those of the first width.
 """
 
 import dataclasses

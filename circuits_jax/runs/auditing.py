@@ -164,7 +164,7 @@ class RunAuditor:
     def _auditor(self, prune: PruneConfig) -> Auditor:
         place = (prune.seed, prune.mean_batches)
         if place not in self._auditors:
-            most = self.config.draws if self._choice == "full" else QUICK_DRAWS
+            most = self.config.draws if self._choice == "full" else QUICK_DRAWS  # told in docs/method.md
             config = dataclasses.replace(self.config, draws=min(self.config.draws, most))
             self._auditors[place] = Auditor(self.run.model, self._windows(prune), config)
         return self._auditors[place]

@@ -30,7 +30,6 @@ ATTACK, ATTACK_PICTURE = "attack.json", "attack.png"
 RECIPES = "recipes.json"
 FRONTIER, FRONTIER_PAGE, FRONTIER_PICTURE = "frontier.json", "frontier.html", "frontier.png"
 FRONTIER_PLAN = "plan.json"
-PROGRAMS = "programs"  # compiled, a folder for each kind of machine
 PLANTED, DEVICE_CHECK = "planted.json", "device_check.json"
 TRACR, TRACR_FOLDER = "tracr.json", "tracr"  # the folder holds finished and compiled programs
 

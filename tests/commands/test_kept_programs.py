@@ -6,48 +6,54 @@ import pytest
 from circuits_jax.commands import kept_programs
 from circuits_jax.commands.kept_programs import keep_programs
 
+SETTINGS = ("jax_compilation_cache_dir", "jax_compilation_cache_max_size")
+
 
 @pytest.fixture(autouse=True)
-def setting():
-    """JAX's own setting, not set at first and as it was afterwards."""
-    before = jax.config.values["jax_compilation_cache_dir"]
+def place(tmp_path, monkeypatch):
+    """What JAX's setting is, not set at first and as it was afterwards; the user's cache is in `tmp_path`."""
+    before = {name: jax.config.values[name] for name in SETTINGS}
     jax.config.update("jax_compilation_cache_dir", None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     yield lambda: jax.config.values["jax_compilation_cache_dir"]
-    jax.config.update("jax_compilation_cache_dir", before)
+    for name, value in before.items():
+        jax.config.update(name, value)
 
 
-def test_programs_lie_in_the_run_and_nothing_is_written_before_there_are_any(tmp_path, setting):
-    keep_programs(tmp_path, makes=False)
-    assert os.path.dirname(setting()) == str(tmp_path / "programs")
-    assert not list(tmp_path.iterdir())
+def test_programs_lie_in_the_users_cache_and_are_bounded(tmp_path, place):
+    keep_programs()
+    assert os.path.dirname(place()) == str(tmp_path / "cache/circuits_jax/programs")
+    assert jax.config.values["jax_compilation_cache_max_size"] == kept_programs.MOST_BYTES
+    assert not list(tmp_path.iterdir())  # nothing is compiled yet
 
 
-@pytest.mark.parametrize("makes", [False, True])
-def test_only_a_command_that_makes_the_folder_keeps_programs_in_one_that_is_not_there(
-    tmp_path, setting, makes
-):
-    keep_programs(tmp_path / "run", makes)
-    assert (setting() is not None) == makes
+@pytest.mark.parametrize("given", ["", "not/absolute"])
+def test_without_such_a_variable_it_is_in_the_home(tmp_path, place, monkeypatch, given):
+    monkeypatch.setenv("XDG_CACHE_HOME", given)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    keep_programs()
+    assert place().startswith(str(tmp_path / ".cache/circuits_jax"))
 
 
-def test_what_jax_was_told_goes_before(tmp_path, setting):
+def test_what_jax_was_told_goes_before(place):
     jax.config.update("jax_compilation_cache_dir", "/elsewhere")
-    keep_programs(tmp_path, makes=True)
-    assert setting() == "/elsewhere"
+    keep_programs()
+    assert place() == "/elsewhere"
 
 
-def test_a_bucket_a_file_and_what_cannot_be_written_are_left_alone(tmp_path, setting, monkeypatch):
-    file = tmp_path / "file"
-    file.write_text("")
-    keep_programs(file, makes=True)
+def test_without_a_home_or_where_nothing_can_be_written_none_are_kept(tmp_path, place, monkeypatch):
+    (tmp_path / "cache").write_text("a file")
+    keep_programs()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
     monkeypatch.setattr(kept_programs.os, "access", lambda *_: False)
-    keep_programs(tmp_path, makes=True)
-    monkeypatch.setattr(kept_programs, "is_remote", lambda _: True)
-    keep_programs(tmp_path / "run", makes=True)
-    assert setting() is None
+    keep_programs()
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(kept_programs.Path, "home", lambda: (_ for _ in ()).throw(RuntimeError()))
+    keep_programs()
+    assert place() is None
 
 
-def test_another_processor_of_the_same_name_has_a_folder_of_its_own(tmp_path):
+def test_another_processor_has_a_folder_of_its_own(tmp_path):
     told = []
     for flags in ("flags : avx2", "flags : avx2 avx512f", "Features : asimd", ""):
         (tmp_path / "cpuinfo").write_text(f"model name : any\n{flags}\n")

@@ -26,8 +26,8 @@ from circuits_jax.storage.paths import exists, is_remote
 FORMAT, VERSION = "circuits_jax.audit", 4
 # Of what an audit under way keeps, rows of controls and other parts.  Those of version 1 were of pairs that
 # pruning may have reported, and of moved circuits of every ablation; version 2 had random weights as small as
-# those of a model that has not been trained.
-_PARTS_VERSION = 3
+# those of a model that has not been trained, version 3 searches that never gave up.
+_PARTS_VERSION = 4
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

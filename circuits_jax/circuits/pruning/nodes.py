@@ -211,7 +211,8 @@ class Pruner:
 
         left, splits = kept, (job.train, job.select, job.test)
         calibration, metrics = self._prober.measure(self._whole, left, *splits)
-        given_up = metrics["select/calibrated_loss"] > hopeless_from(self.config.target)
+        known = full["full/select/calibrated_loss"]
+        given_up = metrics["select/calibrated_loss"] > hopeless_from(self.config.target, known)
         if not given_up:
             (left,) = self._settle([search()], [job], watch, self._cut_to(kept))
             calibration, metrics = self._prober.measure(self._whole, left, *splits)
@@ -317,12 +318,18 @@ def node_loss(
     return loss_of_difference(masked_difference(network, (params, means, own), kept, batch))
 
 
-def hopeless_from(target: float) -> float:
+def hopeless_from(target: float, full: float) -> float:
     """The loss on select pairs above which what was learnt is not searched any further.
 
     It is nearer to chance than to the target: masks learnt the training pairs and nothing that carries over.
+    No circuit that is as good as a model that knows the task is hopeless.
+
+    Args:
+      target: The loss asked for.
+      full: The full model's loss on select pairs.
     """
-    return max(target, (target + CHANCE) / 2)
+    known = full if full <= CHANCE - MARGIN else 0.0
+    return max(target, (target + CHANCE) / 2, known)
 
 
 def check_known(task: str, full: Mapping[str, float], config: PruneConfig) -> None:

@@ -96,8 +96,9 @@ def test_what_does_not_carry_over_at_all_is_given_up_and_keeps_its_nodes():
 
 
 def test_only_what_is_nearer_to_chance_than_to_the_target_is_hopeless():
-    assert hopeless_from(0.15) == pytest.approx((0.15 + CHANCE) / 2)
-    assert hopeless_from(0.9) == 0.9  # what meets its target never is
+    assert hopeless_from(0.15, 0.1) == hopeless_from(0.15, 0.69) == pytest.approx((0.15 + CHANCE) / 2)
+    assert hopeless_from(0.15, 0.5) == 0.5  # a mediocre model's circuit may be as good as the model
+    assert hopeless_from(0.9, 0.1) == 0.9  # what meets its target never is
 
 
 @pytest.mark.slow
