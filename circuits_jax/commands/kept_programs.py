@@ -11,6 +11,8 @@ from pathlib import Path
 
 import jax
 
+from circuits_jax.storage.paths import as_path
+
 MOST_BYTES = 2**30  # of all programs; those not used for longest go first
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -25,7 +27,7 @@ def keep_programs() -> None:
         return
     given = os.environ.get("XDG_CACHE_HOME", "")
     try:
-        cache = Path(given) if os.path.isabs(given) else Path.home() / ".cache"
+        cache = as_path(given) if os.path.isabs(given) else Path.home() / ".cache"
     except RuntimeError:  # no home
         return
     place = cache / "circuits_jax" / "programs" / _machine()
