@@ -8,12 +8,16 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from circuits_jax.model.model import Model
 from circuits_jax.model.parameters import DENSE, SparsityRule
 from circuits_jax.model.transformer import init_params
-from circuits_jax.sparsity.projection import map_rules
+from circuits_jax.sparsity.projection import map_rules, project_mask
+
+_initial = jax.jit(init_params, static_argnums=0)  # compiled whole, without the forward pass it runs along
+_largest = jax.jit(project_mask, static_argnums=(2, 3))
 
 
 def random_weights(model: Model, seed: int) -> Model:
@@ -23,29 +27,18 @@ def random_weights(model: Model, seed: int) -> Model:
     They are scaled to the root mean square of those there: at the scale of initialisation logits are so close
     together that masks could hardly reach a target.
     """
-    # Compiled whole: the forward pass that initialisation runs along is then left out.
-    fresh = jax.device_get(jax.jit(init_params, static_argnums=0)(model.config, jax.random.key(seed)))
+    fresh = jax.device_get(_initial(model.config, jax.random.key(seed)))
 
     def cut(rule: SparsityRule, new: np.ndarray, trained: Any) -> np.ndarray:
         if rule.kind == DENSE:
             return new
         there = np.asarray(trained) != 0
         floor = 0 if rule.floor_axis is None else int(there.sum(axis=rule.floor_axis).min())
-        thinned = np.where(_largest(new, int(there.sum()), rule.floor_axis, floor), new, 0)
+        kept = _largest(new, jnp.int32(there.sum()), rule.floor_axis, floor)
+        thinned = np.where(kept, new, 0)
         return thinned * np.float32(np.linalg.norm(trained) / (np.linalg.norm(thinned) or 1))
 
     return dataclasses.replace(model, params=map_rules(cut, fresh, dict(model.params)))
-
-
-def _largest(w: np.ndarray, count: int, floor_axis: int | None, floor: int) -> np.ndarray:
-    """What `projection.project_mask` marks, without a program to compile for each shape."""
-    first = np.zeros(w.shape, bool)
-    if floor_axis is not None and floor:
-        order = np.argsort(-np.abs(w), axis=floor_axis, kind="stable")
-        np.put_along_axis(first, np.take(order, range(floor), axis=floor_axis), True, axis=floor_axis)
-    kept = np.zeros(w.size, bool)
-    kept[np.lexsort((-np.abs(w).ravel(), ~first.ravel()))[:count]] = True
-    return kept.reshape(w.shape)
 
 
 def shuffled_weights(model: Model, seed: int) -> Model:

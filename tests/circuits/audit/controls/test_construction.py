@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,7 +13,7 @@ from circuits_jax.circuits.masks import full_masks
 from circuits_jax.circuits.planted import plant
 from circuits_jax.circuits.pruning.jobs import Splits
 from circuits_jax.model.parameters import DENSE
-from circuits_jax.sparsity.projection import map_rules, project_mask
+from circuits_jax.sparsity.projection import map_rules
 from circuits_jax.storage.errors import TaskError
 from circuits_jax.tasks.task import Pairs
 from tests.circuits.audit.test_auditor import circuit_of
@@ -156,17 +155,6 @@ def test_random_weights_leave_no_unit_fewer_than_the_model_does():
 
     params = dict(PLANTED.model.params)
     assert all(rules(least, dict(weights.random_weights(PLANTED.model, 0).params), params))
-
-
-@pytest.mark.parametrize("shape", [(9,), (5, 7), (16, 8)])
-@pytest.mark.parametrize("floor", [0, 1, 3])
-def test_random_weights_are_cut_as_the_projection_cuts(shape, floor):
-    tensor = np.round(np.random.RandomState(0).randn(*shape), 1).astype(np.float32)  # with ties
-    for axis in (None, *range(len(shape))):
-        needed = 0 if axis is None else tensor.size // shape[axis] * floor
-        count = max(tensor.size // 2, needed)
-        expected = np.asarray(project_mask(jnp.asarray(tensor), count, axis, floor))
-        assert np.array_equal(weights._largest(tensor, count, axis, floor), expected)
 
 
 # Other circuits.
