@@ -30,6 +30,8 @@ setup(
         # Not imported by us: TFDS writes and reads data sets in this format, and brings it on Linux alone.
         "array_record>=0.8",
         "etils[epath]>=1.9.1",
+        # Not imported by us: jax keeps no compiled programs of a limited size without it, and warns.
+        "filelock>=3.12",
         "flax>=0.11.2",
         "fsspec>=2024.6",
         "grain>=0.2.15",

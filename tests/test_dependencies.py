@@ -22,8 +22,8 @@ OPTIONAL = {
 }
 # Too large for an extra: asked for in one line where a checkpoint of the oldest layout is read.
 THE_USERS_OWN = {"torch"}
-# Declared for the sake of TensorFlow Datasets, as setup.py explains.
-NOT_IMPORTED = {"array_record", "tensorflow-metadata"}
+# Declared for the sake of TensorFlow Datasets and of JAX, as setup.py explains.
+NOT_IMPORTED = {"array_record", "filelock", "tensorflow-metadata"}
 MODULES_OF = {
     "absl": "absl-py",
     "haiku": "dm-haiku",

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -60,3 +62,29 @@ def test_another_processor_has_a_folder_of_its_own(tmp_path):
         told.append(kept_programs._machine(tmp_path / "cpuinfo"))
     assert len(set(told)) == 4
     assert kept_programs._machine(tmp_path / "none") == told[-1]
+
+
+# What a command begins with, and nearly nothing to compile.
+PROCESS = """
+from circuits_jax.commands.kept_programs import keep_programs
+keep_programs()
+import jax
+jax.jit(lambda x: x + 1)(1)
+"""
+
+
+def test_a_second_process_takes_what_the_first_one_compiled(tmp_path):
+    """Where JAX cannot keep programs it warns, and is heard here."""
+    surroundings = {name: value for name, value in os.environ.items() if "COMPILATION_CACHE" not in name}
+    surroundings |= {"XDG_CACHE_HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+
+    def programs():
+        """{file of a program: when it was used last}."""
+        told = subprocess.run([sys.executable, "-c", PROCESS], env=surroundings, capture_output=True)
+        assert told.returncode == 0 and not told.stderr, told.stderr
+        found = tmp_path.glob("circuits_jax/programs/*/*-cache")
+        return {path.name: path.with_name(path.name[:-5] + "atime").read_bytes() for path in found}
+
+    first, second = programs(), programs()
+    assert first and first.keys() == second.keys()
+    assert all(first[name] != second[name] for name in first)
