@@ -151,6 +151,7 @@ class Circuit:
             line += f" (model {figures['full/test/loss']:.3f})"
         line += f", under {self.ablation} ablation"
         line += ", misses its target" if self.provenance.get("met_target") is False else ""
+        line += " by so much that its search was given up" if self.provenance.get("given_up") else ""
         if self.of_two_splits:
             line += ", chosen by its test pairs: needs a new audit"
         return line

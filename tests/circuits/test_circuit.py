@@ -192,6 +192,10 @@ def test_a_circuit_that_misses_its_target_says_so_wherever_it_is_printed(made, m
     cut = dataclasses.replace(example(), provenance=made)
     assert ("misses its target" in repr(cut)) is missed
     assert ("<th>target</th><td>missed</td>" in cut._repr_html_()) is missed
+    assert "given up" not in repr(cut)
+    if missed:
+        cut = dataclasses.replace(cut, provenance={**made, "given_up": True})
+        assert "misses its target by so much that its search was given up" in repr(cut)
 
 
 def test_a_version_1_file_saved_again_is_of_this_version(tmp_path):

@@ -45,10 +45,11 @@ def test_widths_grow_with_weights(plain: Element, example: Example):
     [
         ({"met_target": True}, "That these nodes solve the task does not show"),
         ({"met_target": False, "prune": {"target": 0.15}}, "meets the target, a loss of 0.150; that of"),
+        ({"met_target": False, "given_up": True}, "Its search was given up there: the masks had learnt"),
         ({}, "Even if these nodes solve the task, that does not show"),
         ({"met_target": True, "mediocre_model": True}, "The model itself misses the target, by a loss of"),
     ],
-    ids=["met", "missed", "unknown", "mediocre"],
+    ids=["met", "missed", "given-up", "unknown", "mediocre"],
 )
 def test_what_was_not_shown_or_measured_is_not_said(
     pages: Pages, example: Example, provenance: dict, words: str

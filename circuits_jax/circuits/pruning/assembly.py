@@ -54,11 +54,8 @@ def choose_edges(pruned: Pruned, subject: Subject, prune: PruneConfig, splits: S
     config = subject.model.config
     pairs = pairs_under(prune.ablation, splits, config.n_ctx, prune.seed)
     masks = pruned.masks
-    if pruned.given_up:
-        nodes = graph.nodes_of(config, masks)
-        every = graph.edges_of(config, jax.tree.map(np.asarray, subject.model.params), nodes)
-        edges = frozenset((nodes[edge.source], nodes[edge.target]) for edge in every)
-    else:
+    edges = None
+    if not pruned.given_up:
         answers = np.unique(splits.train.answers)
         found = prune_edges(subject, masks, prune, pairs[0], answers)
         masks, edges = found.masks, found.edges
@@ -68,7 +65,7 @@ def choose_edges(pruned: Pruned, subject: Subject, prune: PruneConfig, splits: S
 def measured(
     subject: Subject,
     masks: Masks,
-    edges: Collection[tuple[Node, Node]],
+    edges: Collection[tuple[Node, Node]] | None,
     prune: PruneConfig,
     splits: Sequence[AnyPairs],
 ) -> EdgesChosen:
@@ -77,14 +74,14 @@ def measured(
     Args:
       subject: The model, and what removed nodes are held at and removed edges carry.
       masks: {node site: float32 [width]}, 1 on its nodes.
-      edges: (source, target) of its edges.
+      edges: (source, target) of its edges; None for all between its nodes.
       prune: Batching.
       splits: Pairs to train, to select and to test by.
     """
     config, host = subject.model.config, jax.tree.map(np.asarray, subject.model.params)
     nodes = graph.nodes_of(config, masks)
     every = graph.edges_of(config, host, nodes)
-    stays = np.array([(nodes[e.source], nodes[e.target]) in edges for e in every], bool)
+    stays = np.array([edges is None or (nodes[e.source], nodes[e.target]) in edges for e in every], bool)
     ablator = Ablator(subject, edge_set(config, nodes, every), prune)
     kept = np.zeros_like(ablator.whole[EDGES])
     kept[: len(every)] = stays
@@ -162,6 +159,7 @@ def _provenance(
         "prune": to_dict(prune),
         "met_target": figures["select/calibrated_loss"] <= prune.target,
         "mediocre_model": pruned.mediocre,
+        "given_up": pruned.given_up,
         "pairs_survived": splits.train.survived,
         "pairs": [pairs.digest for pairs in splits],
         "precision": getattr(jax.config, "jax_default_matmul_precision", None) or "default",

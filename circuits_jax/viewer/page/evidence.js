@@ -28,10 +28,11 @@ function missedWords(circuit) {
 
 /** What pruning found is said as it was found; of a circuit from elsewhere it is not known. */
 function unauditedWords(circuit) {
-  const { metrics, provenance: { met_target: met, mediocre_model: mediocre, prune } } = circuit;
+  const { metrics, provenance: { met_target: met, mediocre_model: mediocre, given_up: givenUp, prune } } = circuit;
   if (met === false) {
     return "These nodes do not solve the task: no circuit was found that meets the target, a loss of " +
-      `${formatNumber(prune?.target)}; that of this one is ${decidingLoss(circuit)}.`;
+      `${formatNumber(prune?.target)}; that of this one is ${decidingLoss(circuit)}.` +
+      (givenUp ? " Its search was given up there: the masks had learnt the training pairs and nothing that carries over." : "");
   }
   return (met ? "That these nodes solve the task" : "Even if these nodes solve the task, that") + " does not show that the model uses them." +
     (mediocre ? ` The model itself misses the target, by a loss of ${formatNumber(metrics["full/select/calibrated_loss"] ?? metrics["full/test/calibrated_loss"])}: masks can repair such a model.` : "");

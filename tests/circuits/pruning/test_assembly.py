@@ -115,6 +115,7 @@ def test_provenance_says_what_came_of_it():
     planted, *_ = case()
     found = circuit()
     assert found.provenance["met_target"] is True and found.provenance["mediocre_model"] is True
+    assert found.provenance["given_up"] is False
     assert found.provenance["prune"] == to_dict(PRUNE)
     assert found.model_hash == model_hash(planted.config, planted.params)
     found.check_model(found.model_hash, "c" * 64)
@@ -150,3 +151,4 @@ def test_what_was_given_up_keeps_all_edges_between_its_nodes():
     pruned = Pruned(masks, Calibration(1, 0), {}, met_target=False, mediocre=True, given_up=True)
     chosen = choose_edges(pruned, subject, PRUNE, planted.splits)
     assert chosen.edges == chosen.every and len(chosen.every) == len(planted.edges) + 1
+    assert make_circuit(pruned, subject, PRUNE, planted.splits, chosen).provenance["given_up"] is True
