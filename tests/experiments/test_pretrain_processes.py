@@ -119,6 +119,14 @@ def test_a_pair_gives_the_result_of_one_process_and_a_killed_pair_that_of_a_pair
 
 
 @pytest.mark.slow
+def test_a_pair_that_takes_several_steps_at_once_gives_the_same(command, whole, tmp_path):
+    for process in pair(command, tmp_path / "pair", "--config.mesh.steps_at_once=5"):
+        code, _, errors = finish(process)
+        assert code == 0, errors
+    assert_near(tmp_path / "pair", whole)
+
+
+@pytest.mark.slow
 def test_a_pair_of_which_one_falls_silent_ends_within_a_minute(command, tmp_path):
     first, second = pair(command, tmp_path / "run")
     while len(read_metrics(tmp_path / "run")) < 2:

@@ -137,8 +137,12 @@ def remove_edges(circuit: Circuit, model: Model) -> Model:
         return model
     model = with_biases(model)
     edges = edge_set(model.config, circuit.nodes, gone)
-    params = fold(model.config, model.device_params, circuit.means, edges, jnp.zeros(edges.capacity))
+    params = _fold(model.config, model.device_params, circuit.means, edges, jnp.zeros(edges.capacity))
     return dataclasses.replace(model, params=params)
+
+
+# One program: one by one its operations take seconds to compile.
+_fold = jax.jit(fold, static_argnums=0)
 
 
 def without_edges(config: ModelConfig, params: Params, nodes: Sequence[Node], gone: Sequence[Edge]) -> Params:

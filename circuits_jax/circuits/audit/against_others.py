@@ -40,7 +40,8 @@ def curves_and_tests(
         return {"curves": None, "tests": None, "not_compared": why}
     learnt, judged = pair_batches([train, test], model.config.n_ctx)
     subject = Subject(model, means_of(circuit, model, lambda: auditor.corpus))
-    differences = run.ablated(model.device_params, auditor.everything, auditor.means, learnt)
+    # Nothing is removed: the circuit's means stand for any, and those of the corpus need not be taken.
+    differences = run.ablated(model.device_params, auditor.everything, circuit.means, learnt)
     (scale,), (shift,) = run.calibrated(differences)
     own = circuit.calibration.scale, circuit.calibration.shift
     tests = CircuitTests(
