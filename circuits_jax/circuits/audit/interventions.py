@@ -16,7 +16,8 @@ from circuits_jax.circuits.ablation.means import Means
 from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
 from circuits_jax.circuits.audit.interchange import Rows
 from circuits_jax.circuits.masks import Masks
-from circuits_jax.circuits.pruning.probes import Prober
+from circuits_jax.circuits.pruning.compaction import Held, difference_held, masked_difference
+from circuits_jax.circuits.pruning.probes import Prober, shared_prober
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.model.taps import mix
 from circuits_jax.model.transformer import Params, Transformer
@@ -33,7 +34,8 @@ class Interventions:
     def __init__(self, network: Transformer, devices: Sequence[jax.Device] | None = None):
         self._devices = tuple(devices or jax.devices())
         self._ablated, self._swapped, self._competing, self._rows = (
-            Prober(network, "auto", self._devices, answer) for answer in (_ablate, _swap, _compete, _ask)
+            shared_prober(network, "auto", self._devices, answer)
+            for answer in (masked_difference, _swap, _compete, _ask)
         )
 
     @property
@@ -44,7 +46,7 @@ class Interventions:
 
     def ablated(self, params: Params, masks: Masks, means: Means, pairs: PairBatch) -> np.ndarray:
         """Logit differences [S, N, 2] with all nodes outside the masks mean-ablated."""
-        return self._call(self._ablated, (params, means), masks, pairs)
+        return self._call(self._ablated, (params, means, ()), masks, pairs)
 
     def swapped(
         self,
@@ -82,17 +84,12 @@ class Interventions:
         return np.stack(prober.differences(replicate(shared, self._devices), [(each, data) for each in sets]))
 
 
-def _ablate(network: Transformer, shared: tuple, masks: Masks, pairs: PairBatch) -> jax.Array:
-    params, means = shared
-    return pair_difference(network, params, pairs, mix(masks, means))
-
-
 def _swap(network: Transformer, shared: tuple, masks: Masks, data: tuple) -> jax.Array:
     """The donors run in the full model, whatever edges `params` lack."""
     params, donor_params = shared
     pairs, donors = PairBatch(*data[:3]), Donors(*data[3:])
     given = donated(network, donor_params, tuple(masks), pairs.last, donors)
-    return pair_difference(network, params, pairs, mix(masks, given))
+    return difference_held(network, params, Held(given), masks, pairs)
 
 
 def _compete(network: Transformer, shared: tuple, masks: Masks, pairs: PairBatch) -> jax.Array:

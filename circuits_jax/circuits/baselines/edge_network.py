@@ -9,7 +9,6 @@ position by position, at what they are on the pair's other prompt.  Runs on the 
 Letters in shapes: S sets of edges, E edges, N pairs, K nodes.
 """
 
-import functools
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from circuits_jax.circuits.baselines.model_edges import ModelEdges
 from circuits_jax.circuits.masks import Masks, full_masks
 from circuits_jax.circuits.pruning.ablator import EDGES
 from circuits_jax.circuits.pruning.compaction import masked_difference
-from circuits_jax.circuits.pruning.probes import Prober
+from circuits_jax.circuits.pruning.probes import shared_prober
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.config.checks import check_choice
 from circuits_jax.model.parameters import get, updated
@@ -81,7 +80,7 @@ class EdgeNetwork:
         numbers = self.edges.numbers(model.params)
         self._shared = replicate(_Network(dict(model.params), means, numbers, 1.0), devices)
         self._nodes = full_masks(model.config, final=subject.final)
-        self._prober = _prober(model.network, reference, batching, devices)
+        self._prober = shared_prober(model.network, batching, devices, _ANSWERS[reference], _value)
 
     def differences(self, kept: np.ndarray, pairs: PairBatch, nodes: np.ndarray | None = None) -> np.ndarray:
         """Uncalibrated l[answer A] - l[answer B] with only some edges, float32 [S, N, 2].
@@ -189,9 +188,3 @@ def _value(shared: _Network, answered: jax.Array) -> jax.Array:
     """The loss or the margin, chosen by a number: one program serves both."""
     margins = jnp.mean(right_margin(answered))
     return shared.of_loss * loss_of_difference(answered) + (1 - shared.of_loss) * margins
-
-
-@functools.lru_cache(maxsize=16)
-def _prober(network: Transformer, reference: str, batching: str, devices: tuple[jax.Device, ...]) -> Prober:
-    """One for all subjects of a configuration, and so one compilation."""
-    return Prober(network, batching, devices, _ANSWERS[reference], _value)

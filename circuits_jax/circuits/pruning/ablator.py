@@ -4,7 +4,6 @@ What a variant keeps is one dict, {node site: float32 [width]} and EDGES: float3
 that the searches and the fits of node pruning serve edges as they are.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from circuits_jax.circuits.ablation.means import Means, Subject
 from circuits_jax.circuits.circuit import Calibration
 from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.compaction import Held, difference_held
-from circuits_jax.circuits.pruning.probes import Prober
+from circuits_jax.circuits.pruning.probes import shared_prober
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.config import PruneConfig
 from circuits_jax.model.transformer import Params, Transformer
@@ -83,7 +82,7 @@ class Ablator:
         self.folded: FoldedNetwork = jax.tree.map(jnp.asarray, folded)
         self.whole: Masks = {**subject.everything, EDGES: np.ones(len(edges.matrix), np.float32)}
         devices = tuple(jax.devices())
-        self._prober = _prober(self.network, prune.batching, devices)
+        self._prober = shared_prober(self.network, prune.batching, devices, ablated_difference)
         self._everywhere = replicate(self.folded, devices)
 
     def differences(
@@ -127,9 +126,3 @@ class Ablator:
     def _calibrated(self, calibration: Calibration) -> FoldedNetwork:
         scale, shift = map(np.float32, (calibration.scale, calibration.shift))
         return self._everywhere._replace(scale=scale, shift=shift)
-
-
-@functools.lru_cache(maxsize=8)
-def _prober(network: Transformer, batching: str, devices: tuple[jax.Device, ...]) -> Prober:
-    """One for all circuits of a model, and so one compilation."""
-    return Prober(network, batching, devices, ablated_difference)

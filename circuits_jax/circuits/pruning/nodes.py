@@ -36,7 +36,7 @@ from circuits_jax.circuits.pruning.fit import (
     start_fit,
 )
 from circuits_jax.circuits.pruning.jobs import FitRecord, Fitted, Job, Pruned, Splits
-from circuits_jax.circuits.pruning.probes import Prober
+from circuits_jax.circuits.pruning.probes import shared_prober
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.circuits.pruning.search import Search, settle
 from circuits_jax.circuits.pruning.taus import Taus, init_taus
@@ -71,7 +71,7 @@ class Pruner:
         self.config = config
         self._network = with_biases(subject.model).network
         self._devices = tuple(devices or jax.devices())
-        self._prober = Prober(self._network, config.batching, self._devices)
+        self._prober = shared_prober(self._network, config.batching, self._devices)
         self._fitter = Fitter(functools.partial(node_loss, self._network), config, self._devices)
         self._rooms: list[Capacities] = []
         self._place(subject)

@@ -4,6 +4,7 @@ Pairs are taken in blocks of BLOCK, so that one compilation serves the pairs of 
 a few of them, and every task whose prompts have the same (rounded) length.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from circuits_jax.circuits.ablation.donors import AnyPairs
 from circuits_jax.circuits.circuit import Calibration
 from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.compaction import masked_difference
-from circuits_jax.circuits.pruning.runner import Runner
+from circuits_jax.circuits.pruning.runner import Runner, choose_batching
 from circuits_jax.data.programs.words import SPLITS
 from circuits_jax.model.transformer import Transformer
 from circuits_jax.tasks.calibration import calibrate
@@ -28,6 +29,14 @@ _SIGNS = np.array([1.0, -1.0])  # right is a positive difference on prompt A, a 
 
 Answer = Callable[[Transformer, Any, Masks, Any], jax.Array]
 """(network, shared, masks, data) -> a value of each row of `data`, such as the logit differences of pairs."""
+Value = Callable[[Any, jax.Array], jax.Array]
+"""(shared, answers [N, 2]) -> what slopes are of."""
+
+
+def task_loss(shared: Any, answered: jax.Array) -> jax.Array:
+    """The task loss of logit differences [N, 2]."""
+    del shared
+    return loss_of_difference(answered)
 
 
 class Prober:
@@ -38,7 +47,7 @@ class Prober:
       batching: Of `prune.batching`.
       devices: To spread over.
       answer: What a network with some masks answers; pruning's own by default.
-      value: (shared, answers [N, 2]) -> what slopes are of; the task loss by default.
+      value: What slopes are of; the task loss by default.
     """
 
     def __init__(
@@ -47,7 +56,7 @@ class Prober:
         batching: str,
         devices: Sequence[jax.Device],
         answer: Answer = masked_difference,
-        value: Callable[[Any, jax.Array], jax.Array] = lambda shared, answered: loss_of_difference(answered),
+        value: Value = task_loss,
     ):
         def difference(shared: Any, item: tuple[Masks, Any]) -> jax.Array:
             return answer(network, shared, *item)
@@ -146,6 +155,23 @@ class Prober:
             for difference, (scale, shift, _) in zip(found, fitted, strict=True)
         ]
         return [loss for _, _, loss in fitted], errors
+
+
+def shared_prober(
+    network: Transformer,
+    batching: str,
+    devices: Sequence[jax.Device],
+    answer: Answer = masked_difference,
+    value: Value = task_loss,
+) -> Prober:
+    """One Prober for all callers with the same arguments, and so one compilation: pruning, edges and audits.
+
+    The functions must outlive the call; arrays belong into `shared` and not into a closure.
+    """
+    return _prober(network, choose_batching(batching), tuple(devices), answer, value)
+
+
+_prober = functools.lru_cache(maxsize=16)(Prober)
 
 
 def blocks(data: Any) -> list[Any]:

@@ -9,7 +9,6 @@ program is the same for every edge.
 Letters in shapes: N pairs, T tokens, S selections of positions.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
 from circuits_jax.circuits.audit.intervals import pair_losses
 from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.circuits.masks import Masks
-from circuits_jax.circuits.pruning.probes import Answer, Prober
+from circuits_jax.circuits.pruning.probes import shared_prober
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.model.model import Model
 from circuits_jax.model.parameters import get, updated
@@ -61,8 +60,8 @@ class ActingEdges:
         masks = {site: jnp.asarray(mask) for site, mask in circuit.masks().items()}
         network = CircuitNetwork(dict(remove_edges(circuit, whole).device_params), means, masks)
         self._shared = replicate(network, devices)
-        self._differences = _prober(whole.network, devices, difference_where_acting)
-        self._deviations = _prober(whole.network, devices, deviation)
+        self._differences = shared_prober(whole.network, "auto", devices, difference_where_acting)
+        self._deviations = shared_prober(whole.network, "auto", devices, deviation)
         self._places = edge_set(whole.config, circuit.nodes, circuit.edges)
 
     @property
@@ -146,9 +145,3 @@ def deviation(network: Transformer, circuit: CircuitNetwork, place: Masks, data:
         away = records[site][..., edge.row].astype(jnp.float32) - circuit.means[site][..., edge.row]
         found += jnp.where(edge.matrix == i, jnp.abs(away), 0)
     return found.reshape(pairs.tokens.shape)
-
-
-@functools.lru_cache(maxsize=8)
-def _prober(network: Transformer, devices: tuple[jax.Device, ...], answer: Answer) -> Prober:
-    """One for all circuits of a model, and so one compilation for prompts of one length."""
-    return Prober(network, "auto", devices, answer)

@@ -21,7 +21,7 @@ from circuits_jax.circuits.audit.intervals import ClusteredIntervals, Figure, pa
 from circuits_jax.circuits.audit.verdict import judge
 from circuits_jax.circuits.circuit import Circuit, Node
 from circuits_jax.circuits.masks import Masks
-from circuits_jax.circuits.pruning.probes import BLOCK, Prober
+from circuits_jax.circuits.pruning.probes import BLOCK, shared_prober
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.circuits.readings.rules import Words, selected_ids
 from circuits_jax.circuits.stories.story import COMPARE, PROMPTS, Claim, Story, Where
@@ -65,7 +65,7 @@ class StoryMeasurer:
         self._widths = node_sites(model.config, FINAL in circuit.means)
         devices = tuple(jax.devices())
         self._params = replicate(dict(model.device_params), devices)
-        self._prober = _prober(model.network, devices)
+        self._prober = shared_prober(model.network, "auto", devices, _changed)
 
     def measure(self, story: Story) -> list[list[Report]]:
         """For each role the figures of its claims.
@@ -287,12 +287,6 @@ def _rank(higher: np.ndarray, lower: np.ndarray) -> np.ndarray:
 
 def _mean_rank(ranks: Masks, nodes: Nodes) -> np.ndarray:
     return np.mean([ranks[node.site][:, node.index] for node in nodes], axis=0)
-
-
-@functools.lru_cache(maxsize=8)
-def _prober(network: Transformer, devices: tuple[jax.Device, ...]) -> Prober:
-    """One for all claims of all circuits of a model, and so one compilation for prompts of one length."""
-    return Prober(network, "auto", devices, _changed)
 
 
 def _changed(network: Transformer, params: Any, item: Masks, data: tuple) -> jax.Array:
