@@ -149,7 +149,7 @@ class _Program:
         over_runs = PartitionSpec(RUNS)
 
         def local(shared: Any, items: Any, count: jax.Array) -> Any:
-            one = lambda item: f(shared, item)  # noqa: E731
+            one = jax.jit(lambda item: f(shared, item), inline=True)  # traced once, wherever it stands
             return jax.vmap(one)(items) if batching == "vmap" else _map_first(one, items, count[0])
 
         self._compiled = jax.jit(
