@@ -5,7 +5,7 @@
 
 The paper's second figure.  A series has one number of nonzero weights and three widths; all else is as in
 frontier_laptop, but for 4000 steps.  The table "First and last size" of the page says by how much the widest
-differ from the narrowest, in loss and in edges.  The rates of learning are those of the first width.
+differ from the narrowest, in loss and in edges.  Rates are tried at the middle width.
 """
 
 import dataclasses
