@@ -28,7 +28,7 @@ from circuits_jax.config import (
 from circuits_jax.configs.config_dict import to_config_dict
 
 SERIES = (
-    "dense: model.d_model=16,24,48 model.n_head=1,2,3 sparsity.target=1 model.activation_fraction=none",
+    "dense: model.d_model=20,24,48 model.n_head=2,2,3 sparsity.target=1 model.activation_fraction=none",
     "sparse: model.d_model=80 sparsity.target=1/8,1/4",
     "activation sparsity alone: model.d_model=24,48 model.n_head=2,3 sparsity.target=1 "
     "optimizer.learning_rate=1e-2 train.seed=0",

@@ -29,7 +29,7 @@ _SIGNS = np.array([1.0, -1.0])  # right is a positive difference on prompt A, a 
 
 Answer = Callable[[Transformer, Any, Masks, Any], jax.Array]
 """(network, shared, masks, data) -> a value of each row of `data`, such as the logit differences of pairs."""
-Value = Callable[[Any, jax.Array], jax.Array]
+OfAnswers = Callable[[Any, jax.Array], jax.Array]
 """(shared, answers [N, 2]) -> what slopes are of."""
 
 
@@ -56,7 +56,7 @@ class Prober:
         batching: str,
         devices: Sequence[jax.Device],
         answer: Answer = masked_difference,
-        value: Value = task_loss,
+        value: OfAnswers = task_loss,
     ):
         def difference(shared: Any, item: tuple[Masks, Any]) -> jax.Array:
             return answer(network, shared, *item)
@@ -162,7 +162,7 @@ def shared_prober(
     batching: str,
     devices: Sequence[jax.Device],
     answer: Answer = masked_difference,
-    value: Value = task_loss,
+    value: OfAnswers = task_loss,
 ) -> Prober:
     """One Prober for all callers with the same arguments, and so one compilation: pruning, edges and audits.
 
