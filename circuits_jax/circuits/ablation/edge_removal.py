@@ -121,6 +121,9 @@ def _taken(kernel: jax.Array, matrix: int, edges: EdgeSet, kept: jax.Array) -> j
     return jnp.where(edges.matrix == matrix, 1 - kept, 0) * kernel[edges.row, edges.column]
 
 
+_fold = jax.jit(fold, static_argnums=0)  # one by one its operations take seconds to compile
+
+
 def remove_edges(circuit: Circuit, model: Model) -> Model:
     """The network in which `circuit` runs: the model without the edges between its nodes that it leaves out.
 
@@ -139,10 +142,6 @@ def remove_edges(circuit: Circuit, model: Model) -> Model:
     edges = edge_set(model.config, circuit.nodes, gone)
     params = _fold(model.config, model.device_params, circuit.means, edges, jnp.zeros(edges.capacity))
     return dataclasses.replace(model, params=params)
-
-
-# One program: one by one its operations take seconds to compile.
-_fold = jax.jit(fold, static_argnums=0)
 
 
 def without_edges(config: ModelConfig, params: Params, nodes: Sequence[Node], gone: Sequence[Edge]) -> Params:
