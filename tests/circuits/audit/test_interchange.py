@@ -9,6 +9,7 @@ from circuits_jax.circuits.ablation.donors import another_pair, donated
 from circuits_jax.circuits.ablation.means import mean_activations
 from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
 from circuits_jax.circuits.audit.interchange import interchange
+from circuits_jax.circuits.audit.interventions import Interventions
 from circuits_jax.circuits.masks import full_masks, outside
 from circuits_jax.circuits.planted import DESIGNS, plant
 from circuits_jax.config import ModelConfig
@@ -107,3 +108,23 @@ def test_swapping_nothing_flips_nothing_even_where_the_model_is_wrong(small):
     model, pairs = small
     swap = jax.jit(lambda m, p: interchange(model.network, model.params, m, p))
     assert swap(full_masks(model.config, 0.0), pairs) == 0
+
+
+def test_the_audits_programs_give_what_the_plain_forward_pass_gives(small):
+    """They cut what no answer needs; donors run with parameters of their own."""
+    model, pairs = small
+    network, params, rng = model.network, model.params, np.random.default_rng(1)
+    masks = {site: rng.integers(0, 2, mask.shape) * mask for site, mask in full_masks(model.config).items()}
+    means = {site: rng.normal(size=mask.shape).astype(np.float32) for site, mask in masks.items()}
+    stacked = {site: mask[None] for site, mask in masks.items()}
+    other, donors = jax.tree.map(lambda x: 0.5 * x, params), another_pair(pairs, seed=0)
+    run = Interventions(network)
+    given = jax.jit(lambda p: donated(network, p, tuple(masks), pairs.last, donors))(other)
+    plain = jax.jit(lambda values: pair_difference(network, params, pairs, mix(masks, values)))
+    for found, values in (
+        (run.ablated(params, stacked, means, pairs), means),
+        (run.swapped(params, stacked, donors, pairs, other), given),
+    ):
+        expected = plain(values)
+        np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-5)
+        assert np.ptp(expected) > 0.1
