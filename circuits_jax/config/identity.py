@@ -1,6 +1,7 @@
 """Which settings a hash or a comparison covers, so that an option added later changes nothing that was there.
 
-Version 1 covers all fields of the first release, and a field added since only where it is not at its default.
+Version 1 covers all fields of the first release, and a field added since only where it is not at its default
+(or, where that changed what is done, not at what was done before).
 If another version ever covers something else, its identity has to begin with its number, so that it never
 equals one of version 1 by chance.
 """
@@ -37,6 +38,15 @@ _AS_IN_VERSION_1: dict[str, Callable[[Any], Any]] = {
     "bigram": lambda value: value not in (False, "none"),
     "margin": lambda value: 0.1,
 }
+# What it means that a file does not have a field, where that is not today's default: what was done before.
+_UNSAID: dict[str, dict[str, Any]] = {"PruneConfig": {"hold_select": False}}
+
+
+def as_recorded(section: type, values: Any) -> Any:
+    """Settings as a file of any release records them, with those that it could not name yet."""
+    if not isinstance(values, Mapping):
+        return values  # a file may hold anything: whoever builds `section` of it says what is wrong
+    return _UNSAID.get(section.__name__, {}) | dict(values)
 
 
 def identity(section: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,14 +58,15 @@ def identity(section: type, values: Mapping[str, Any]) -> dict[str, Any]:
       values: A table of it, as `to_dict` gives it or a file of any release has it.
 
     Returns:
-      The fields of version 1, then others that are not at their defaults, by name.
+      The fields of version 1, then others that are not at the value that a file without them means, by name.
     """
     first = next(_VERSION_1[kind.__name__] for kind in section.__mro__ if kind.__name__ in _VERSION_1).split()
     defaults = to_dict(section())
+    unsaid = as_recorded(section, {})
     later = {
         name: value
         for name, value in sorted(values.items())
-        if name not in first and not (name in defaults and value == defaults[name])
+        if name not in first and not (name in defaults and value == unsaid.get(name, defaults[name]))
     }
     covered = {name: values.get(name, defaults.get(name)) for name in first}
     return {name: _AS_IN_VERSION_1.get(name, _same)(value) for name, value in covered.items()} | later

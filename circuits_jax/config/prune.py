@@ -32,8 +32,10 @@ class PruneConfig:
       init_mean, init_std: Of the masks' parameters tau.
       temperature: Of the sigmoid whose derivative stands in for the step's.
       target: Calibrated task loss the circuit must hold on select pairs.
-      slack: Share of the target that is demanded of the training pairs during the search, so that pairs of
-        other words and templates hold the target too.
+      slack: Share of the target that is allowed on training pairs during the search, so that pairs of other
+        words and templates hold the target too.
+      hold_select: Whether the search holds the target on select pairs as well, where it can; False looks at
+        training pairs alone, as the paper does.
       retries: How often a circuit that misses the target on select pairs is searched once more among the same
         learnt masks, each time with half the slack.
       learnt: Calibrated loss on select pairs that a full model has at most to be pruned; None for 0.1 nats
@@ -71,6 +73,7 @@ class PruneConfig:
     temperature: float = 1.0
     target: float = 0.15
     slack: float = 0.8
+    hold_select: bool = True
     ablation: str = "mean"
     mean_batches: int = 16
     seed: int = 0
@@ -84,6 +87,11 @@ class PruneConfig:
     importance_nodes: int = 64
     retries: int = 0
     learnt: float | None = None
+
+    @property
+    def limit(self) -> float:
+        """The loss that the search allows on training pairs, in nats."""
+        return self.target * self.slack
 
     def __post_init__(self) -> None:
         for field in ("steps", "batch_pairs", "learning_rate", "train_pairs", "select_pairs", "test_pairs"):

@@ -34,7 +34,7 @@ SERIES = (
     "model.activation_fraction=none train.seed=0",
 )
 PRUNE = PruneConfig(
-    tasks=("all",), steps=600, k_coef=5e-4, trials=4, seeds=2, learnt=0.15, retries=3, importance_nodes=0
+    tasks=("all",), steps=600, k_coef=5e-4, trials=4, seeds=2, learnt=0.15, importance_nodes=0
 )
 
 

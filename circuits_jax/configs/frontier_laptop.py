@@ -65,7 +65,6 @@ def laptop() -> Config:
             k_coef=5e-4,
             train_pairs=192,
             learnt=0.15,
-            retries=3,
             importance_nodes=0,
         ),
     )
@@ -77,7 +76,7 @@ def get_config() -> ConfigDict:
         series=SERIES,
         compare=COMPARE,
         seeds=(0, 1),
-        learning_rates=(5e-3, 1e-2, 2e-2),
+        learning_rates=(5e-3, 1e-2, 2e-2, 4e-2),
         tasks_planned=8,
     )
     config = laptop()

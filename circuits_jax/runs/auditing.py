@@ -47,6 +47,7 @@ from circuits_jax.config import (
     from_dict,
     to_dict,
 )
+from circuits_jax.config.identity import as_recorded
 from circuits_jax.runs.audit_tables import audit_table, intervals_note, those_that_show
 from circuits_jax.runs.corpora import reference_windows, token_counts
 from circuits_jax.runs.judging import check_ablation, judging_pairs
@@ -290,7 +291,8 @@ def _find_subject(run: "Run", name: str, config: AuditConfig, own: Iterable[Task
     circuit.check_model(run.model.hash, run.tokenizer.hash)
     if "prune" not in circuit.provenance:
         raise CircuitError(f"{folder} does not say how the circuit was pruned; prune again")
-    prune = from_dict(PruneConfig, circuit.provenance["prune"], f"{folder / MANIFEST}: prune")
+    values = as_recorded(PruneConfig, circuit.provenance["prune"])
+    prune = from_dict(PruneConfig, values, f"{folder / MANIFEST}: prune")
     task = find_task(name, [*prune.tasks, *kept_pairs(run, name)], own)
     return AuditSubject(task, circuit, prune, circuit_key(folder, to_dict(config)))
 

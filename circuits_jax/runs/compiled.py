@@ -131,9 +131,9 @@ def prune_network(
     full = pruner.assess(job)
     fitted = pruner.fit([job], watch)
     (kept,) = pruner.discretise([job], fitted, watch)
-    masks = pruner.finish(job, kept, full, watch).masks
+    masks = pruner.finish(job, kept.masks, full, watch).masks
     watch(0, "edges")
-    pruned = prune_edges(subject, masks, prune, train, answers)
+    pruned = prune_edges(subject, masks, prune, [train], answers)
     gated = gated_weights(network, subject, pruned.masks)
     return PartSet(frozenset(graph.nodes_of(network.model.config, pruned.masks)), pruned.edges | gated)
 

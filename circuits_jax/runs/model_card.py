@@ -7,7 +7,8 @@ from typing import Any
 from circuits_jax.circuits.circuit import MANIFEST, Circuit, load_circuit
 from circuits_jax.circuits.stories.files import has_story, read_story
 from circuits_jax.circuits.stories.story import FILE as STORY
-from circuits_jax.config import Config, from_dict, to_dict
+from circuits_jax.config import Config, PruneConfig, from_dict, to_dict
+from circuits_jax.config.identity import as_recorded
 from circuits_jax.configs.finding import load_config, shipped_names
 from circuits_jax.data import store
 from circuits_jax.released.sparse_format import load_sparse
@@ -25,7 +26,8 @@ CARD = "MODEL_CARD.md"
 def model_card(folder: Path) -> str:
     """The card of the shipped model in `folder`, as Markdown."""
     record = read_json(folder / RECORD)
-    config = from_dict(Config, record["config"], str(folder / RECORD))
+    prune = as_recorded(PruneConfig, record["config"]["prune"])
+    config = from_dict(Config, record["config"] | {"prune": prune}, str(folder / RECORD))
     parts = [
         f"# The model `{NAME}`\n\nMade by `python -m experiments.ship`, which reads every figure from the "
         "files here; not to be edited.",

@@ -10,6 +10,8 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from circuits_jax.config import PruneConfig
+from circuits_jax.config.identity import as_recorded
 from circuits_jax.viewer import frontier_tables as tables
 from circuits_jax.viewer.charts.ratios import RatioRow, ratio_chart
 from circuits_jax.viewer.charts.sizes import DrawnRatio, size_chart
@@ -150,6 +152,8 @@ def _tables(report: Mapping[str, Any]) -> str:
 def _circumstances(report: Mapping[str, Any]) -> str:
     prune = report["pruning"]
     learnt = prune["learnt"]
+    retries = f", {prune['retries']} stricter searches where a circuit misses" if prune["retries"] else ""
+    both = " and on select pairs" if as_recorded(PruneConfig, prune)["hold_select"] else " alone"
     asked = f"at most {learnt:g}" if learnt is not None else "0.1 below chance"
     said = [
         f"Every model has seen {report['tokens']:,} tokens of one corpus "
@@ -158,7 +162,7 @@ def _circumstances(report: Mapping[str, Any]) -> str:
         f"A task counts as learnt where the full model's calibrated loss on select pairs is {asked}; its "
         f"circuit must hold {report['target']:g} on select pairs.",
         f"The same search for all: {prune['steps']} mask steps, {prune['trials']} settings, {prune['seeds']} "
-        f"seeds, {prune['retries']} stricter searches where a circuit misses.",
+        f"seeds{retries}; it holds the target on training pairs{both}.",
         f"Hours: {report['hours']['training']:.2f} of training, {report['hours']['pruning']:.2f} of pruning, "
         "without trials of learning rates.",
     ]

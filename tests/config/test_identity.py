@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from circuits_jax.config import AuditConfig, ModelConfig, PruneConfig, from_dict, to_dict
-from circuits_jax.config.identity import identity
+from circuits_jax.config.identity import as_recorded, identity
 from circuits_jax.model.fingerprint import model_hash
 
 PARAMS = {"a": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}}
@@ -68,3 +68,13 @@ def test_a_field_that_a_file_lacks_is_at_its_default():
     values = to_dict(PruneConfig())
     del values["slack"]
     assert identity(PruneConfig, values) == identity(PruneConfig, to_dict(PruneConfig()))
+
+
+def test_circuits_of_before_select_pairs_were_held_are_of_other_settings():
+    """Their files do not name the option; found anew with today's default they may be others."""
+    old = to_dict(PruneConfig())
+    del old["hold_select"]
+    assert not from_dict(PruneConfig, as_recorded(PruneConfig, old)).hold_select
+    as_then, now = (to_dict(PruneConfig(hold_select=held)) for held in (False, True))
+    assert identity(PruneConfig, old) == identity(PruneConfig, as_then) != identity(PruneConfig, now)
+    assert as_recorded(PruneConfig, now) == now

@@ -229,6 +229,26 @@ def test_circuits_of_tasks_of_the_users_own_are_audited_with_all_others(place, c
     assert subject.task.file == file  # where the user has it, and may have edited it since
 
 
+@pytest.mark.parametrize("said", [None, False, True])
+def test_a_circuit_is_audited_by_searches_like_its_own(place, circuit, tmp_path, said):
+    """One of before files said so was searched by training pairs alone."""
+    run, values = elsewhere(place, tmp_path), to_dict(PRUNE) | {"tasks": [str(place / f"{TASK}.jsonl")]}
+    values = {key: value for key, value in values.items() if key != "hold_select"}
+    if said is not None:
+        values["hold_select"] = said
+    dataclasses.replace(circuit, provenance={"prune": values}).save(tmp_path / "circuits" / TASK)
+    (subject,) = find_subjects(run, [TASK], AuditConfig())
+    assert subject.prune.hold_select is bool(said)
+
+
+@pytest.mark.parametrize("prune", [None, 3, {"hold_select": "yes"}])
+def test_settings_of_a_circuit_that_are_none_are_one_line(place, circuit, tmp_path, prune):
+    run = elsewhere(place, tmp_path)
+    dataclasses.replace(circuit, provenance={"prune": prune}).save(tmp_path / "circuits" / TASK)
+    with pytest.raises(UserError, match="prune"):
+        find_subjects(run, [TASK], AuditConfig())
+
+
 def test_of_all_circuits_those_that_cannot_be_audited_are_left_out_which_is_told(
     place, circuit, tmp_path, capsys
 ):

@@ -41,6 +41,23 @@ def test_the_page_is_one_file_without_scripts_and_addresses(page):
     assert root.all("title")[0].text == "Frontier & co" and "default-src 'none'" in page
 
 
+@pytest.mark.parametrize(
+    ("prune", "told"),
+    [
+        ({"hold_select": True}, "seeds; it holds the target on training pairs and on select pairs."),
+        ({"hold_select": False}, "seeds; it holds the target on training pairs alone."),
+        (
+            {"retries": 2},
+            "seeds, 2 stricter searches where a circuit misses; it holds the target on training",
+        ),
+        ({}, "seeds; it holds the target on training pairs alone."),  # as before reports said so
+    ],
+)
+def test_it_says_how_circuits_were_searched(report, prune, told):
+    before = {key: value for key, value in report["pruning"].items() if key != "hold_select"}
+    assert told in parse(build_frontier_page("t", report | {"pruning": before | prune})).words()
+
+
 def test_it_reads_itself_again_only_while_models_are_missing(report, page):
     assert 'http-equiv="refresh"' not in page
     waiting = build_frontier_page("t", report | {"missing": ["dense, d_model 512, seed 0"]})

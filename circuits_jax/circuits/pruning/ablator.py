@@ -17,7 +17,7 @@ from circuits_jax.circuits.ablation.means import Means, Subject
 from circuits_jax.circuits.circuit import Calibration
 from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.compaction import Held, difference_held
-from circuits_jax.circuits.pruning.probes import shared_prober
+from circuits_jax.circuits.pruning.probes import JudgedBy, shared_prober
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.config import PruneConfig
 from circuits_jax.model.transformer import Params, Transformer
@@ -97,11 +97,11 @@ class Ablator:
         return np.asarray(jax.vmap(loss_of_difference)(self.differences(variants, pairs, calibration)))
 
     def misses(
-        self, variants: Sequence[Masks], pairs: AnyPairs, limit: float, estimate: bool = False
+        self, variants: Sequence[Masks], by: JudgedBy, limit: float, target: float, estimate: bool = False
     ) -> list[float]:
-        """By how much the loss of every variant, calibrated anew, is above `limit`; see `Prober.misses`."""
-        asked = [(variant, pairs) for variant in variants]
-        return self._prober.misses(self._everywhere, asked, limit, [estimate] * len(asked))
+        """By how much every variant's loss, calibrated anew, is above its bounds; see `Prober.misses`."""
+        asked = [(variant, by) for variant in variants]
+        return self._prober.misses(self._everywhere, asked, limit, target, [estimate] * len(asked))
 
     def calibrate(self, variant: Masks, pairs: AnyPairs) -> Calibration:
         """Scale and shift fitted to the variant's answers."""

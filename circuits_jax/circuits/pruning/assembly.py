@@ -17,7 +17,7 @@ from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.ablator import EDGES, Ablator
 from circuits_jax.circuits.pruning.edges import prune_edges
 from circuits_jax.circuits.pruning.importance import measure_importance
-from circuits_jax.circuits.pruning.jobs import Pruned, Splits
+from circuits_jax.circuits.pruning.jobs import Pruned, Splits, judged_by
 from circuits_jax.config import PruneConfig, to_dict
 
 
@@ -57,7 +57,8 @@ def choose_edges(pruned: Pruned, subject: Subject, prune: PruneConfig, splits: S
     edges = None
     if not pruned.given_up:
         answers = np.unique(splits.train.answers)
-        found = prune_edges(subject, masks, prune, pairs[0], answers)
+        by = judged_by(prune, pairs[0], pairs[1], pruned.metrics)
+        found = prune_edges(subject, masks, prune, by, answers)
         masks, edges = found.masks, found.edges
     return measured(subject, masks, edges, prune, pairs)
 
@@ -102,7 +103,7 @@ def make_circuit(
       pruned: What node pruning found.
       subject: The model it was found in, and what removed nodes are held at and removed edges carry.
       prune: How it was found, and how edges are pruned.
-      splits: The task's pairs; edges, calibration and importance are of the training pairs.
+      splits: The task's pairs; masks of edges, calibration and importance are of the training pairs.
       chosen: Its edges, if they are pruned already.
     """
     model = subject.model

@@ -22,8 +22,10 @@ from circuits_jax.model.transformer import Params
 FAR = 1 / 8  # share of the nodes that must go for another look by estimates
 
 
-def first_holding(taus: Mapping[str, np.ndarray], importance: Masks, allowed: Masks) -> Search[Masks, Masks]:
-    """The first n nodes by tau, for the smallest n found to hold the target.
+def first_holding(
+    taus: Mapping[str, np.ndarray], importance: Masks, allowed: Masks
+) -> Search[Masks, Masks | None]:
+    """The first n nodes by tau, for the smallest n found to hold the target; None if no n does.
 
     Args:
       taus: {node site: [width]}.
@@ -42,7 +44,8 @@ def first_holding(taus: Mapping[str, np.ndarray], importance: Masks, allowed: Ma
         return dict(zip(taus, np.split(chosen, np.cumsum(widths)[:-1]), strict=True))
 
     search = seek_smallest(int((flat >= 0).sum()), len(order))
-    return first((yield from translated(search, first)))
+    count = yield from translated(search, first)
+    return None if count is None else first(count)
 
 
 def drop_pathless(

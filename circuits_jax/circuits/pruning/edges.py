@@ -21,6 +21,7 @@ from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.masks import Masks, Place
 from circuits_jax.circuits.pruning.ablator import EDGES, Ablator, ablated_difference
 from circuits_jax.circuits.pruning.fit import MaskLoss, shared_fitter, start_fit
+from circuits_jax.circuits.pruning.probes import JudgedBy
 from circuits_jax.circuits.pruning.search import (
     Search,
     seek_drop,
@@ -52,9 +53,9 @@ class PrunedEdges:
 
 
 def prune_edges(
-    subject: Subject, masks: Masks, prune: PruneConfig, train: AnyPairs, answers: np.ndarray
+    subject: Subject, masks: Masks, prune: PruneConfig, by: JudgedBy, answers: np.ndarray
 ) -> PrunedEdges:
-    """The circuit with as few edges as are found to hold the target on the training pairs.
+    """The circuit with as few edges as are found to hold the target.
 
     A circuit that misses the target with all its edges keeps them.
 
@@ -62,18 +63,18 @@ def prune_edges(
       subject: The full model and its means.
       masks: {node site: float32 [width]}, 1 on the circuit's nodes.
       prune: Steps, target and the rest.
-      train: Training pairs.
+      by: Pairs to hold the target on; the first are the training pairs, which masks are learnt on.
       answers: The task's answer tokens.
     """
-    return _EdgePruner(subject, masks, prune, train).prune(answers)
+    return _EdgePruner(subject, masks, prune, by).prune(answers)
 
 
 class _EdgePruner:
     """The edges of one circuit, and by how much it misses the target without some of them."""
 
-    def __init__(self, subject: Subject, masks: Masks, prune: PruneConfig, train: AnyPairs):
+    def __init__(self, subject: Subject, masks: Masks, prune: PruneConfig, by: JudgedBy):
         config = subject.model.config
-        self._config, self._prune, self._train = config, prune, train
+        self._config, self._prune, self._by, self._train = config, prune, by, by[0]
         self._params = jax.tree.map(np.asarray, subject.model.params)
         self._masks = {site: np.array(mask, np.float32) for site, mask in masks.items()}
         self.nodes = graph.nodes_of(config, masks)
@@ -91,7 +92,7 @@ class _EdgePruner:
             mask[order[:count]] = 1
             return {**whole, EDGES: mask}
 
-        count = self._settle(translated(seek_smallest(likely, len(order)), first))
+        count = self._settle(translated(seek_smallest(likely, len(order)), first)) or len(order)
         last = [(EDGES, int(i)) for i in order[:count][-MOST_TRIED:]]
         kept = self._settle(seek_needless(first(count), last))
         return self._pruned_edges(self._without_pathless(kept, answers))
@@ -146,10 +147,10 @@ class _EdgePruner:
         return settle({0: search}, lambda asked: self._misses([kept for _, kept in asked]))[0]
 
     def _misses(self, candidates: Sequence[Masks]) -> list[float]:
-        """By how much each misses the target on the training pairs."""
-        limit = self._prune.target * self._prune.slack
+        """By how much each misses the target."""
         variants = [self._variant(kept) for kept in candidates]
-        return self._ablator.misses(variants, self._train, limit, estimate=len(variants) > 1)
+        limits = self._prune.limit, self._prune.target
+        return self._ablator.misses(variants, self._by, *limits, estimate=len(variants) > 1)
 
     def _variant(self, kept: Masks) -> Masks:
         """Leaves an edge unchanged when one of its ends was removed."""

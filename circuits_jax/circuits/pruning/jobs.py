@@ -1,15 +1,19 @@
 """What pruning takes and what it gives: jobs, learnt masks, circuits as masks."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import NamedTuple
 
+import jax
 import numpy as np
 
 from circuits_jax.circuits.ablation.donors import AnyPairs
 from circuits_jax.circuits.circuit import Calibration
 from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.fit import PruneSettings
+from circuits_jax.circuits.pruning.probes import JudgedBy
 from circuits_jax.circuits.pruning.taus import Taus
+from circuits_jax.config import PruneConfig
 from circuits_jax.tasks.task import Pairs
 
 
@@ -68,6 +72,18 @@ class Fitted(NamedTuple):
     history: tuple[FitRecord, ...] = ()
 
 
+class FirstNodes(NamedTuple):
+    """The first nodes by tau, as many as the target needs.
+
+    Attributes:
+      masks: {node site: float32 [width]} of 0 and 1.
+      holds: Whether they hold the target on all pairs that they were asked to hold it on.
+    """
+
+    masks: Masks
+    holds: bool
+
+
 class Job(NamedTuple):
     """One run: a task's pairs, a seed and settings.
 
@@ -91,3 +107,19 @@ class Job(NamedTuple):
     def length(self) -> int:
         """Tokens of a prompt; only jobs of one length share a program."""
         return self.train[0].shape[-1]
+
+
+def judged_by(
+    prune: PruneConfig, train: AnyPairs, select: AnyPairs, figures: Mapping[str, float] | None = None
+) -> JudgedBy:
+    """The pairs that a search holds the target on: training pairs, and select pairs where it can.
+
+    Args:
+      prune: Settings of the search.
+      train, select: The task's pairs.
+      figures: Of the circuit that the search begins with (`Prober.measure`), once they are known: what misses
+        the target on select pairs cannot keep it there.
+    """
+    lost = figures is not None and figures["select/calibrated_loss"] > prune.target
+    same = all(map(np.array_equal, jax.tree.leaves(train), jax.tree.leaves(select)))
+    return [train] if lost or same or not prune.hold_select else [train, select]

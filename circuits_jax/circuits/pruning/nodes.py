@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -35,8 +36,8 @@ from circuits_jax.circuits.pruning.fit import (
     settings_of,
     start_fit,
 )
-from circuits_jax.circuits.pruning.jobs import FitRecord, Fitted, Job, Pruned, Splits
-from circuits_jax.circuits.pruning.probes import shared_prober
+from circuits_jax.circuits.pruning.jobs import FirstNodes, FitRecord, Fitted, Job, Pruned, Splits, judged_by
+from circuits_jax.circuits.pruning.probes import JudgedBy, shared_prober
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.circuits.pruning.search import Search, settle
 from circuits_jax.circuits.pruning.taus import Taus, init_taus
@@ -89,7 +90,7 @@ class Pruner:
         return other
 
     def stricter(self) -> "Pruner":
-        """The same with half the slack: twice as much is asked of the training pairs."""
+        """The same with half the slack: half the loss is allowed."""
         other = copy.copy(self)
         other.config = dataclasses.replace(self.config, slack=self.config.slack / 2)
         return other
@@ -129,7 +130,7 @@ class Pruner:
 
             (fitted,) = self.fit([job], watch)
             (kept,) = self.discretise([job], [fitted], watch)
-            return self.finish(job, kept, full, watch, fitted)
+            return self.finish(job, kept.masks, full, watch, fitted)
 
     def job(self, splits: Splits, seed: int | None = None) -> Job:
         """A run on these pairs, by default with the configured seed."""
@@ -169,20 +170,32 @@ class Pruner:
             done = until
         return [Fitted(run.taus, tuple(mine)) for run, mine in zip(runs, looks, strict=True)]
 
-    def discretise(self, jobs: Sequence[Job], fitted: Sequence[Fitted], watch: Watch) -> list[Masks]:
+    def discretise(self, jobs: Sequence[Job], fitted: Sequence[Fitted], watch: Watch) -> list[FirstNodes]:
         """The first n nodes by tau, for the smallest n found to hold the target.
+
+        Where no n holds it on select pairs, too, it is the smallest that does on training pairs; all nodes
+        where none does.
 
         Args:
           jobs: Runs of one length.
           fitted: Of `fit`.
           watch: Told how it goes.
         """
-        searches = []
+        weights = []
         for job, (taus, _) in zip(jobs, fitted, strict=True):
             active = {site: np.asarray(tau >= 0, np.float32) for site, tau in taus.items()}
-            importance = self.attribution(active, job.train)
-            searches.append(first_holding(taus, importance, self.subject.everything))
-        return self._settle(searches, jobs, watch, self._whole)
+            weights.append(self.attribution(active, job.train))
+
+        everything = self.subject.everything
+
+        def first(by: Mapping[int, JudgedBy]) -> dict[int, Masks | None]:
+            searches = {i: first_holding(fitted[i].taus, weights[i], everything) for i in by}
+            return self._settle(searches, by, watch, self._whole)
+
+        both = {i: judged_by(self.config, job.train, job.select) for i, job in enumerate(jobs)}
+        found = first(both)
+        alone = first({i: by[:1] for i, by in both.items() if found[i] is None and len(by) > 1})
+        return [FirstNodes(found[i] or alone.get(i) or everything, found[i] is not None) for i in both]
 
     def finish(
         self, job: Job, kept: Masks, full: dict[str, float], watch: Watch, fitted: Fitted | None = None
@@ -214,7 +227,8 @@ class Pruner:
         known = full["full/select/calibrated_loss"]
         given_up = metrics["select/calibrated_loss"] > hopeless_from(self.config.target, known)
         if not given_up:
-            (left,) = self._settle([search()], [job], watch, self._cut_to(kept))
+            by = judged_by(self.config, job.train, job.select, metrics)
+            left = self._settle({0: search()}, {0: by}, watch, self._cut_to(kept))[0]
             calibration, metrics = self._prober.measure(self._whole, left, *splits)
         settings = {"seed": job.seed, "slack": self.config.slack, **job.settings._asdict()}
         figures = {f"run/{name}": float(value) for name, value in settings.items()}
@@ -287,18 +301,18 @@ class Pruner:
         return room
 
     def _settle(
-        self, searches: Sequence[Search], jobs: Sequence[Job], watch: Watch, network: tuple
-    ) -> list[Masks]:
-        limit = self.config.target * self.config.slack
+        self, searches: Mapping[int, Search], by: Mapping[int, JudgedBy], watch: Watch, network: tuple
+    ) -> dict[int, Any]:
+        limits = self.config.limit, self.config.target
 
         def judge(asked: list[tuple[int, Masks]]) -> list[float]:
             watch(0, f"trying {min(size(kept) for _, kept in asked)} nodes")
             counts = collections.Counter(i for i, _ in asked)
-            candidates = [(kept, jobs[i].train) for i, kept in asked]
+            candidates = [(kept, by[i]) for i, kept in asked]
             estimate = [counts[i] > 1 for i, _ in asked]
-            return self._prober.misses(network, candidates, limit, estimate)
+            return self._prober.misses(network, candidates, *limits, estimate)
 
-        return list(settle(dict(enumerate(searches)), judge).values())
+        return settle(searches, judge)
 
 
 def node_loss(

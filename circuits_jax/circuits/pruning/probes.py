@@ -29,6 +29,8 @@ _SIGNS = np.array([1.0, -1.0])  # right is a positive difference on prompt A, a 
 
 Answer = Callable[[Transformer, Any, Masks, Any], jax.Array]
 """(network, shared, masks, data) -> a value of each row of `data`, such as the logit differences of pairs."""
+JudgedBy = Sequence[AnyPairs]
+"""Pairs that a circuit is to hold the target on: those that it is calibrated on, then others."""
 OfAnswers = Callable[[Any, jax.Array], jax.Array]
 """(shared, answers [N, 2]) -> what slopes are of."""
 
@@ -103,34 +105,44 @@ class Prober:
     def misses(
         self,
         shared: Any,
-        asked: Sequence[tuple[Masks, AnyPairs]],
+        asked: Sequence[tuple[Masks, JudgedBy]],
         limit: float,
+        target: float,
         estimate: Sequence[bool] = (),
     ) -> list[float]:
-        """By how much every circuit's calibrated loss on its pairs is above `limit`.
+        """By how much every circuit's calibrated loss is above what it may be, where that is most.
 
         A first look at a few pairs settles the candidates that are far off; only the others see them all.
 
         Args:
           shared: What `answer` takes.
-          asked: (masks, pairs) each.
-          limit: Of the loss, in nats.
+          asked: (masks, what they are judged by) each.
+          limit: Of the loss on the pairs that it is calibrated on, in nats.
+          target: Of the loss on others.
           estimate: Of each, whether what the first look says will do.
         """
         estimate = estimate or [False] * len(asked)
         seen, unseen = slice(QUICK * BLOCK), slice(QUICK * BLOCK, None)
-        looks = self.differences(shared, [(kept, _part(pairs, seen)) for kept, pairs in asked])
+        counts = [len(by[0][0]) for _, by in asked]
+        looks = self.differences(shared, [(kept, _part(by[0], seen)) for kept, by in asked])
         # Repeated to the full length, so that both looks calibrate in one program.
-        full = [np.resize(look, (len(pairs[0]), 2)) for look, (_, pairs) in zip(looks, asked, strict=True)]
-        partial = [len(look) < len(pairs[0]) for look, (_, pairs) in zip(looks, asked, strict=True)]
+        full = [np.resize(look, (count, 2)) for look, count in zip(looks, counts, strict=True)]
+        partial = [len(look) < count for look, count in zip(looks, counts, strict=True)]
+        fits, errors = self._fits(full)
         misses = []
-        for loss, error, some, enough in zip(*self._losses(full), partial, estimate, strict=True):
+        for (_, _, loss), error, some, enough in zip(fits, errors, partial, estimate, strict=True):
             misses.append(loss - limit - (SURE * error if some and not enough else 0.0))
         unsure = [i for i, miss in enumerate(misses) if miss <= 0 and partial[i] and not estimate[i]]
-        rest = self.differences(shared, [(asked[i][0], _part(asked[i][1], unseen)) for i in unsure])
+        rest = self.differences(shared, [(asked[i][0], _part(asked[i][1][0], unseen)) for i in unsure])
         whole = [np.concatenate([looks[i], more]) for i, more in zip(unsure, rest, strict=True)]
-        for i, loss in zip(unsure, self._losses(whole)[0], strict=True):
-            misses[i] = loss - limit
+        for i, fit in zip(unsure, self._fits(whole)[0], strict=True):
+            fits[i], misses[i] = fit, fit[2] - limit
+        holding = [i for i, miss in enumerate(misses) if miss <= 0 and not estimate[i]]
+        others = [(i, pairs) for i in holding for pairs in asked[i][1][1:]]
+        found = self.differences(shared, [(asked[i][0], pairs) for i, pairs in others])
+        for (i, _), difference in zip(others, found, strict=True):
+            scale, shift, _ = fits[i]
+            misses[i] = max(misses[i], float(_losses(scale * difference + shift).mean()) - target)
         return misses
 
     def measure(
@@ -146,15 +158,15 @@ class Prober:
                 figures[f"{split}/{kind}accuracy"] = float((answered * _SIGNS > 0).mean())
         return Calibration(scale, shift), figures
 
-    def _losses(self, found: Sequence[np.ndarray]) -> tuple[list[float], list[float]]:
-        """Calibrated losses of logit differences [N, 2], and their standard errors for a first look."""
+    def _fits(self, found: Sequence[np.ndarray]) -> tuple[list[tuple[float, float, float]], list[float]]:
+        """(scale, shift, loss) for logit differences [N, 2]; the losses' standard errors for a first look."""
         fitted = self.calibrations(found)
         looked_at = (QUICK * BLOCK) ** 0.5
         errors = [
             float(_losses(scale * difference + shift).mean(axis=1).std()) / looked_at
             for difference, (scale, shift, _) in zip(found, fitted, strict=True)
         ]
-        return [loss for _, _, loss in fitted], errors
+        return fitted, errors
 
 
 def shared_prober(

@@ -18,7 +18,7 @@ Found = TypeVar("Found")
 Search = Generator[list[Candidate], Sequence[float], Found]
 
 
-def seek_smallest(start: int, limit: int) -> Search[int, int]:
+def seek_smallest(start: int, limit: int) -> Search[int, int | None]:
     """The smallest count found to hold, by a geometric scan and then bisection.
 
     What holds is not monotone in the count, so the scan doubles from 1 to the first that holds; bisection
@@ -26,7 +26,10 @@ def seek_smallest(start: int, limit: int) -> Search[int, int]:
 
     Args:
       start: The count the masks chose, tried before any larger one.
-      limit: The largest count there is, returned if nothing holds.
+      limit: The largest count there is.
+
+    Returns:
+      The count; None if nothing that was tried holds.
     """
     failed = 0
     for count in _ladder(start, limit):
@@ -35,7 +38,7 @@ def seek_smallest(start: int, limit: int) -> Search[int, int]:
             break
         failed = count
     else:
-        return limit
+        return None
     while count - failed > 1:
         middle = (count + failed) // 2
         (miss,) = yield [middle]

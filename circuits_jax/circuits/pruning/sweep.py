@@ -20,10 +20,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from circuits_jax.circuits.masks import Masks, size
+from circuits_jax.circuits.masks import size
 from circuits_jax.circuits.pruning.assembly import EdgesChosen, choose_edges
 from circuits_jax.circuits.pruning.fit import PruneSettings, settings_of
-from circuits_jax.circuits.pruning.jobs import Fitted, Job, Pruned, Splits
+from circuits_jax.circuits.pruning.jobs import FirstNodes, Fitted, Job, Pruned, Splits
 from circuits_jax.circuits.pruning.nodes import Pruner, check_known
 from circuits_jax.circuits.pruning.runner import choose_batching
 from circuits_jax.config import PruneConfig
@@ -175,8 +175,8 @@ def total_steps(config: PruneConfig) -> int:
 
 
 def best_first(scores: Sequence[float]) -> list[int]:
-    """Members by score, the earlier first where scores are equal."""
-    return sorted(range(len(scores)), key=lambda i: (scores[i], i))
+    """Members by score (see `_rung`), the earlier first where scores are equal."""
+    return sorted(range(len(scores)), key=lambda i: (scores[i] < 0, abs(scores[i]), i))
 
 
 def _tasks_at_once(pruner: Pruner, members: int) -> int:
@@ -192,7 +192,7 @@ def _prune_wave(
     members: Sequence[Member],
     store: Path,
     progress: Progress,
-) -> Iterator[tuple[_Runs, Sequence[Masks]]]:
+) -> Iterator[tuple[_Runs, Sequence[FirstNodes]]]:
     """All rungs of some tasks of one length, together; then each one's whole runs, with what each keeps."""
     steps = pruner.config.steps
     alive = [list(range(len(members)))] * len(wave)
@@ -211,16 +211,16 @@ def _prune_wave(
         yield _Runs(jobs[mine], fitted[mine], full, splits), kept[mine]
 
 
-def _with_retries(pruner: Pruner, runs: _Runs, kept: Sequence[Masks], progress: Progress) -> Found:
+def _with_retries(pruner: Pruner, runs: _Runs, kept: Sequence[FirstNodes], progress: Progress) -> Found:
     """The best circuit of a task's whole runs, where it misses the target the best of stricter searches too.
 
-    The masks are those that were learnt; only how much is asked of the training pairs differs.  More than the
-    full model gives is not asked.
+    The masks are those that were learnt; only how much loss is allowed on training pairs differs.  Less than
+    the full model has is not asked for.
     """
     best = _best(pruner, runs, kept, progress)
     for _ in range(pruner.config.retries):
         pruner = pruner.stricter()
-        limit = pruner.config.target * pruner.config.slack
+        limit = pruner.config.limit
         if not _misses(best, pruner.config) or runs.full["full/train/calibrated_loss"] > limit:
             break
         progress.doing = f"{runs.jobs[0].task}, asked for {limit:.2g}"
@@ -230,12 +230,12 @@ def _with_retries(pruner: Pruner, runs: _Runs, kept: Sequence[Masks], progress: 
     return best
 
 
-def _best(pruner: Pruner, runs: _Runs, kept: Sequence[Masks], progress: Progress) -> Found:
+def _best(pruner: Pruner, runs: _Runs, kept: Sequence[FirstNodes], progress: Progress) -> Found:
     """The best circuit of a task's whole runs, given which nodes each keeps."""
     task, pruned = runs.jobs[0].task, list[Pruned]()
     progress.doing = task
-    for job, masks, learnt in zip(runs.jobs, kept, runs.fitted, strict=True):
-        pruned.append(pruner.finish(job, masks, runs.full, progress, learnt))
+    for job, each, learnt in zip(runs.jobs, kept, runs.fitted, strict=True):
+        pruned.append(pruner.finish(job, each.masks, runs.full, progress, learnt))
         if pruned[-1].met_target:
             progress.found(task, size(pruned[-1].masks))
     progress.doing = f"{task}, edges"
@@ -261,6 +261,8 @@ def _rung(
 ) -> list[list[int]]:
     """Nodes that each task needs with each member that is alive to hold the target, read if there.
 
+    They are negative where the target is held on training pairs at most; such members come last.
+
     Args:
       pruner: Of the model.
       jobs: Runs of the rung, task by task.
@@ -277,14 +279,16 @@ def _rung(
         todo = [job for i in missing for job in groups[i]]
         progress.doing = f"{', '.join(groups[i][0].task for i in missing)}, {steps} steps"
         kept = pruner.discretise(todo, pruner.fit(todo, progress, together=each), progress)
+        needed = [size(masks) if holds else -size(masks) for masks, holds in kept]
         for at, i in enumerate(missing):
-            scores[i] = [size(masks) for masks in kept[at * each : (at + 1) * each]]
+            scores[i] = needed[at * each : (at + 1) * each]
             write_json(files[i], scores[i])
     else:
         progress(len(jobs) * steps, "done before")
     whole = [found for found in scores if found is not None]
     for group, nodes in zip(groups, whole, strict=True):
-        progress.found(group[0].task, min(nodes))
+        if holding := [count for count in nodes if count > 0]:
+            progress.found(group[0].task, min(holding))
     return whole
 
 

@@ -160,6 +160,7 @@ class _VizFile:
         ]
         tokens, activations = prompts(self._importances.get("task_samples"))
         _, within = prompts(self._importances.get("task_samples_circuit"))
+        prune = PruneConfig(tasks=(task,), hold_select=False)  # of its pairs nothing is known
         circuit = Circuit(
             task=task,
             nodes=self.nodes,
@@ -174,7 +175,7 @@ class _VizFile:
             model_config=to_dict(self.config),
             model_hash="",
             tokenizer_hash="",
-            provenance=self._provenance(name, PruneConfig(tasks=(task,)), bias) | _told(others, deltas),
+            provenance=self._provenance(name, prune, bias) | _told(others, deltas),
             importance=self._importance(deltas, ends, len(tokens) // 2),
         )
         return VizData(

@@ -26,6 +26,7 @@ from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import DivergenceError, LockError
 from circuits_jax.storage.files import read_json_if_any, write_json
 from circuits_jax.storage.locks import locked
+from circuits_jax.storage.paths import as_path
 from circuits_jax.storage.tables import Report
 
 Note = Callable[[str], Any]
@@ -119,13 +120,19 @@ def _try(tried: FrontierPoint, rate: float, points: Sequence[FrontierPoint], not
 
 
 def _with_corpus(listed: ListedRun, points: Sequence[FrontierPoint]) -> ListedRun:
-    """The run with the corpus that runs before it had, if there are any: it then reads no sources."""
+    """The run with the corpus that runs before it had, if that is there: it then reads no sources.
+
+    Where results were handed on without it, it is made anew; that its hash is the same is checked with the
+    results (`summary.check_one_corpus`).
+    """
+    data = listed.config.data
     for point in points:
         known = [measured(point), *(trials([point]).values() if point.rates else ())]
         for found in known:
-            if found is not None and found.get("corpus"):
-                data = dataclasses.replace(listed.config.data, hash=found["corpus"])
-                return dataclasses.replace(listed, config=dataclasses.replace(listed.config, data=data))
+            name = None if found is None else found.get("corpus")
+            if name and (as_path(data.store or "") / name).exists():
+                named = dataclasses.replace(data, hash=name)
+                return dataclasses.replace(listed, config=dataclasses.replace(listed.config, data=named))
     return listed
 
 

@@ -56,7 +56,12 @@ def case():
 @functools.cache
 def circuit():
     planted, subject, masks = case()
-    metrics = {"full/test/loss": 0.25, "test/calibrated_loss": 99.0, "nodes": 99.0}
+    metrics = {
+        "full/test/loss": 0.25,
+        "select/calibrated_loss": 0.1,
+        "test/calibrated_loss": 99.0,
+        "nodes": 99.0,
+    }
     taus = {site: mask - 0.5 for site, mask in masks.items()}
     pruned = Pruned(masks, Calibration(1, 0), metrics, met_target=False, mediocre=True, taus=taus)
     return make_circuit(pruned, subject, PRUNE, planted.splits)

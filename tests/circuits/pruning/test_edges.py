@@ -47,11 +47,11 @@ def means_of(name):
     return mean_activations(planted.model, planted.corpus)
 
 
-def pruned(name, masks, prune=PRUNE, planted=None):
+def pruned(name, masks, prune=PRUNE, planted=None, more=()):
     planted = planted or network(name)[0]
     pairs, subject = planted.train, Subject(planted.model, means_of(name))
     data, answers = PairBatch(pairs.tokens, pairs.last, pairs.answers), np.unique(pairs.answers)
-    return prune_edges(subject, masks, prune, data, answers)
+    return prune_edges(subject, masks, prune, [data, *more], answers)
 
 
 def masks_of(planted, more=()):
@@ -110,6 +110,16 @@ def test_a_circuit_that_misses_the_target_keeps_its_edges():
     masks = masks_of(planted)
     masks["1.attn.resid_delta"][:] = 0
     assert pruned("quotes", masks).edges == ends(planted, masks)
+
+
+def test_a_circuit_that_misses_the_target_on_other_pairs_than_it_learns_by_keeps_its_edges():
+    planted, added = network("quotes")
+    masks, select = masks_of(planted), planted.splits.select
+    pairs = PairBatch(select.tokens, select.last, select.answers)
+    exchanged = pairs._replace(answers=pairs.answers[:, ::-1])
+    quick = dataclasses.replace(PRUNE, edge_steps=1)
+    assert added and pruned("quotes", masks, quick, more=[exchanged]).edges == ends(planted, masks)
+    assert pruned("quotes", masks, quick, more=[pairs]).edges < ends(planted, masks)
 
 
 def test_a_circuit_without_edges():

@@ -113,7 +113,7 @@ def test_a_banned_node_is_never_kept_and_the_rest_is_called_full():
     assert full["full/select/calibrated_loss"] > 0.6  # without the circuit nothing is known
     (fitted,) = pruner.fit([job], lambda *_: None)
     (kept,) = pruner.discretise([job], [fitted], lambda *_: None)
-    for site, mask in kept.items():
+    for site, mask in kept.masks.items():
         assert not (mask * banned[site]).any()
         assert (np.asarray(fitted.taus[site])[banned[site] > 0] < 0).all()
     everything = rest.everything

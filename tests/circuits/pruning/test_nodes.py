@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 
 import jax
@@ -8,7 +9,8 @@ from circuits_jax.circuits import graph
 from circuits_jax.circuits.ablation.means import Subject, reference_activations
 from circuits_jax.circuits.ablation.pairs import PairBatch
 from circuits_jax.circuits.circuit import Node
-from circuits_jax.circuits.pruning.jobs import Splits
+from circuits_jax.circuits.masks import size
+from circuits_jax.circuits.pruning.jobs import Fitted, Splits, judged_by
 from circuits_jax.circuits.pruning.nodes import Pruner, hopeless_from
 from circuits_jax.config import ModelConfig, PruneConfig
 from circuits_jax.model.model import Model
@@ -93,6 +95,60 @@ def test_what_does_not_carry_over_at_all_is_given_up_and_keeps_its_nodes():
     assert found.given_up and not found.met_target
     assert found.metrics["select/calibrated_loss"] > CHANCE > found.metrics["train/calibrated_loss"]
     assert all(np.array_equal(found.masks[site], everything[site]) for site in everything)
+
+
+class Counting:
+    """In a prober's place: training pairs need 3 nodes and select pairs `needed`; notes what was judged."""
+
+    def __init__(self, prober, train, needed):
+        self.prober, self.train, self.needed, self.judged = prober, train, needed, []
+
+    def __getattr__(self, name):
+        return getattr(self.prober, name)
+
+    def misses(self, _, asked, limit, target, estimate):
+        del limit, target, estimate
+        self.judged += [len(by) for _, by in asked]
+        assert all(by[0] is self.train for _, by in asked)
+        return [max([3, self.needed][: len(by)]) - size(kept) for kept, by in asked]
+
+
+@pytest.mark.parametrize(
+    ("hold_select", "needed", "kept"),
+    [(True, 7, 7), (True, 2, 3), (False, 7, 3), (True, 10**9, 3)],  # the last: no number of nodes holds it
+)
+def test_as_few_nodes_are_kept_as_hold_the_target_on_train_and_select_pairs(hold_select, needed, kept):
+    planted, prune = network("quotes"), copy.copy(pruner().on(subject("quotes")))
+    prune.config = dataclasses.replace(prune.config, hold_select=hold_select)
+    job = prune.job(planted.splits)
+    prune._prober = Counting(prune._prober, job.train, needed)
+    rng = np.random.default_rng(0)
+    taus = {site: rng.uniform(-1, 0.2, len(mask)) for site, mask in prune.subject.everything.items()}
+    ((found, holds),) = prune.discretise([job], [Fitted(taus)], lambda *_: None)
+    assert size(found) == kept and holds == (needed < 10**9)
+    largest = np.sort(np.concatenate(list(taus.values())))[-kept:]
+    assert all(np.array_equal(found[site] > 0, tau >= largest[0]) for site, tau in taus.items())
+    assert (2 in prune._prober.judged) == hold_select
+
+
+@pytest.mark.parametrize(("hold_select", "left"), [(True, 7), (False, 3)])
+def test_as_much_is_dropped_as_leaves_the_target_on_train_and_select_pairs(hold_select, left):
+    planted, prune = network("quotes"), copy.copy(pruner().on(subject("quotes")))
+    prune.config = dataclasses.replace(prune.config, hold_select=hold_select)
+    job = prune.job(planted.splits)
+    full = prune.assess(job)
+    prune._prober = Counting(prune._prober, job.train, needed=7)
+    found = prune.finish(job, prune.subject.everything, full, lambda *_: None)
+    assert size(found.masks) == left
+
+
+def test_pairs_to_choose_by_that_are_those_learnt_from_are_not_judged_twice():
+    train, other = (PairBatch(*(np.full(3, at),) * 3) for at in (0, 1))
+    prune, figures = PruneConfig(target=0.15, slack=0.8), {"select/calibrated_loss": 0.13}
+    assert judged_by(PruneConfig(), train, other) == [train, other]
+    assert judged_by(PruneConfig(), train, jax.tree.map(np.copy, train)) == [train]
+    assert judged_by(prune, train, other, figures) == [train, other]  # of select pairs the target is asked
+    assert judged_by(prune, train, other, {"select/calibrated_loss": 0.16}) == [train]
 
 
 def test_only_what_is_nearer_to_chance_than_to_the_target_is_hopeless():

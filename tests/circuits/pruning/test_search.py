@@ -55,8 +55,9 @@ def test_smallest_finds_a_low_island_before_a_gap():
     assert smallest(lambda n: 30 <= n <= 64 or n >= 150, 160, 200) == 30
 
 
-def test_smallest_with_nothing_that_holds_is_everything():
-    assert smallest(lambda n: False, 10, 77) == 77
+def test_smallest_with_nothing_that_holds_is_none():
+    assert smallest(lambda n: False, 10, 77) is None
+    assert smallest(lambda n: n == 77, 10, 77) == 77
 
 
 def test_smallest_never_asks_for_more_than_there_is():

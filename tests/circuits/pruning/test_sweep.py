@@ -11,7 +11,7 @@ from circuits_jax.circuits.circuit import Calibration
 from circuits_jax.circuits.pruning import nodes
 from circuits_jax.circuits.pruning import sweep as sweeping
 from circuits_jax.circuits.pruning.fit import settings_of
-from circuits_jax.circuits.pruning.jobs import FitRecord, Fitted, Job, Pruned, Splits
+from circuits_jax.circuits.pruning.jobs import FirstNodes, FitRecord, Fitted, Job, Pruned, Splits
 from circuits_jax.circuits.pruning.sweep import Progress, best_first, population, rungs, sweep, total_steps
 from circuits_jax.config import PruneConfig
 from circuits_jax.storage.errors import ConfigError, TaskError
@@ -46,8 +46,9 @@ class Stub:
     devices = 2
     subject = None
 
-    def __init__(self, config, knows=lambda task: True, meets=lambda job: True):
+    def __init__(self, config, knows=lambda task: True, meets=lambda job: True, carries=lambda job: True):
         self.config, self.knows, self.meets, self.fitted, self.finished = config, knows, meets, [], []
+        self.carries = carries
 
     def job(self, splits):
         pairs = np.zeros((2, 2, len(splits.train)))
@@ -63,7 +64,7 @@ class Stub:
         return [Fitted({}, (FitRecord(int(job.settings.steps), 9, 0.1),)) for job in jobs]
 
     def discretise(self, jobs, fitted, watch):
-        return [self.mask(self.needed(job)) for job in jobs]
+        return [FirstNodes(self.mask(self.needed(job)), self.carries(job)) for job in jobs]
 
     def finish(self, job, kept, full, watch, learnt):
         assert learnt.history == (FitRecord(self.config.steps, 9, 0.1),)  # of whole runs
@@ -133,6 +134,25 @@ def test_a_sweep_keeps_the_best_of_each_rung(tmp_path):
     assert nodes_of(found["quote"]) == min(everyone) - 1
     assert progress.bar.n == progress.bar.total == total_steps(stub.config)
     assert progress.best == {"quote": min(everyone) - 1}
+
+
+def test_a_member_that_holds_the_target_on_training_pairs_alone_is_no_better_for_being_small(tmp_path):
+    config = PruneConfig(seeds=8, steps=40)
+    found, _ = run(Stub(config, carries=lambda job: job.seed >= 4), tmp_path)
+    assert found["quote"].metrics["select/calibrated_loss"] < config.target
+    assert nodes_of(found["quote"]) == 24 + 3 * 4  # of seed 4, though seeds 0 to 3 have fewer
+    scores = [json.loads(file.read_text()) for file in tmp_path.iterdir()]
+    assert [-25, -28, -31, -34, 37, 40, 43, 46] in scores
+
+
+def test_where_no_member_holds_it_on_select_pairs_those_of_fewest_nodes_stay(tmp_path):
+    config = PruneConfig(trials=4, seeds=2, steps=40, learning_rate=0.5)
+    stub = Stub(config)
+    first = stub.needed(stub.job(Splits("quote", None, None)))
+    whole, _ = run(stub, tmp_path / "whole")
+    found, progress = run(Stub(config, carries=lambda job: False), tmp_path / "lost")
+    assert nodes_of(found["quote"]) == nodes_of(whole["quote"]) < first - 1  # not those of the first member
+    assert progress.bar.n == progress.bar.total
 
 
 def test_one_trial_is_one_whole_run(tmp_path):

@@ -95,9 +95,17 @@ def test_a_point_is_trained_pruned_drawn_and_not_measured_again(work, tmp_path):
 
 def test_later_models_take_the_corpus_of_the_first_and_read_no_sources(work, tmp_path):
     points = frontier_points(made_up.config(), tmp_path)
+    (tmp_path / "corpora" / ("c" * 16)).mkdir(parents=True)
     measure(points[0], points, print)
     measure(points[-1], points, print)
     assert [step[-1] for step in work if isinstance(step, tuple)] == [None, "c" * 16]
+
+
+def test_where_results_were_handed_on_without_their_corpus_it_is_made_anew(work, tmp_path):
+    points = frontier_points(made_up.config(), tmp_path)
+    measure(points[0], points, print)
+    measure(points[-1], points, print)
+    assert [step[-1] for step in work if isinstance(step, tuple)] == [None, None]
 
 
 def test_the_rate_of_lowest_loss_is_taken_by_the_whole_series(work, tmp_path):
