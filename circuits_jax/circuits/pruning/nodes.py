@@ -184,7 +184,7 @@ class Pruner:
         weights = []
         for job, (taus, _) in zip(jobs, fitted, strict=True):
             active = {site: np.asarray(tau >= 0, np.float32) for site, tau in taus.items()}
-            weights.append(self.attribution(active, job.train))
+            weights.append(self._weigh(active, judged_by(self.config, job.train, job.select)))
 
         everything = self.subject.everything
 
@@ -219,7 +219,7 @@ class Pruner:
             network = self._network.config, self._host[0]
             pathless = functools.partial(drop_pathless, *network, answers=job.answers)
             left = yield from pathless(kept)
-            left = yield from drop_needless(left, lambda masks: self.attribution(masks, job.train))
+            left = yield from drop_needless(left, functools.partial(self._weigh, by=by))
             return (yield from pathless(left))
 
         left, splits = kept, (job.train, job.select, job.test)
@@ -246,6 +246,11 @@ class Pruner:
     def attribution(self, kept: Masks, data: AnyPairs) -> Masks:
         """First-order estimate of how much the task loss rises when each node is removed."""
         return {site: -slope for site, slope in self._prober.slopes(self._whole, kept, data).items()}
+
+    def _weigh(self, kept: Masks, by: JudgedBy) -> Masks:
+        """The attribution of each node, averaged over what is judged by."""
+        found = [self.attribution(kept, pairs) for pairs in by]
+        return {site: np.mean([each[site] for each in found], axis=0) for site in kept}
 
     def _place(self, subject: Subject) -> None:
         self.subject, self.final = subject, subject.final

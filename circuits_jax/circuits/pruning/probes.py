@@ -113,6 +113,7 @@ class Prober:
         """By how much every circuit's calibrated loss is above what it may be, where that is most.
 
         A first look at a few pairs settles the candidates that are far off; only the others see them all.
+        An estimate is that of first looks.
 
         Args:
           shared: What `answer` takes.
@@ -137,8 +138,11 @@ class Prober:
         whole = [np.concatenate([looks[i], more]) for i, more in zip(unsure, rest, strict=True)]
         for i, fit in zip(unsure, self._fits(whole)[0], strict=True):
             fits[i], misses[i] = fit, fit[2] - limit
-        holding = [i for i, miss in enumerate(misses) if miss <= 0 and not estimate[i]]
-        others = [(i, pairs) for i in holding for pairs in asked[i][1][1:]]
+        # Of what is over one bound, and no estimate, it is enough to know that.
+        undecided = [i for i, miss in enumerate(misses) if miss <= 0 or estimate[i]]
+        others = [
+            (i, _part(pairs, seen) if estimate[i] else pairs) for i in undecided for pairs in asked[i][1][1:]
+        ]
         found = self.differences(shared, [(asked[i][0], pairs) for i, pairs in others])
         for (i, _), difference in zip(others, found, strict=True):
             scale, shift, _ = fits[i]

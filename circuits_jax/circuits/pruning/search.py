@@ -94,13 +94,15 @@ def seek_needless(kept: Masks, places: Sequence[Place]) -> Search[Masks, Masks]:
         (slack,) = yield [kept]
         # Estimates are of the same few prompts, so that their differences are better than they are.
         whole, *alone = yield [kept, *(without(kept, [place]) for place in places)]
-        missed = np.array(alone) - whole
-        most = -slack - np.minimum(missed, 0).sum()
-        order = [at for at in np.argsort(missed, kind="stable") if missed[at] <= most]
-        spare = [places[at] for at in order]
-        likely = int((slack + np.cumsum(missed[order]) <= 0).sum())
-        gone = yield from seek_longest(kept, spare, likely)
-        kept, places = without(kept, spare[:gone]), spare[max(gone, 1) :]
+        missed, gone = np.array(alone) - whole, 0
+        while places and not gone:  # what was measured holds until something goes
+            most = -slack - np.minimum(missed, 0).sum()
+            order = [at for at in np.argsort(missed, kind="stable") if missed[at] <= most]
+            spare, rises = [places[at] for at in order], missed[order]
+            likely = int((slack + np.cumsum(rises) <= 0).sum())
+            gone = yield from seek_longest(kept, spare, likely)
+            kept = without(kept, spare[:gone])
+            places, missed = spare[max(gone, 1) :], rises[max(gone, 1) :]
     return kept
 
 

@@ -116,7 +116,7 @@ def test_pairs_beside_the_first_are_judged_by_the_calibration_of_the_first(probe
     expected = [losses[0] - LIMIT, losses[1] - target, losses[2] - target, losses[2] - target]
     np.testing.assert_allclose(found, expected, atol=2e-3)
     estimated = prober.misses(np.float32(1), asked, LIMIT, target, estimate=[True] * 4)
-    assert max(estimated) < 0  # the first pairs do for an estimate
+    assert estimated[0] < 0 < estimated[1] < estimated[2] == estimated[3]  # of first looks at all of them
 
 
 def test_an_estimate_looks_at_the_first_pairs_only(prober):

@@ -160,6 +160,21 @@ def test_longest_of_nothing_asks_nothing():
     assert settle_one(seek_longest(one_site(3), []), lambda m: False) == (0, [])
 
 
+def test_needless_measures_nothing_twice_where_nothing_went():
+    """Estimates miss nothing, and yet no place can go."""
+    asked = []
+
+    def judge(questions):
+        asked.append(len(questions))
+        if len(questions) > 1:
+            return [-0.1] * len(questions)
+        return [-0.1 if size(questions[0][1]) == 6 else 0.1]
+
+    found = settle({0: seek_needless(one_site(6), [("a", i) for i in range(6)])}, judge)[0]
+    assert kept_of(found) == set(range(6))
+    assert [count for count in asked if count > 1] == [7]
+
+
 def test_needless_of_nothing_is_what_it_was():
     assert kept_of(settle_one(seek_needless(one_site(3), []), lambda m: False)[0]) == {0, 1, 2}
 
