@@ -76,7 +76,7 @@ def get_config() -> ConfigDict:
         series=SERIES,
         compare=COMPARE,
         seeds=(0, 1),
-        learning_rates=(5e-3, 1e-2, 2e-2, 4e-2),
+        learning_rates=(1e-2, 2e-2, 4e-2),
         tasks_planned=8,
     )
     config = laptop()

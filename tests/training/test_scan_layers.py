@@ -25,8 +25,9 @@ from tests.training.tiny import CONFIG, assert_equal, make_trainer, replace, row
 
 STEPS, LAYERS = 20, 2
 # At a rate of 1e-2 rounding grows to 1e-2 in the loss within these steps: AbsTopK turns it into other units.
+# At 3e-3 it did so once, beside other work, and not when that was tried again.
 DEEP = replace(
-    meshes.config(learning_rate=3e-3),
+    meshes.config(learning_rate=1e-3),
     "model",
     n_layer=LAYERS,
     activation_locations=("attn_in", "attn_v", "mlp_neuron", "mlp_out"),
@@ -50,7 +51,7 @@ def runs():
 
 def test_twenty_steps_are_those_of_layers_one_by_one(runs):
     (losses, state, _), (scanned, stacked, _) = runs[False], runs[True]
-    assert losses[0] - losses[-1] > 1  # there was something to get wrong
+    assert losses[0] - losses[-1] > 0.4  # there was something to get wrong
     np.testing.assert_allclose(scanned, losses, atol=1e-5)
     assert layers_stacked(stacked.params) and not layers_stacked(state.params)
     there = jax.device_get(unstack_layers(stacked))
