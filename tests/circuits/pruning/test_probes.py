@@ -101,9 +101,8 @@ def test_what_holds_on_all_pairs_is_not_refused_by_a_first_look(prober):
 def test_pairs_beside_the_first_are_judged_by_the_calibration_of_the_first(prober):
     """What decides is the highest of the losses; the others are no part of the fit."""
     first, weak, shifted = pairs_of(192, 5.0), pairs_of(100, 2.0, seed=1), pairs_of(64, 5.0, seed=2)
-    shifted.tokens[...] += (
-        6000  # prompts A by far, but all B are wrong: a calibration of their own would mend it
-    )
+    # Prompts A by far, but all prompts B are wrong: a calibration of their own would mend that.
+    shifted.tokens[...] += 6000
     calibration, _ = prober.measure(np.float32(1), masks_of(), first, weak, shifted)
     losses = [
         cross_entropy(calibration.scale * pairs.tokens[..., 0] / 1000 + calibration.shift)
