@@ -22,7 +22,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.
 # How long a program that was asked to stop, and holds nothing, may take before it is ended from outside: a
 # library that compiles, or waits for a device, lets no exception through.
 PATIENCE_SECONDS = 8.0
-_LOOK_SECONDS, _AGAIN_SECONDS = 0.1, 0.02
+_LOOK_SECONDS, _AGAIN_SECONDS, _LAST_WORDS_SECONDS = 0.1, 0.02, 2.0
 
 
 class _Watch:
@@ -41,6 +41,7 @@ class _Watch:
 
 _watch: _Watch | None = None
 _farewells: list[Callable[[], None]] = []
+_ending = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -122,11 +123,14 @@ def farewell(say: Callable[[], None]) -> Iterator[None]:
 
 def end(message: str, code: int) -> NoReturn:
     """Prints `message` on a line and ends this process at once, whatever its other threads wait for."""
+    # A second Ctrl-C reaches the main thread and the one that oversees it: the first to come speaks alone, the
+    # other waits for the end.  A signal's handler within `end` is the same thread, and passes.
+    _ending.acquire(timeout=_LAST_WORDS_SECONDS)
     for say in reversed(_farewells):
         with contextlib.suppress(Exception):  # whatever it is, this process ends
             say()
     with contextlib.suppress(OSError, ValueError):  # nobody may be there any more to read it
-        print(message, flush=True)
+        print(f"{message}\n", end="", flush=True)  # one write: lines of two threads cannot mix
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
     os._exit(code)

@@ -147,3 +147,21 @@ def test_commands_end_whatever_holds_them_up():
         "later(signal.SIGTERM)\nwith stopping.held():\n    time.sleep(1)\n    print('whole')\nprint('on')"
     )
     assert code == 143 and lines[0] == "whole" and "asked to stop (SIGTERM)" in lines[1] and len(lines) == 2
+
+
+def test_two_threads_that_end_a_process_say_it_once():
+    """As a second Ctrl-C has it: the main thread's handler and the thread that oversees come together."""
+    code, lines = command(
+        """
+        class Slow:
+            def write(self, text):
+                time.sleep(0.3)
+                os.write(1, text.encode())
+            def flush(self):
+                time.sleep(0.3)
+        sys.stdout = Slow()
+        threading.Thread(target=stopping.end, args=("the end", 7)).start()
+        stopping.end("the end", 7)
+        """
+    )
+    assert (code, lines) == (7, ["the end"])
