@@ -20,6 +20,9 @@ FOR_WHILE = Task(
             f"if $n1 == $n2:\n    $pad\n    {_LOOP}",
             f"if $n2:\n    $n1 = $d0\nelse:\n    $pad\n    {_LOOP}",
             f"$n2 = $d0\n$n1 += $n2\n$pad\n{_LOOP}",
+            f"while $n2:\n    $pad\n    {_LOOP}",
+            f"$n1.$n2 = $d0\n$pad\n{_LOOP}",
+            f"from $n2 import $n1\n$pad\n{_LOOP}",
         ),
         "select": templates(
             _LOOP_ON,
@@ -27,6 +30,10 @@ FOR_WHILE = Task(
             f"with $f0($n1) as $n2:\n    $pad\n    {_LOOP}",
             f"def $f0($n1):\n    if $n2:\n        return $n1\n    $pad\n    {_LOOP}",
             f"$n1[$n2] = $d0\n$pad\n{_LOOP}",
+            f"if not $n2:\n    $pad\n    {_LOOP}",
+            f"del $n1[$n2]\n$pad\n{_LOOP}",
+            f"$n1 = [$n2]\n$pad\n{_LOOP}",
+            f"for $n2 in $n1:\n    $pad\n    {_LOOP}",
         ),
         "test": (
             *templates(
@@ -84,6 +91,14 @@ ELSE_ELIF = Task(
                 _SET_TO,
                 "$n2.$n3 = $d0; $n2.$n3 = $n4; $n2.$n3 = $d1; $n2.$n3 = $d2",
             ),
+            _chain(
+                "for $n2, $n0 in $n1:",
+                _EQUAL,
+                _SET_TO,
+                "$n3[$n2] = $d0; $n3[$n2] = $n4; $n3[$n2] = $d1; $n3[$n2] = $d2",
+            ),
+            _chain("def $f0($n0, $n1, $n2):", _EQUAL, _SET_TO, "yield $n1; yield $n4; yield $n2; yield $n3"),
+            _chain("while $n1:", _EQUAL, _SET_TO, "$n2 += $d0; $n2 += $n4; $n2 += $d1; $n2 += $d2"),
         ),
         "select": (
             _chain(
@@ -109,6 +124,27 @@ ELSE_ELIF = Task(
                 '$f0($n0) == "$w#"',
                 '$n4 = $f0("$w#")',
                 "$n2[$d0] = $n0; $n2[$d0] = $n4; $n2[$d1] = $n0; $n2[$d2] = $n0",
+            ),
+            _chain(
+                "for $n0 in $n1:",
+                '$n0.$n3 == "$w#"',
+                '$n4.$n3 = "$w#"',
+                "$n2.$f0($d1); $n2.$f0($n4); $n2.$f0($d2); $n2.$f0($d3)",
+            ),
+            _chain(
+                "with $f0() as $n0:", "$n0 > $d#", "$n4 = $d#", "$n1 = $d0; $n5 = $n4; $n1 = $n2; $n1 = $n3"
+            ),
+            _chain(
+                "def $f0($n0, $n1):",
+                "$n0 == $n#",
+                "$n4 = $n#",
+                "return $d0; $n5 = $n4; return $d1; return $d2",
+            ),
+            _chain(
+                "while $n0:",
+                "$f1($n0, $d#)",
+                "$f1($n4, $d#)",
+                "$n2.$n3 = $d0; $n2.$n3 = $n4; $n2.$n3 = $d1; $n2.$n3 = $d2",
             ),
         ),
         "test": (
@@ -163,6 +199,9 @@ IF_TERNARY = Task(
                 "def $f0($n1):\n    $pad\n    «$n0 = $n1 + $d1 if|if» $n2",
                 "import $n3\n$pad\n«$n0 = $n3.$n1 if|if» $n2",
                 "while $n3:\n    $pad\n    «$n0.$n1 = $n2 if|if» $n3",
+                "with $n3:\n    $pad\n    «$n0 = not $n1 if|if» $n2.$n3",
+                "$n1 = [$n3]\n$pad\n«$n0[$d1] = $n1 if|if» $n2",
+                "for $n3 in $n1:\n    $pad\n    «$f0($n3) if|if» $n2 > $n3",
             ),
             *templates(
                 f"« else $d1|:\n{BODY}pass»\n",
@@ -176,6 +215,10 @@ IF_TERNARY = Task(
             "$n3.$f0()\n$pad\n«$n0 = $n1[$n3] if|if» $n2.$n3",
             "class $c0:\n    $pad\n    «$n0 = $n1, $n2 if|if» $n2 and $n3",
             "def $f0($n1):\n    $pad\n    «yield $n1 if|if» $n2 in $n1",
+            "if not $n3:\n    $pad\n    «$n0 = $n1.$f0($d1) if|if» $n2 != $n3",
+            "$n3 += $d1\n$pad\n«$n0 = $n1 - $n3 if|if» $n1 >= $n2",
+            "def $f0(self):\n    $pad\n    «return self.$n1 if|if» self.$n2",
+            "$n1, $n3 = $n4\n$pad\n«$n0 = $n1 or $n3 if|if» $n2 not in $n4",
         ),
         "test": templates(
             f"« else $n3|:\n{BODY}pass»\n",
@@ -207,6 +250,9 @@ IF_EQUALS = Task(
                 "if $n2:\n    $pad\n    «if $n0.$n3 and|$n0.$n3,» $n1",
                 "while $n2:\n    $pad\n    «if $n0 or|$n0,» $n1",
                 "$n2 = $n3.$n4\n$pad\n«if $n0 and|$n0,» $n2.$n1",
+                "with $n2:\n    $pad\n    «if $n0.$f0() and|$n0.$n3,» $n1",
+                "$n2[$d0] = $n3\n$pad\n«while $n0 or|$n0,» $n1.$n3",
+                "if $n2 == $n3:\n    $pad\n    «if $n0 in $n3 and|$n0, $n3,» $n1",
             ),
             *templates(
                 f"« == $n2.$n3:\n{BODY}pass| = $n2.$n3»\n", "$pad\nimport $n2\n«if $n0 > $d0 and|$n0,» $n1"
@@ -218,6 +264,10 @@ IF_EQUALS = Task(
             "class $c0:\n    $pad\n    «while $n0 and|$n0,» $n1",
             "$n2.$f0()\n$pad\n«if $n0 is $n3 and|$n0, $n3,» $n1",
             "$n2 = [$d0]\n$pad\n«if $f0($n0) and|$n0,» $n1",
+            "if not $n2:\n    $pad\n    «if $n0 != $d0 and|$n0[$d0],» $n1",
+            "for $n3, $n2 in $n4:\n    $pad\n    «if $n0 or not $n3 and|$n0, $n3,» $n1",
+            "$n2 += $d0\n$pad\n«if $f0($n0, $n3) and|$n0, $n3,» $n1",
+            "$n2 = $n4[$d1]\n$pad\n«if $n0 <= $d0 and|$n0.$n3,» $n1",
         ),
         "test": (
             *templates(
@@ -260,12 +310,19 @@ INDENT_FOR = Task(
             _indented("def $f0($n0):", "$n0[$d0]"),
             _indented("def $f0($n0):", "$n0.$f1()", "$w0 $w1", "$n2 = $n1"),
             _indented("def $f0($n0):", "[$n0, $n2]", on="return $n1"),
+            _indented("def $f0($n0):", "$n0 - $n2"),
+            _indented("def $f0($n0):", "$n0.$n2[$d0]", "$w0 $w1", "$n2 = $n1"),
+            _indented("def $f0($n0):", "$f1($n0.$n2)", on="return $n1"),
         ),
         "select": (
             _indented("def $f0($n0):", "$n0 + $n2"),
             _indented("def $f0($n0, $n2):", "$f1($n0, $n2)", "$w0 $w1", "$n0 = $n1"),
             _indented("def $f0($n0):\n    $n2 = $d0", "$n0.$n2.$n3", on="$n1.$f1()"),
             _indented("def $f0():", "$n0, $n2", "$w0 $w1", "return $n1"),
+            _indented("def $f0($n0, $n2):", "$n0 and $n2"),
+            _indented("def $f0($n0):", "$n0.$n2.$f1()", on="$n2 = $n1"),
+            _indented("def $f0($n0):", "$f1($n0)[$d0]", "$w0 $w1", "return $n1"),
+            _indented("def $f0():", "$n0 if $n2 else $n3", on="$n1.$f1()"),
         ),
         "test": (
             _indented("def $f0($n0, $n2):", "{$n0, $n2}", on="$n0 = $n1"),
@@ -296,6 +353,8 @@ ENUMERATE_RANGE = Task(
                 f"$n1 = $d0\n$pad\n{_EACH}",
                 f"def $f0($n1):\n    $pad\n    {_EACH}",
                 f"while $n1:\n    $pad\n    {_EACH}",
+                f"if $n1 == $n2:\n    $pad\n    {_EACH}",
+                f"$n1 = $n2 - $d0\n$pad\n{_EACH}",
             ),
             *templates(
                 f"« enumerate($n1)| range($d0)»:\n{BODY}pass\n",
@@ -303,16 +362,23 @@ ENUMERATE_RANGE = Task(
                 f"$n1 = [$d0, $d1]\n$pad\n{_EACH}",
             ),
             *templates("« enumerate($n1)]| range($d0)]»\n", f"$n1 = $n2.$n3\n$pad\n$n4 = [$i0 {_EACH}"),
+            *templates("« enumerate($n1))| range($d0))»\n", f"$n1 = $n2[$d1]\n$pad\n$n4 = $f0($i0 {_EACH}"),
         ),
         "select": (
             *templates(
                 _RANGE,
                 f"with $f0() as $n1:\n    $pad\n    {_EACH}",
+                f"for $n1 in $n2:\n    $pad\n    {_EACH}",
+                f"$n1.$n2 = $d0\n$pad\n{_EACH}",
+                f"from $n2 import $n1\n$pad\n{_EACH}",
                 f"if not $n1:\n    $pad\n    {_EACH}",
                 f"if $n2:\n    $n1 = $d0\nelse:\n    $pad\n    {_EACH}",
             ),
             *templates(
                 "« enumerate($n1)]| range($n1)]»\n", f"def $f0($n1, $n2):\n    $pad\n    return [$i0 {_EACH}"
+            ),
+            *templates(
+                "« enumerate($n1)}| range($n1)}»\n", f"$n1 = ($n2, $n3)\n$pad\n$n4 = {{$i0: $n2 {_EACH}"
             ),
         ),
         "test": (
@@ -366,12 +432,19 @@ CLASS_INIT = Task(
             _method("from $n0 import $c1\n$pad", "«class $c0($c1)|def $f0(func)»"),
             _method("$n0 = $n1\n$pad", "«class $c0($n0)|def $f0(func, $n0)»"),
             _method("if $n0:\n    $pad", _PLAIN),
+            _method("while $n0:\n    $pad", "«class $c0($c1, $c2)|def $f0(func, $n1, $n2)»"),
+            _method("$n0.$f1()\n$pad", _PLAIN, "$n1 = $n0[$d0]"),
+            _method("$n0, $n1 = $n2\n$pad", _PLAIN, '$n3 = "$w0", $d0'),
         ),
         "select": (
             _method("$n0 = $d0\n\n\n$pad\n@$f1", _PLAIN, '"""$w0 $w1."""'),
             _method("$n0 += $d0\n$pad", _PLAIN, "$n1 = $n0.$n2"),
             _method("$n0 = [$n1]\n$pad", _PLAIN, "$n1 = $d0"),
             _method("assert $n0\n$pad", "«class $c0(object)|def $f0(func=$n0)»"),
+            _method("$n0.$f1($d0)\n$pad", _PLAIN, "$n1 = not $n0"),
+            _method("with $n0:\n    $pad", "«class $c0($n0.$f1())|def $f0(func, **$n1)»"),
+            _method("for $n0 in $n1:\n    $pad", _PLAIN, "$n2 = {}"),
+            _method("$n0 = $n1 or $d0\n$pad", _PLAIN, "$n2, $n3 = $n0"),
         ),
         "test": (
             _method("from $n0 import $n1\n$pad", "«class $c0($n0.$n1)|def $f0(func, $n1=$n0)»"),
