@@ -5,9 +5,10 @@
     python -m circuits_jax audit --workdir=runs/long --controls=full
     python -m circuits_jax ship --workdir=runs/long --out=circuits_jax/shipped
 
-Two layers of d_model 256, 1 weight in 32 kept at the end, on the standard library with three times as many windows of
-generated programs of grammar 2.  The bigram table is counted, so that it ships in a few hundred kilobytes;
-docs/results.md has what was tried on the way, and `MODEL_CARD.md` in circuits_jax/shipped what came out.
+Two layers of d_model 256, 1 weight in 32 kept at the end, on the standard library with three times as many
+windows of generated programs of grammar 2.  The bigram table is counted, so that it ships in a few hundred
+kilobytes; docs/results.md has what was tried on the way, and `MODEL_CARD.md` in circuits_jax/shipped what
+came out.
 Sixteen snapshots show later how circuits form.
 """
 

@@ -18,8 +18,7 @@ from circuits_jax.circuits.compiled.compiling import compile_program
 from circuits_jax.circuits.compiled.truth import NodePair, PartSet, subject_of
 from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.edges import prune_edges
-from circuits_jax.circuits.pruning.fit import settings_of
-from circuits_jax.circuits.pruning.jobs import Job
+from circuits_jax.circuits.pruning.jobs import judged_by
 from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import PruneConfig, to_dict
 from circuits_jax.model.wiring import layers_of
@@ -127,13 +126,12 @@ def prune_network(
     train = network.pairs(prune.train_pairs, prune.seed)
     pruner = Pruner(subject, prune)
     name, answers = network.compiled.name, np.sort(network.answers)
-    job = Job(name, train, train, train, answers, prune.seed, settings_of(prune))
-    full = pruner.assess(job)
+    job = pruner.job_on(name, (train, train, train), answers)
     fitted = pruner.fit([job], watch)
     (kept,) = pruner.discretise([job], fitted, watch)
-    masks = pruner.finish(job, kept.masks, full, watch).masks
+    masks = pruner.finish(job, kept.masks, watch).masks
     watch(0, "edges")
-    pruned = prune_edges(subject, masks, prune, [train], answers)
+    pruned = prune_edges(subject, masks, prune, judged_by(prune, train, train, job.full), answers)
     gated = gated_weights(network, subject, pruned.masks)
     return PartSet(frozenset(graph.nodes_of(network.model.config, pruned.masks)), pruned.edges | gated)
 

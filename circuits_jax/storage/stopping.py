@@ -123,8 +123,8 @@ def farewell(say: Callable[[], None]) -> Iterator[None]:
 
 def end(message: str, code: int) -> NoReturn:
     """Prints `message` on a line and ends this process at once, whatever its other threads wait for."""
-    # A second Ctrl-C reaches the main thread and the one that oversees it: the first to come speaks alone, the
-    # other waits for the end.  A signal's handler within `end` is the same thread, and passes.
+    # A second Ctrl-C reaches the main thread and the one that oversees it: the first to come speaks alone,
+    # the other waits for the end.  A signal's handler within `end` is the same thread, and passes.
     _ending.acquire(timeout=_LAST_WORDS_SECONDS)
     for say in reversed(_farewells):
         with contextlib.suppress(Exception):  # whatever it is, this process ends

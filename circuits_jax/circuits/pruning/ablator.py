@@ -96,12 +96,10 @@ class Ablator:
         """Calibrated task loss of every variant, float32 [variants]."""
         return np.asarray(jax.vmap(loss_of_difference)(self.differences(variants, pairs, calibration)))
 
-    def misses(
-        self, variants: Sequence[Masks], by: JudgedBy, limit: float, target: float, estimate: bool = False
-    ) -> list[float]:
-        """By how much every variant's loss, calibrated anew, is above its bounds; see `Prober.misses`."""
+    def misses(self, variants: Sequence[Masks], by: JudgedBy, estimate: bool = False) -> list[float]:
+        """By how much every variant's loss, calibrated anew, is above what it may be; see `Prober.misses`."""
         asked = [(variant, by) for variant in variants]
-        return self._prober.misses(self._everywhere, asked, limit, target, [estimate] * len(asked))
+        return self._prober.misses(self._everywhere, asked, [estimate] * len(asked))
 
     def calibrate(self, variant: Masks, pairs: AnyPairs) -> Calibration:
         """Scale and shift fitted to the variant's answers."""

@@ -63,7 +63,7 @@ def prune_edges(
       subject: The full model and its means.
       masks: {node site: float32 [width]}, 1 on the circuit's nodes.
       prune: Steps, target and the rest.
-      by: Pairs to hold the target on; the first are the training pairs, which masks are learnt on.
+      by: What is asked of it; first of the training pairs, which masks are learnt on.
       answers: The task's answer tokens.
     """
     return _EdgePruner(subject, masks, prune, by).prune(answers)
@@ -74,7 +74,7 @@ class _EdgePruner:
 
     def __init__(self, subject: Subject, masks: Masks, prune: PruneConfig, by: JudgedBy):
         config = subject.model.config
-        self._config, self._prune, self._by, self._train = config, prune, by, by[0]
+        self._config, self._prune, self._by, self._train = config, prune, by, by[0].pairs
         self._params = jax.tree.map(np.asarray, subject.model.params)
         self._masks = {site: np.array(mask, np.float32) for site, mask in masks.items()}
         self.nodes = graph.nodes_of(config, masks)
@@ -149,8 +149,7 @@ class _EdgePruner:
     def _misses(self, candidates: Sequence[Masks]) -> list[float]:
         """By how much each misses the target."""
         variants = [self._variant(kept) for kept in candidates]
-        limits = self._prune.limit, self._prune.target
-        return self._ablator.misses(variants, self._by, *limits, estimate=len(variants) > 1)
+        return self._ablator.misses(variants, self._by, estimate=len(variants) > 1)
 
     def _variant(self, kept: Masks) -> Masks:
         """Leaves an edge unchanged when one of its ends was removed."""

@@ -11,7 +11,7 @@ from circuits_jax.circuits.ablation.donors import AnyPairs
 from circuits_jax.circuits.circuit import Calibration
 from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.fit import PruneSettings
-from circuits_jax.circuits.pruning.probes import JudgedBy
+from circuits_jax.circuits.pruning.probes import Asked, JudgedBy
 from circuits_jax.circuits.pruning.taus import Taus
 from circuits_jax.config import PruneConfig
 from circuits_jax.tasks.task import Pairs
@@ -93,6 +93,7 @@ class Job(NamedTuple):
       answers: Its answer tokens.
       seed: Of tau and of the pairs' order.
       settings: Its own settings.
+      full: Figures of the full model on its pairs; their names begin with "full/".
     """
 
     task: str
@@ -102,6 +103,7 @@ class Job(NamedTuple):
     answers: np.ndarray
     seed: int
     settings: PruneSettings
+    full: Mapping[str, float]
 
     @property
     def length(self) -> int:
@@ -110,16 +112,23 @@ class Job(NamedTuple):
 
 
 def judged_by(
-    prune: PruneConfig, train: AnyPairs, select: AnyPairs, figures: Mapping[str, float] | None = None
+    prune: PruneConfig, train: AnyPairs, select: AnyPairs, figures: Mapping[str, float]
 ) -> JudgedBy:
-    """The pairs that a search holds the target on: training pairs, and select pairs where it can.
+    """What a search asks of a circuit: on training pairs, and on select pairs where it can be held.
+
+    Of training pairs a share of the target is asked (`prune.slack`), but no more than a model has that meets
+    the target on select pairs: else only all of it would do.
 
     Args:
       prune: Settings of the search.
       train, select: The task's pairs.
-      figures: Of the circuit that the search begins with (`Prober.measure`), once they are known: what misses
-        the target on select pairs cannot keep it there.
+      figures: Of the full model (`Job.full`), and of the circuit that the search begins with
+        (`Prober.measure`), once they are known: what misses the target on select pairs cannot keep it there.
     """
-    lost = figures is not None and figures["select/calibrated_loss"] > prune.target
+    known, loss, target = figures["full/select/calibrated_loss"], prune.limit, prune.target
+    if prune.hold_select and known <= target:
+        loss = max(loss, figures["full/train/calibrated_loss"])
+    lost = figures.get("select/calibrated_loss", 0.0) > target
     same = all(map(np.array_equal, jax.tree.leaves(train), jax.tree.leaves(select)))
-    return [train] if lost or same or not prune.hold_select else [train, select]
+    alone = [Asked(train, loss)]
+    return alone if lost or same or not prune.hold_select else [*alone, Asked(select, target)]

@@ -117,9 +117,8 @@ class Pruner:
           TaskError: if the full model knows nothing of the task.
         """
         job = self.job(splits, seed)
-        full = self.assess(job)
         if not allow_unlearned:
-            check_known(job.task, full, self.config)
+            check_known(job.task, job.full, self.config)
         with ProgressBar(
             total=self.config.steps, desc=f"prune {job.task}", unit="step", mininterval=1
         ) as bar:
@@ -130,20 +129,29 @@ class Pruner:
 
             (fitted,) = self.fit([job], watch)
             (kept,) = self.discretise([job], [fitted], watch)
-            return self.finish(job, kept.masks, full, watch, fitted)
+            return self.finish(job, kept.masks, watch, fitted)
 
     def job(self, splits: Splits, seed: int | None = None) -> Job:
         """A run on these pairs, by default with the configured seed."""
         config, train = self.config, splits.train
         arrays = pairs_under(config.ablation, splits, self._network.config.n_ctx, config.seed)
-        seed = self.config.seed if seed is None else seed
-        return Job(train.task, *arrays, np.unique(train.answers), seed, settings_of(self.config))
+        return self.job_on(train.task, arrays, np.unique(train.answers), seed)
 
-    def assess(self, job: Job) -> dict[str, float]:
-        """Figures of the full model on the job's pairs; their names begin with "full/"."""
-        everything = self.subject.everything
-        _, figures = self._prober.measure(self._whole, everything, job.train, job.select, job.test)
-        return {f"full/{name}": value for name, value in figures.items()}
+    def job_on(
+        self, task: str, arrays: Sequence[AnyPairs], answers: np.ndarray, seed: int | None = None
+    ) -> Job:
+        """A run, once the full model was asked.
+
+        Args:
+          task: Its name.
+          arrays: Pairs of the three splits, of one length.
+          answers: The task's answer tokens.
+          seed: Of tau and of the pairs' order; the configured one by default.
+        """
+        seed = self.config.seed if seed is None else seed
+        _, figures = self._prober.measure(self._whole, self.subject.everything, *arrays)
+        full = {f"full/{name}": value for name, value in figures.items()}
+        return Job(task, *arrays, answers, seed, settings_of(self.config), full)
 
     def fit(self, jobs: Sequence[Job], watch: Watch, together: int | None = None) -> list[Fitted]:
         """Learns the masks of runs of one length and one number of steps.
@@ -181,25 +189,22 @@ class Pruner:
           fitted: Of `fit`.
           watch: Told how it goes.
         """
-        weights = []
-        for job, (taus, _) in zip(jobs, fitted, strict=True):
-            active = {site: np.asarray(tau >= 0, np.float32) for site, tau in taus.items()}
-            weights.append(self._weigh(active, judged_by(self.config, job.train, job.select)))
-
         everything = self.subject.everything
+        both = {i: judged_by(self.config, job.train, job.select, job.full) for i, job in enumerate(jobs)}
+        weights = []
+        for (taus, _), by in zip(fitted, both.values(), strict=True):
+            active = {site: np.asarray(tau >= 0, np.float32) for site, tau in taus.items()}
+            weights.append(self._weigh(active, by))
 
         def first(by: Mapping[int, JudgedBy]) -> dict[int, Masks | None]:
             searches = {i: first_holding(fitted[i].taus, weights[i], everything) for i in by}
             return self._settle(searches, by, watch, self._whole)
 
-        both = {i: judged_by(self.config, job.train, job.select) for i, job in enumerate(jobs)}
         found = first(both)
         alone = first({i: by[:1] for i, by in both.items() if found[i] is None and len(by) > 1})
         return [FirstNodes(found[i] or alone.get(i) or everything, found[i] is not None) for i in both]
 
-    def finish(
-        self, job: Job, kept: Masks, full: dict[str, float], watch: Watch, fitted: Fitted | None = None
-    ) -> Pruned:
+    def finish(self, job: Job, kept: Masks, watch: Watch, fitted: Fitted | None = None) -> Pruned:
         """Drops what `kept` does not need, and measures what is left.
 
         Where `kept` is hopeless on select pairs (`hopeless_from`) it stays as it is.
@@ -207,7 +212,6 @@ class Pruner:
         Args:
           job: The run.
           kept: Of `discretise`.
-          full: Of `assess`.
           watch: Told how it goes.
           fitted: What `kept` was made from, which the result remembers.
         """
@@ -224,10 +228,10 @@ class Pruner:
 
         left, splits = kept, (job.train, job.select, job.test)
         calibration, metrics = self._prober.measure(self._whole, left, *splits)
-        known = full["full/select/calibrated_loss"]
+        known = job.full["full/select/calibrated_loss"]
         given_up = metrics["select/calibrated_loss"] > hopeless_from(self.config.target, known)
         if not given_up:
-            by = judged_by(self.config, job.train, job.select, metrics)
+            by = judged_by(self.config, job.train, job.select, {**metrics, **job.full})
             left = self._settle({0: search()}, {0: by}, watch, self._cut_to(kept))[0]
             calibration, metrics = self._prober.measure(self._whole, left, *splits)
         settings = {"seed": job.seed, "slack": self.config.slack, **job.settings._asdict()}
@@ -235,9 +239,9 @@ class Pruner:
         return Pruned(
             masks=left,
             calibration=calibration,
-            metrics={**metrics, **full, **figures, "nodes": float(size(left))},
+            metrics={**metrics, **job.full, **figures, "nodes": float(size(left))},
             met_target=metrics["select/calibrated_loss"] <= self.config.target,
-            mediocre=full["full/select/calibrated_loss"] > self.config.target,
+            mediocre=known > self.config.target,
             given_up=given_up,
             history=() if fitted is None else fitted.history,
             taus=None if fitted is None else {site: np.asarray(tau) for site, tau in fitted.taus.items()},
@@ -249,7 +253,7 @@ class Pruner:
 
     def _weigh(self, kept: Masks, by: JudgedBy) -> Masks:
         """The attribution of each node, averaged over what is judged by."""
-        found = [self.attribution(kept, pairs) for pairs in by]
+        found = [self.attribution(kept, pairs) for pairs, _ in by]
         return {site: np.mean([each[site] for each in found], axis=0) for site in kept}
 
     def _place(self, subject: Subject) -> None:
@@ -308,14 +312,12 @@ class Pruner:
     def _settle(
         self, searches: Mapping[int, Search], by: Mapping[int, JudgedBy], watch: Watch, network: tuple
     ) -> dict[int, Any]:
-        limits = self.config.limit, self.config.target
-
         def judge(asked: list[tuple[int, Masks]]) -> list[float]:
             watch(0, f"trying {min(size(kept) for _, kept in asked)} nodes")
             counts = collections.Counter(i for i, _ in asked)
             candidates = [(kept, by[i]) for i, kept in asked]
             estimate = [counts[i] > 1 for i, _ in asked]
-            return self._prober.misses(network, candidates, *limits, estimate)
+            return self._prober.misses(network, candidates, estimate)
 
         return settle(searches, judge)
 
@@ -352,7 +354,7 @@ def hopeless_from(target: float, full: float) -> float:
 
 
 def check_known(task: str, full: Mapping[str, float], config: PruneConfig) -> None:
-    """Raises TaskError if the full model, with figures `full` of `Pruner.assess`, has not learnt `task`."""
+    """Raises TaskError if the full model, with figures `full` as in `Job.full`, has not learnt `task`."""
     loss, needed = full["full/select/calibrated_loss"], CHANCE - MARGIN
     what = "knows nothing of"
     if config.learnt is not None:

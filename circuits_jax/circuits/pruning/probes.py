@@ -6,7 +6,7 @@ a few of them, and every task whose prompts have the same (rounded) length.
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -29,10 +29,19 @@ _SIGNS = np.array([1.0, -1.0])  # right is a positive difference on prompt A, a 
 
 Answer = Callable[[Transformer, Any, Masks, Any], jax.Array]
 """(network, shared, masks, data) -> a value of each row of `data`, such as the logit differences of pairs."""
-JudgedBy = Sequence[AnyPairs]
-"""Pairs that a circuit is to hold the target on: those that it is calibrated on, then others."""
 OfAnswers = Callable[[Any, jax.Array], jax.Array]
 """(shared, answers [N, 2]) -> what slopes are of."""
+
+
+class Asked(NamedTuple):
+    """Pairs, and the calibrated loss that a circuit may have on them, in nats."""
+
+    pairs: AnyPairs
+    loss: float
+
+
+JudgedBy = Sequence[Asked]
+"""What is asked of a circuit: of the pairs that it is calibrated on, then of others."""
 
 
 def task_loss(shared: Any, answered: jax.Array) -> jax.Array:
@@ -106,8 +115,6 @@ class Prober:
         self,
         shared: Any,
         asked: Sequence[tuple[Masks, JudgedBy]],
-        limit: float,
-        target: float,
         estimate: Sequence[bool] = (),
     ) -> list[float]:
         """By how much every circuit's calibrated loss is above what it may be, where that is most.
@@ -118,35 +125,38 @@ class Prober:
         Args:
           shared: What `answer` takes.
           asked: (masks, what they are judged by) each.
-          limit: Of the loss on the pairs that it is calibrated on, in nats.
-          target: Of the loss on others.
           estimate: Of each, whether what the first look says will do.
         """
         estimate = estimate or [False] * len(asked)
         seen, unseen = slice(QUICK * BLOCK), slice(QUICK * BLOCK, None)
-        counts = [len(by[0][0]) for _, by in asked]
-        looks = self.differences(shared, [(kept, _part(by[0], seen)) for kept, by in asked])
+        counts = [len(by[0].pairs[0]) for _, by in asked]
+        limits = [by[0].loss for _, by in asked]
+        looks = self.differences(shared, [(kept, _part(by[0].pairs, seen)) for kept, by in asked])
         # Repeated to the full length, so that both looks calibrate in one program.
         full = [np.resize(look, (count, 2)) for look, count in zip(looks, counts, strict=True)]
         partial = [len(look) < count for look, count in zip(looks, counts, strict=True)]
         fits, errors = self._fits(full)
         misses = []
-        for (_, _, loss), error, some, enough in zip(fits, errors, partial, estimate, strict=True):
+        for (_, _, loss), limit, error, some, enough in zip(
+            fits, limits, errors, partial, estimate, strict=True
+        ):
             misses.append(loss - limit - (SURE * error if some and not enough else 0.0))
         unsure = [i for i, miss in enumerate(misses) if miss <= 0 and partial[i] and not estimate[i]]
-        rest = self.differences(shared, [(asked[i][0], _part(asked[i][1][0], unseen)) for i in unsure])
+        rest = self.differences(shared, [(asked[i][0], _part(asked[i][1][0].pairs, unseen)) for i in unsure])
         whole = [np.concatenate([looks[i], more]) for i, more in zip(unsure, rest, strict=True)]
         for i, fit in zip(unsure, self._fits(whole)[0], strict=True):
-            fits[i], misses[i] = fit, fit[2] - limit
+            fits[i], misses[i] = fit, fit[2] - limits[i]
         # Of what is over one bound, and no estimate, it is enough to know that.
         undecided = [i for i, miss in enumerate(misses) if miss <= 0 or estimate[i]]
         others = [
-            (i, _part(pairs, seen) if estimate[i] else pairs) for i in undecided for pairs in asked[i][1][1:]
+            (i, _part(pairs, seen) if estimate[i] else pairs, loss)
+            for i in undecided
+            for pairs, loss in asked[i][1][1:]
         ]
-        found = self.differences(shared, [(asked[i][0], pairs) for i, pairs in others])
-        for (i, _), difference in zip(others, found, strict=True):
+        found = self.differences(shared, [(asked[i][0], pairs) for i, pairs, _ in others])
+        for (i, _, most), difference in zip(others, found, strict=True):
             scale, shift, _ = fits[i]
-            misses[i] = max(misses[i], float(_losses(scale * difference + shift).mean()) - target)
+            misses[i] = max(misses[i], float(_losses(scale * difference + shift).mean()) - most)
         return misses
 
     def measure(

@@ -39,7 +39,7 @@ SPREAD = {"k_coef": 8.0, "log_k_coef": 8.0, "learning_rate": 3.0, "temperature":
 RUNS_PER_DEVICE = 16  # at once, where runs are vmapped
 
 
-_Task = tuple[Job, dict[str, float], Splits]  # (a run, figures of the full model, the pairs)
+_Task = tuple[Job, Splits]  # (a run, the pairs)
 
 
 class Member(NamedTuple):
@@ -55,13 +55,11 @@ class _Runs(NamedTuple):
     Attributes:
       jobs: The runs.
       fitted: What each learnt.
-      full: Figures of the full model.
       splits: The task's pairs.
     """
 
     jobs: Sequence[Job]
     fitted: Sequence[Fitted]
-    full: dict[str, float]
     splits: Splits
 
 
@@ -128,24 +126,23 @@ def sweep(
       allow_unlearned: Whether tasks that the model knows nothing of are pruned too.
     """
     members = population(pruner.config)
-    ready: dict[int, list[tuple[Job, dict[str, float]]]] = {}
+    ready: dict[int, list[Job]] = {}
     for task, splits in tasks.items():
         progress.doing = task
         progress(0, "the full model")
         job = pruner.job(splits)
-        full = pruner.assess(job)
         try:
             if not allow_unlearned:
-                check_known(task, full, pruner.config)
+                check_known(task, job.full, pruner.config)
         except TaskError as error:
             progress.bar.total -= total_steps(pruner.config)
             yield task, error
             continue
-        ready.setdefault(job.length, []).append((job, full))
+        ready.setdefault(job.length, []).append(job)
     for alike in ready.values():
         at_once = _tasks_at_once(pruner, len(members))
         for start in range(0, len(alike), at_once):
-            wave = [(job, full, tasks[job.task]) for job, full in alike[start : start + at_once]]
+            wave = [(job, tasks[job.task]) for job in alike[start : start + at_once]]
             for runs, kept in _prune_wave(pruner, wave, members, store, progress):
                 yield runs.jobs[0].task, _with_retries(pruner, runs, kept, progress)
 
@@ -203,12 +200,12 @@ def _prune_wave(
             sorted(left[i] for i in best_first(each)[:keep]) for left, each in zip(alive, scores, strict=True)
         ]
     jobs = _jobs(wave, members, alive, steps)
-    progress.doing = ", ".join(job.task for job, _, _ in wave)
+    progress.doing = ", ".join(job.task for job, _ in wave)
     fitted = pruner.fit(jobs, progress, together=len(alive[0]))
     kept = pruner.discretise(jobs, fitted, progress)
-    for at, (_, full, splits) in enumerate(wave):
+    for at, (_, splits) in enumerate(wave):
         mine = slice(at * len(alive[0]), (at + 1) * len(alive[0]))
-        yield _Runs(jobs[mine], fitted[mine], full, splits), kept[mine]
+        yield _Runs(jobs[mine], fitted[mine], splits), kept[mine]
 
 
 def _with_retries(pruner: Pruner, runs: _Runs, kept: Sequence[FirstNodes], progress: Progress) -> Found:
@@ -221,7 +218,7 @@ def _with_retries(pruner: Pruner, runs: _Runs, kept: Sequence[FirstNodes], progr
     for _ in range(pruner.config.retries):
         pruner = pruner.stricter()
         limit = pruner.config.limit
-        if not _misses(best, pruner.config) or runs.full["full/train/calibrated_loss"] > limit:
+        if not _misses(best, pruner.config) or runs.jobs[0].full["full/train/calibrated_loss"] > limit:
             break
         progress.doing = f"{runs.jobs[0].task}, asked for {limit:.2g}"
         kept = pruner.discretise(runs.jobs, runs.fitted, progress)
@@ -235,7 +232,7 @@ def _best(pruner: Pruner, runs: _Runs, kept: Sequence[FirstNodes], progress: Pro
     task, pruned = runs.jobs[0].task, list[Pruned]()
     progress.doing = task
     for job, each, learnt in zip(runs.jobs, kept, runs.fitted, strict=True):
-        pruned.append(pruner.finish(job, each.masks, runs.full, progress, learnt))
+        pruned.append(pruner.finish(job, each.masks, progress, learnt))
         if pruned[-1].met_target:
             progress.found(task, size(pruned[-1].masks))
     progress.doing = f"{task}, edges"
@@ -311,7 +308,7 @@ def _jobs(
 ) -> list[Job]:
     return [
         job._replace(seed=members[i].seed, settings=members[i].settings._replace(steps=float(steps)))
-        for (job, _, _), left in zip(wave, alive, strict=True)
+        for (job, _), left in zip(wave, alive, strict=True)
         for i in left
     ]
 

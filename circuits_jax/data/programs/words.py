@@ -21,7 +21,7 @@ _TRAIN = {
         "folder font grid queue image job layer ledger loader lower mask matrix memo metric model owner "
         "page payload phase pixel plan player policy port price profile ratio region report response "
         "route salary sample scale scope signal slot speed status subject symbol table task theme ticket "
-        "topic total trace tree vector vertex volume weight window worker zone"
+        "topic total trace tree vector vertex volume weight window worker zone par con ab"
     ),
     "i": "i k x a s d p c e m q",
     "f": (
@@ -32,14 +32,14 @@ _TRAIN = {
     ),
     "c": (
         "A C E M T Type Node Text File Key Base Token Item Parser Config Event Entry Stream Server "
-        "Address Handler Source Buffer Table Model Record Queue"
+        "Address Handler Source Buffer Table Model Record Queue F G K"
     ),
     "w": (
         "the of an at can other only message end first error time default up its string case no like when "
         "found missing where some most where empty used more also should must will which because small "
         "second local left invalid done full given many much few kind order own part same such there "
         "these under very well word work year day big long short low dark warm green yellow paper bread "
-        "river stone winter morning garden horse letter music"
+        "river stone winter morning garden horse letter music The next"
     ),
 }
 # Every second one is a word of `test`, the others are words of `select`.
@@ -55,25 +55,27 @@ _UNSEEN = {
         "kernel language limit link location margin marker material measure_of medium menu month motor "
         "movie network notice object_id offer operand origin outcome panel peer percent period person "
         "pipe point pool product property_id quota rank rate reader reason recipe reference resource "
-        "review role row rule sensor session shape shelf site snapshot"
+        "review role row rule sensor session shape shelf site snapshot exp cls cur reg sup pre bin mod ex app "
+        "ad kw op co pa id type dir inter iter comp codecs"
     ),
-    "i": "j n y t v h w z l o",
+    "i": "j n y t v h w z l o r u b g",
     "f": (
         "write create match copy encode handle decode sign pack stop save build format_all process_all "
         "search split strip submit subscribe swap_in sync tally track transform translate traverse trim "
         "unpack upload validate verify visit walk wrap yield_all zip_up accept attach bind browse cancel "
-        "capture clean commit compute confirm"
+        "capture clean commit compute confirm sub exec log use"
     ),
     "c": (
         "B D S N P W Option Var Doc Name Frame Error Header Group Widget Target Module Method Context "
-        "Process Thread Result Command Client Session"
+        "Process Thread Result Command Client Session L H R J X V Decimal Con"
     ),
     "w": (
         "to be are on by all new has last right code so test one that this any may before after two both "
         "still might never often always between every each about above again almost along already around "
         "away behind below beside beyond brief bright bring busy calm care cheap clear cold common cool "
         "corner cotton deep dry early earth fair far fast fine fresh front good great happy heavy high "
-        "island kitchen market mountain"
+        "island kitchen market mountain out This per off loop input argument back exception function bytes "
+        "debug types"
     ),
 }
 

@@ -1,7 +1,7 @@
 """The twenty tasks by name, in the order of docs/tasks.md, "The twenty tasks"."""
 
 from circuits_jax.storage.errors import TaskError
-from circuits_jax.tasks.builtin import delimiters, keywords, variables
+from circuits_jax.tasks.builtin import conditions, delimiters, headers, variables
 from circuits_jax.tasks.task import Task
 
 _ALL = (
@@ -11,20 +11,20 @@ _ALL = (
     variables.SET_OR_STRING_FIXEDVARNAME,
     delimiters.WITH_AS,
     variables.WITH_OPEN,
-    keywords.FOR_WHILE,
-    keywords.ELSE_ELIF,
-    keywords.IF_TERNARY,
-    keywords.IF_EQUALS,
+    headers.FOR_WHILE,
+    conditions.ELSE_ELIF,
+    conditions.IF_TERNARY,
+    conditions.IF_EQUALS,
     delimiters.FSTRING_BRACE,
     delimiters.BRACKET_BRACE,
     variables.VAR_SWAP,
     variables.VAR_IF,
-    keywords.INDENT_FOR,
+    headers.INDENT_FOR,
     delimiters.WHILE_RETURN_TRUE,
     delimiters.LAMBDA_FUNC,
-    keywords.ENUMERATE_RANGE,
+    headers.ENUMERATE_RANGE,
     delimiters.FINAL_KWARG,
-    keywords.CLASS_INIT,
+    headers.CLASS_INIT,
 )
 
 

@@ -58,6 +58,8 @@ def circuit():
     planted, subject, masks = case()
     metrics = {
         "full/test/loss": 0.25,
+        "full/select/calibrated_loss": 0.1,
+        "full/train/calibrated_loss": 0.1,
         "select/calibrated_loss": 0.1,
         "test/calibrated_loss": 99.0,
         "nodes": 99.0,

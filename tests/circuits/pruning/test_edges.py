@@ -14,6 +14,7 @@ from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.masks import full_masks
 from circuits_jax.circuits.planted import DESIGNS, plant
 from circuits_jax.circuits.pruning.edges import prune_edges
+from circuits_jax.circuits.pruning.probes import Asked
 from circuits_jax.config import PruneConfig
 from circuits_jax.model.wiring import wires
 from circuits_jax.storage.errors import ConfigError
@@ -51,7 +52,8 @@ def pruned(name, masks, prune=PRUNE, planted=None, more=()):
     planted = planted or network(name)[0]
     pairs, subject = planted.train, Subject(planted.model, means_of(name))
     data, answers = PairBatch(pairs.tokens, pairs.last, pairs.answers), np.unique(pairs.answers)
-    return prune_edges(subject, masks, prune, [data, *more], answers)
+    by = [Asked(data, prune.limit), *(Asked(each, prune.target) for each in more)]
+    return prune_edges(subject, masks, prune, by, answers)
 
 
 def masks_of(planted, more=()):

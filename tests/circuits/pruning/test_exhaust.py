@@ -109,8 +109,7 @@ def test_a_banned_node_is_never_kept_and_the_rest_is_called_full():
     rest = dataclasses.replace(subject, banned=banned)
     pruner = Pruner(rest, dataclasses.replace(PRUNE, steps=2), jax.devices()[:1])
     job = pruner.job(planted.splits)
-    full = pruner.assess(job)
-    assert full["full/select/calibrated_loss"] > 0.6  # without the circuit nothing is known
+    assert job.full["full/select/calibrated_loss"] > 0.6  # without the circuit nothing is known
     (fitted,) = pruner.fit([job], lambda *_: None)
     (kept,) = pruner.discretise([job], [fitted], lambda *_: None)
     for site, mask in kept.masks.items():

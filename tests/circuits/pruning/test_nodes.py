@@ -91,7 +91,8 @@ def test_what_does_not_carry_over_at_all_is_given_up_and_keeps_its_nodes():
     exchanged = dataclasses.replace(select, answers=select.answers[:, ::-1].copy())
     splits = planted.splits._replace(select=exchanged)
     everything = prune.subject.everything
-    found = prune.finish(prune.job(splits), everything, {"full/select/calibrated_loss": 0.0}, lambda *_: None)
+    job = prune.job(splits)._replace(full={"full/select/calibrated_loss": 0.0})
+    found = prune.finish(job, everything, lambda *_: None)
     assert found.given_up and not found.met_target
     assert found.metrics["select/calibrated_loss"] > CHANCE > found.metrics["train/calibrated_loss"]
     assert all(np.array_equal(found.masks[site], everything[site]) for site in everything)
@@ -106,10 +107,10 @@ class Counting:
     def __getattr__(self, name):
         return getattr(self.prober, name)
 
-    def misses(self, _, asked, limit, target, estimate):
-        del limit, target, estimate
+    def misses(self, _, asked, estimate):
+        del estimate
         self.judged += [len(by) for _, by in asked]
-        assert all(by[0] is self.train for _, by in asked)
+        assert all(by[0].pairs is self.train for _, by in asked)
         return [max([3, self.needed][: len(by)]) - size(kept) for kept, by in asked]
 
 
@@ -136,19 +137,43 @@ def test_as_much_is_dropped_as_leaves_the_target_on_train_and_select_pairs(hold_
     planted, prune = network("quotes"), copy.copy(pruner().on(subject("quotes")))
     prune.config = dataclasses.replace(prune.config, hold_select=hold_select)
     job = prune.job(planted.splits)
-    full = prune.assess(job)
     prune._prober = Counting(prune._prober, job.train, needed=7)
-    found = prune.finish(job, prune.subject.everything, full, lambda *_: None)
+    found = prune.finish(job, prune.subject.everything, lambda *_: None)
     assert size(found.masks) == left
+
+
+def full_figures(train, select):
+    return {"full/train/calibrated_loss": train, "full/select/calibrated_loss": select}
 
 
 def test_pairs_to_choose_by_that_are_those_learnt_from_are_not_judged_twice():
     train, other = (PairBatch(*(np.full(3, at),) * 3) for at in (0, 1))
-    prune, figures = PruneConfig(target=0.15, slack=0.8), {"select/calibrated_loss": 0.13}
-    assert judged_by(PruneConfig(), train, other) == [train, other]
-    assert judged_by(PruneConfig(), train, jax.tree.map(np.copy, train)) == [train]
-    assert judged_by(prune, train, other, figures) == [train, other]  # of select pairs the target is asked
-    assert judged_by(prune, train, other, {"select/calibrated_loss": 0.16}) == [train]
+    prune, full = PruneConfig(target=0.15, slack=0.8), full_figures(0.0, 0.0)
+    alone, both = [(train, pytest.approx(0.12))], [(train, pytest.approx(0.12)), (other, 0.15)]
+    assert judged_by(prune, train, other, full) == both
+    assert judged_by(prune, train, jax.tree.map(np.copy, train), full) == alone
+    assert judged_by(prune, train, other, full | {"select/calibrated_loss": 0.13}) == both
+    assert judged_by(prune, train, other, full | {"select/calibrated_loss": 0.16}) == alone
+
+
+@pytest.mark.parametrize(
+    ("train_loss", "select_loss", "hold_select", "asked"),
+    [
+        (0.1, 0.1, True, 0.12),
+        (0.3, 0.1, True, 0.3),  # it knows the task, but for some templates to learn from
+        (0.3, 0.2, True, 0.12),  # a mediocre model, which masks may mend
+        (0.69, 0.69, True, 0.12),  # a control's labels: chance must not do
+        (0.3, 0.1, False, 0.12),  # the paper's search
+    ],
+)
+def test_no_more_is_asked_on_training_pairs_than_a_model_has_that_knows_the_task(
+    train_loss, select_loss, hold_select, asked
+):
+    train, other = (PairBatch(*(np.full(3, at),) * 3) for at in (0, 1))
+    prune = PruneConfig(target=0.15, slack=0.8, hold_select=hold_select)
+    assert judged_by(prune, train, other, full_figures(train_loss, select_loss))[0].loss == pytest.approx(
+        asked
+    )
 
 
 def test_only_what_is_nearer_to_chance_than_to_the_target_is_hopeless():

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize
 
 from circuits_jax.circuits.ablation.pairs import PairBatch
-from circuits_jax.circuits.pruning.probes import BLOCK, QUICK, Prober, blocks
+from circuits_jax.circuits.pruning.probes import BLOCK, QUICK, Asked, Prober, blocks
 
 LIMIT = 0.12
 
@@ -81,7 +81,7 @@ def test_slopes_are_the_loss_s_derivative(prober):
 def test_a_miss_is_the_calibrated_loss_above_the_limit_near_it_and_positive_far_off(prober, count, gap):
     pairs = pairs_of(count, gap, noise=1.5)
     expected = calibrated(pairs.tokens[..., 0] / 1000) - LIMIT
-    (miss,) = prober.misses(np.float32(1), [(masks_of(), [pairs])], LIMIT, LIMIT)
+    (miss,) = prober.misses(np.float32(1), [(masks_of(), [Asked(pairs, LIMIT)])])
     if miss <= 0 or count <= QUICK * BLOCK:
         assert miss == pytest.approx(expected, abs=2e-3)
     assert (miss > 0) == (expected > 0)
@@ -92,7 +92,7 @@ def test_what_holds_on_all_pairs_is_not_refused_by_a_first_look(prober):
     for seed in range(40):
         pairs = pairs_of(192, 3.0, noise=1.5, seed=seed)
         expected = calibrated(pairs.tokens[..., 0] / 1000) - LIMIT
-        (miss,) = prober.misses(np.float32(1), [(masks_of(), [pairs])], LIMIT, LIMIT)
+        (miss,) = prober.misses(np.float32(1), [(masks_of(), [Asked(pairs, LIMIT)])])
         wrong += expected <= 0 < miss
         assert not (expected > 2e-3 and miss <= 0)
     assert wrong <= 2  # two standard errors
@@ -110,19 +110,20 @@ def test_pairs_beside_the_first_are_judged_by_the_calibration_of_the_first(probe
     ]
     target = 0.14
     assert losses[0] < LIMIT < target < losses[1] < losses[2]
-    asked = [(masks_of(), by) for by in ([first], [first, weak], [first, shifted], [first, weak, shifted])]
-    found = prober.misses(np.float32(1), asked, LIMIT, target)
-    expected = [losses[0] - LIMIT, losses[1] - target, losses[2] - target, losses[2] - target]
+    calibrates, others = Asked(first, LIMIT), [Asked(weak, target), Asked(shifted, 2 * target)]
+    asked = [(masks_of(), [calibrates, *by]) for by in ([], others[:1], others[1:], others)]
+    found = prober.misses(np.float32(1), asked)
+    expected = [losses[0] - LIMIT, losses[1] - target, losses[2] - 2 * target, losses[2] - 2 * target]
     np.testing.assert_allclose(found, expected, atol=2e-3)
-    estimated = prober.misses(np.float32(1), asked, LIMIT, target, estimate=[True] * 4)
+    estimated = prober.misses(np.float32(1), asked, estimate=[True] * 4)
     assert estimated[0] < 0 < estimated[1] < estimated[2] == estimated[3]  # of first looks at all of them
 
 
 def test_an_estimate_looks_at_the_first_pairs_only(prober):
     pairs = pairs_of(192, 5.0)
     pairs.tokens[QUICK * BLOCK :] *= -1  # the others are all wrong
-    asked = [(masks_of(), [pairs])] * 2
-    estimated, judged = prober.misses(np.float32(1), asked, LIMIT, LIMIT, estimate=[True, False])
+    asked = [(masks_of(), [Asked(pairs, LIMIT)])] * 2
+    estimated, judged = prober.misses(np.float32(1), asked, estimate=[True, False])
     assert estimated < 0 < judged
 
 
@@ -145,7 +146,7 @@ def test_a_measured_circuit_has_its_calibration_and_figures(prober):
 def test_any_number_of_pairs_and_circuits_shares_a_few_compilations():
     prober = Prober(None, "auto", jax.devices()[:2], answer)
     for count in (64, 192):
-        prober.misses(np.float32(1), [(masks_of(), [pairs_of(192)])] * (count // 16), LIMIT, LIMIT)
+        prober.misses(np.float32(1), [(masks_of(), [Asked(pairs_of(192), LIMIT)])] * (count // 16))
         prober.differences(np.float32(1), [(masks_of(), pairs_of(count))])
     prober.slopes(np.float32(1), masks_of(), pairs_of(100))
     assert prober.compilations == 3

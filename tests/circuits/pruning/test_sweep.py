@@ -52,10 +52,8 @@ class Stub:
 
     def job(self, splits):
         pairs = np.zeros((2, 2, len(splits.train)))
-        return Job(splits.train, (pairs,), (), (), np.zeros(1), 0, settings_of(self.config))
-
-    def assess(self, job):
-        return {"full/select/calibrated_loss": 0.1 if self.knows(job.task) else 0.69}
+        full = {"full/select/calibrated_loss": 0.1 if self.knows(splits.train) else 0.69}
+        return Job(splits.train, (pairs,), (), (), np.zeros(1), 0, settings_of(self.config), full)
 
     def fit(self, jobs, watch, together):
         self.fitted.append([(job.task, int(job.settings.steps), job.seed) for job in jobs])
@@ -66,7 +64,7 @@ class Stub:
     def discretise(self, jobs, fitted, watch):
         return [FirstNodes(self.mask(self.needed(job)), self.carries(job)) for job in jobs]
 
-    def finish(self, job, kept, full, watch, learnt):
+    def finish(self, job, kept, watch, learnt):
         assert learnt.history == (FitRecord(self.config.steps, 9, 0.1),)  # of whole runs
         self.finished.append((job.task, job.seed))
         nodes = self.needed(job) - 1
@@ -260,8 +258,9 @@ class Stricter(Stub):
         super().__init__(config)
         self.holds_at, self.train_loss, self.asked = holds_at, train_loss, [] if asked is None else asked
 
-    def assess(self, job):
-        return super().assess(job) | {"full/train/calibrated_loss": self.train_loss}
+    def job(self, splits):
+        job = super().job(splits)
+        return job._replace(full={**job.full, "full/train/calibrated_loss": self.train_loss})
 
     def stricter(self):
         config = dataclasses.replace(self.config, slack=self.config.slack / 2)
@@ -269,7 +268,7 @@ class Stricter(Stub):
         other.fitted = self.fitted
         return other
 
-    def finish(self, job, kept, full, watch, learnt):
+    def finish(self, job, kept, watch, learnt):
         slack = self.config.slack
         self.asked.append(slack)
         met = slack <= self.holds_at
