@@ -111,24 +111,44 @@ class Job(NamedTuple):
         return self.train[0].shape[-1]
 
 
-def judged_by(
-    prune: PruneConfig, train: AnyPairs, select: AnyPairs, figures: Mapping[str, float]
-) -> JudgedBy:
-    """What a search asks of a circuit: on training pairs, and on select pairs where it can be held.
+def levels(
+    prune: PruneConfig, train: AnyPairs, select: AnyPairs, full: Mapping[str, float]
+) -> list[JudgedBy]:
+    """What a search may ask of a circuit, the most first; the last is of training pairs alone.
 
-    Of training pairs a share of the target is asked (`prune.slack`), but no more than a model has that meets
-    the target on select pairs: else only all of it would do.
+    A share of the target is asked (`prune.slack`) on training and on select pairs, so that others hold the
+    target too, but no more than a model has that knows the task: else only all of it would do.  Then it is
+    the target on select pairs, then nothing.
 
     Args:
       prune: Settings of the search.
       train, select: The task's pairs.
-      figures: Of the full model (`Job.full`), and of the circuit that the search begins with
-        (`Prober.measure`), once they are known: what misses the target on select pairs cannot keep it there.
+      full: Figures of the full model (`Job.full`).
     """
-    known, loss, target = figures["full/select/calibrated_loss"], prune.limit, prune.target
-    if prune.hold_select and known <= target:
-        loss = max(loss, figures["full/train/calibrated_loss"])
-    lost = figures.get("select/calibrated_loss", 0.0) > target
-    same = all(map(np.array_equal, jax.tree.leaves(train), jax.tree.leaves(select)))
-    alone = [Asked(train, loss)]
-    return alone if lost or same or not prune.hold_select else [*alone, Asked(select, target)]
+    limit, target, known = prune.limit, prune.target, full["full/select/calibrated_loss"]
+    if not prune.hold_select:
+        return [[Asked(train, limit)]]
+    # What a mediocre model misses, masks may mend.  And it has chance of a control's labels: not to be had.
+    alone = Asked(train, max(limit, full["full/train/calibrated_loss"]) if known <= target else limit)
+    if all(map(np.array_equal, jax.tree.leaves(train), jax.tree.leaves(select))):
+        return [[alone]]
+    bounds = sorted({min(max(limit, known), target), target})
+    return [*([alone, Asked(select, bound)] for bound in bounds), [alone]]
+
+
+def judged_by(
+    prune: PruneConfig, train: AnyPairs, select: AnyPairs, figures: Mapping[str, float]
+) -> JudgedBy:
+    """What is asked of the parts of a circuit: of `levels`, the first that it holds itself on select pairs.
+
+    Args:
+      prune: Settings of the search.
+      train, select: The task's pairs.
+      figures: Of the circuit that the search begins with, and of the full model (`Pruned.metrics`).
+    """
+    loss = figures["select/calibrated_loss"]
+    return next(
+        level
+        for level in levels(prune, train, select, figures)
+        if all(loss <= asked.loss for asked in level[1:])
+    )

@@ -36,7 +36,16 @@ from circuits_jax.circuits.pruning.fit import (
     settings_of,
     start_fit,
 )
-from circuits_jax.circuits.pruning.jobs import FirstNodes, FitRecord, Fitted, Job, Pruned, Splits, judged_by
+from circuits_jax.circuits.pruning.jobs import (
+    FirstNodes,
+    FitRecord,
+    Fitted,
+    Job,
+    Pruned,
+    Splits,
+    judged_by,
+    levels,
+)
 from circuits_jax.circuits.pruning.probes import JudgedBy, shared_prober
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.circuits.pruning.search import Search, settle
@@ -181,8 +190,7 @@ class Pruner:
     def discretise(self, jobs: Sequence[Job], fitted: Sequence[Fitted], watch: Watch) -> list[FirstNodes]:
         """The first n nodes by tau, for the smallest n found to hold the target.
 
-        Where no n holds it on select pairs, too, it is the smallest that does on training pairs; all nodes
-        where none does.
+        What holding means is the first of `jobs.levels` that some n holds; all nodes where none does.
 
         Args:
           jobs: Runs of one length.
@@ -190,19 +198,20 @@ class Pruner:
           watch: Told how it goes.
         """
         everything = self.subject.everything
-        both = {i: judged_by(self.config, job.train, job.select, job.full) for i, job in enumerate(jobs)}
+        asked = [levels(self.config, job.train, job.select, job.full) for job in jobs]
         weights = []
-        for (taus, _), by in zip(fitted, both.values(), strict=True):
+        for (taus, _), (by, *_) in zip(fitted, asked, strict=True):
             active = {site: np.asarray(tau >= 0, np.float32) for site, tau in taus.items()}
             weights.append(self._weigh(active, by))
 
-        def first(by: Mapping[int, JudgedBy]) -> dict[int, Masks | None]:
+        found: dict[int, FirstNodes] = {}
+        for at in range(max(map(len, asked))):
+            by = {i: each[at] for i, each in enumerate(asked) if i not in found and at < len(each)}
             searches = {i: first_holding(fitted[i].taus, weights[i], everything) for i in by}
-            return self._settle(searches, by, watch, self._whole)
-
-        found = first(both)
-        alone = first({i: by[:1] for i, by in both.items() if found[i] is None and len(by) > 1})
-        return [FirstNodes(found[i] or alone.get(i) or everything, found[i] is not None) for i in both]
+            for i, masks in self._settle(searches, by, watch, self._whole).items():
+                if masks is not None:
+                    found[i] = FirstNodes(masks, len(by[i]) == len(asked[i][0]))
+        return [found.get(i, FirstNodes(everything, False)) for i in range(len(jobs))]
 
     def finish(self, job: Job, kept: Masks, watch: Watch, fitted: Fitted | None = None) -> Pruned:
         """Drops what `kept` does not need, and measures what is left.

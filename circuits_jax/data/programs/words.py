@@ -55,8 +55,8 @@ _UNSEEN = {
         "kernel language limit link location margin marker material measure_of medium menu month motor "
         "movie network notice object_id offer operand origin outcome panel peer percent period person "
         "pipe point pool product property_id quota rank rate reader reason recipe reference resource "
-        "review role row rule sensor session shape shelf site snapshot exp cls cur reg sup pre bin mod ex app "
-        "ad kw op co pa id type dir inter iter comp codecs"
+        "review role row rule sensor session shape shelf site snapshot exp cls cur reg sup pre bin mod ex "
+        "app ad kw op co pa id type dir inter iter comp codecs"
     ),
     "i": "j n y t v h w z l o r u b g",
     "f": (

@@ -10,7 +10,7 @@ from circuits_jax.circuits.ablation.means import Subject, reference_activations
 from circuits_jax.circuits.ablation.pairs import PairBatch
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.masks import size
-from circuits_jax.circuits.pruning.jobs import Fitted, Splits, judged_by
+from circuits_jax.circuits.pruning.jobs import Fitted, Splits, judged_by, levels
 from circuits_jax.circuits.pruning.nodes import Pruner, hopeless_from
 from circuits_jax.config import ModelConfig, PruneConfig
 from circuits_jax.model.model import Model
@@ -146,34 +146,46 @@ def full_figures(train, select):
     return {"full/train/calibrated_loss": train, "full/select/calibrated_loss": select}
 
 
-def test_pairs_to_choose_by_that_are_those_learnt_from_are_not_judged_twice():
+def asked_at(train_loss, select_loss, **settings):
+    """The losses asked on training and select pairs, level by level, given those of the full model."""
     train, other = (PairBatch(*(np.full(3, at),) * 3) for at in (0, 1))
-    prune, full = PruneConfig(target=0.15, slack=0.8), full_figures(0.0, 0.0)
-    alone, both = [(train, pytest.approx(0.12))], [(train, pytest.approx(0.12)), (other, 0.15)]
-    assert judged_by(prune, train, other, full) == both
-    assert judged_by(prune, train, jax.tree.map(np.copy, train), full) == alone
-    assert judged_by(prune, train, other, full | {"select/calibrated_loss": 0.13}) == both
-    assert judged_by(prune, train, other, full | {"select/calibrated_loss": 0.16}) == alone
+    prune = PruneConfig(**{"target": 0.15, "slack": 0.8} | settings)
+    found = levels(prune, train, other, full_figures(train_loss, select_loss))
+    assert all([train, other][: len(by)] == [each.pairs for each in by] for by in found)
+    return [[round(each.loss, 6) for each in by] for by in found]
 
 
 @pytest.mark.parametrize(
-    ("train_loss", "select_loss", "hold_select", "asked"),
+    ("train_loss", "select_loss", "asked"),
     [
-        (0.1, 0.1, True, 0.12),
-        (0.3, 0.1, True, 0.3),  # it knows the task, but for some templates to learn from
-        (0.3, 0.2, True, 0.12),  # a mediocre model, which masks may mend
-        (0.69, 0.69, True, 0.12),  # a control's labels: chance must not do
-        (0.3, 0.1, False, 0.12),  # the paper's search
+        (0.1, 0.1, [[0.12, 0.12], [0.12, 0.15], [0.12]]),
+        (0.1, 0.13, [[0.12, 0.13], [0.12, 0.15], [0.12]]),  # no margin that the model has not
+        (0.3, 0.1, [[0.3, 0.12], [0.3, 0.15], [0.3]]),  # it knows the task, but for templates to learn from
+        (0.3, 0.2, [[0.12, 0.15], [0.12]]),  # a mediocre model, which masks may mend
+        (0.69, 0.69, [[0.12, 0.15], [0.12]]),  # a control's labels: chance must not do
     ],
 )
-def test_no_more_is_asked_on_training_pairs_than_a_model_has_that_knows_the_task(
-    train_loss, select_loss, hold_select, asked
-):
+def test_a_search_asks_a_margin_then_the_target_then_training_pairs_alone(train_loss, select_loss, asked):
+    assert asked_at(train_loss, select_loss) == asked
+    assert asked_at(train_loss, select_loss, hold_select=False) == [[0.12]]  # the paper's search
+
+
+def test_without_slack_the_target_is_asked_once():
+    assert asked_at(0.1, 0.1, slack=1.0) == [[0.15, 0.15], [0.15]]
+
+
+def test_pairs_to_choose_by_that_are_those_learnt_from_are_not_judged_twice():
+    train = PairBatch(*(np.zeros(3),) * 3)
+    found = levels(PruneConfig(), train, jax.tree.map(np.copy, train), full_figures(0.0, 0.0))
+    assert [[each.pairs for each in by] for by in found] == [[train]]
+
+
+@pytest.mark.parametrize(("loss", "asked"), [(0.11, [0.12, 0.12]), (0.13, [0.12, 0.15]), (0.16, [0.12])])
+def test_parts_of_a_circuit_are_judged_by_what_it_holds_itself(loss, asked):
     train, other = (PairBatch(*(np.full(3, at),) * 3) for at in (0, 1))
-    prune = PruneConfig(target=0.15, slack=0.8, hold_select=hold_select)
-    assert judged_by(prune, train, other, full_figures(train_loss, select_loss))[0].loss == pytest.approx(
-        asked
-    )
+    figures = full_figures(0.0, 0.0) | {"select/calibrated_loss": loss}
+    by = judged_by(PruneConfig(target=0.15, slack=0.8), train, other, figures)
+    assert [each.loss for each in by] == pytest.approx(asked)
 
 
 def test_only_what_is_nearer_to_chance_than_to_the_target_is_hopeless():
