@@ -99,6 +99,9 @@ def make_circuit(
 ) -> Circuit:
     """The circuit of `pruned` with its edges pruned, its importance, constants, figures and provenance.
 
+    A circuit whose search was given up has no importance: weighing hundreds of parts takes minutes, and what
+    they are worth on pairs that alone they solve says little.
+
     Args:
       pruned: What node pruning found.
       subject: The model it was found in, and what removed nodes are held at and removed edges carry.
@@ -112,14 +115,16 @@ def make_circuit(
     data = pairs_under(prune.ablation, splits, config.n_ctx, prune.seed)[0]
     found = chosen or choose_edges(pruned, subject, prune, splits)
     nodes, masks = found.nodes, {site: mask for site, mask in found.variant.items() if site != EDGES}
-    weighed = measure_importance(
-        found.ablator,
-        (found.variant, found.calibration),
-        found.ablator.calibrate(found.ablator.whole, data),
-        data.first(prune.importance_pairs),
-        prune.importance_nodes,
-        prune.seed,
-    )
+    weighed = None
+    if not pruned.given_up:
+        weighed = measure_importance(
+            found.ablator,
+            (found.variant, found.calibration),
+            found.ablator.calibrate(found.ablator.whole, data),
+            data.first(prune.importance_pairs),
+            prune.importance_nodes,
+            prune.seed,
+        )
     gone = [edge for edge, kept in zip(found.every, found.kept, strict=True) if not kept]
     live = graph.reached(config, without_edges(config, host, nodes, gone), masks)
     before = graph.nodes_of(config, pruned.masks)

@@ -158,4 +158,5 @@ def test_what_was_given_up_keeps_all_edges_between_its_nodes():
     pruned = Pruned(masks, Calibration(1, 0), {}, met_target=False, mediocre=True, given_up=True)
     chosen = choose_edges(pruned, subject, PRUNE, planted.splits)
     assert chosen.edges == chosen.every and len(chosen.every) == len(planted.edges) + 1
-    assert make_circuit(pruned, subject, PRUNE, planted.splits, chosen).provenance["given_up"] is True
+    made = make_circuit(pruned, subject, PRUNE, planted.splits, chosen)
+    assert made.provenance["given_up"] is True and made.importance is None
