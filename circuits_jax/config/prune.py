@@ -32,10 +32,10 @@ class PruneConfig:
       init_mean, init_std: Of the masks' parameters tau.
       temperature: Of the sigmoid whose derivative stands in for the step's.
       target: Calibrated task loss the circuit must hold on select pairs.
-      slack: Share of the target that is allowed on training pairs during the search, so that pairs of other
-        words and templates hold the target too.
-      hold_select: Whether the search holds the target on select pairs as well, where it can; False looks at
-        training pairs alone, as the paper does.
+      slack: Share of the target that is allowed during the search, on training and where it can on select
+        pairs, so that pairs of other words and templates hold the target too.
+      hold_select: Whether the search looks at select pairs as well, and holds the target there where it can;
+        False looks at training pairs alone, as the paper does.
       retries: How often a circuit that misses the target on select pairs is searched once more among the same
         learnt masks, each time with half the slack.
       learnt: Calibrated loss on select pairs that a full model has at most to be pruned; None for 0.1 nats
@@ -90,7 +90,7 @@ class PruneConfig:
 
     @property
     def limit(self) -> float:
-        """The loss that the search allows on training pairs, in nats."""
+        """The loss that the search asks for first, in nats."""
         return self.target * self.slack
 
     def __post_init__(self) -> None:

@@ -32,7 +32,8 @@ SERIES = (
     "dense: model.d_model=20,24,48 model.n_head=2,2,3 sparsity.target=1 model.activation_fraction=none",
     "sparse: model.d_model=80 sparsity.target=1/8,1/4",
     "activation sparsity alone: model.d_model=24,48 model.n_head=2,3 sparsity.target=1 train.seed=0",
-    "weight sparsity alone: model.d_model=80 sparsity.target=1/8,1/4 model.activation_fraction=none train.seed=0",
+    "weight sparsity alone: model.d_model=80 sparsity.target=1/8,1/4 model.activation_fraction=none "
+    "train.seed=0",
 )
 STEPS = 7500
 COMPARE = (

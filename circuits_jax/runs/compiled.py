@@ -129,9 +129,10 @@ def prune_network(
     job = pruner.job_on(name, (train, train, train), answers)
     fitted = pruner.fit([job], watch)
     (kept,) = pruner.discretise([job], fitted, watch)
-    masks = pruner.finish(job, kept.masks, watch).masks
+    found = pruner.finish(job, kept.masks, watch)
     watch(0, "edges")
-    pruned = prune_edges(subject, masks, prune, judged_by(prune, train, train, job.full), answers)
+    by = judged_by(prune, train, train, found.metrics)
+    pruned = prune_edges(subject, found.masks, prune, by, answers)
     gated = gated_weights(network, subject, pruned.masks)
     return PartSet(frozenset(graph.nodes_of(network.model.config, pruned.masks)), pruned.edges | gated)
 

@@ -7,6 +7,7 @@ from circuits_jax.model.tokenizer import Tokenizer
 from circuits_jax.tasks.template import Filled, with_padding
 
 MIN_TOKENS, MAX_TOKENS = 10, 120  # of a prompt of templates; pairs as they are may be of any length
+FEW = 3  # words that a comment has, where the prompts need none to be equally long
 _SHOWN = 60  # characters of a prompt in a message
 
 
@@ -41,10 +42,15 @@ def _clipped(text: str) -> str:
 
 
 def _equal_prompts(python: bool, texts: Filled, tokenizer: Tokenizer) -> tuple[str, str]:
-    """Both prompts' texts, the shorter one's comment lengthened by one word a token."""
-    plain = [with_padding(prompt, texts, 0) for prompt in texts.prompts]
+    """Both prompts' texts, the shorter one's comment lengthened by one word a token.
+
+    Both have further words, up to FEW and twice the difference, so that a comment's length says little about
+    which prompt it is: a threshold on it is right for three in four at most.
+    """
+    plain = [with_padding(prompt, texts, 1) for prompt in texts.prompts]
     lengths = [len(tokenizer.encode(text)) for text in plain]
     extra = [max(lengths) - length for length in lengths]
+    common = 1 + int(texts.share * (FEW + 2 * max(extra)))
     if any(extra) and not texts.padding:
         shown = " and ".join(
             f"{_clipped(text)} ({count} tokens)" for text, count in zip(plain, lengths, strict=True)
@@ -55,7 +61,7 @@ def _equal_prompts(python: bool, texts: Filled, tokenizer: Tokenizer) -> tuple[s
             + (", or put $pad into both" if python else ""),
             shown,
         )
-    a, b = (with_padding(text, texts, more) for text, more in zip(texts.prompts, extra, strict=True))
+    a, b = (with_padding(text, texts, common + more) for text, more in zip(texts.prompts, extra, strict=True))
     return a, b
 
 

@@ -77,12 +77,19 @@ def single_pieces(words: tuple[str, ...], tokenizer: Tokenizer) -> tuple[str, ..
 
 @dataclasses.dataclass(frozen=True)
 class Filled:
-    """A filled template; `$pad` is still open in the prompts, its words and a number beside them."""
+    """A filled template; `$pad` is still open in the prompts.
+
+    Attributes:
+      prompts, continuations: Of A and of B.
+      padding: Words for comments; none where no comment may be lengthened.
+      share: In [0, 1): how many words both comments have, of as many as they may.
+      template: The template's number.
+    """
 
     prompts: tuple[str, str]
     continuations: tuple[str, str]
     padding: tuple[str, ...]
-    common: int
+    share: float
     template: int = 0
 
 
@@ -99,14 +106,13 @@ def fill(template: Template, pool: Mapping[str, tuple[str, ...]], rng: np.random
         return string.Template(text).substitute(values)
 
     padding = tuple(pool["w"][index] for index in rng.permutation(len(pool["w"]))) if template.padded else ()
-    common = min(1 + int(rng.randint(3)), len(padding))
+    share = float(rng.random_sample())
     a, b = template.prompts
     c, d = template.continuations
-    return Filled((substitute(a), substitute(b)), (substitute(c), substitute(d)), padding, common)
+    return Filled((substitute(a), substitute(b)), (substitute(c), substitute(d)), padding, share)
 
 
-def with_padding(text: str, texts: Filled, extra: int) -> str:
-    """`text` with `$pad` as a comment of the common words and `extra` more."""
-    number = texts.common + extra
+def with_padding(text: str, texts: Filled, number: int) -> str:
+    """`text` with `$pad` as a comment of so many words."""
     repeated = (texts.padding * (number // max(1, len(texts.padding)) + 1))[:number]
     return text.replace(_PAD, "# " + " ".join(repeated))

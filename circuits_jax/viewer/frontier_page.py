@@ -162,7 +162,7 @@ def _circumstances(report: Mapping[str, Any]) -> str:
         f"A task counts as learnt where the full model's calibrated loss on select pairs is {asked}; its "
         f"circuit must hold {report['target']:g} on select pairs.",
         f"The same search for all: {prune['steps']} mask steps, {prune['trials']} settings, {prune['seeds']} "
-        f"seeds{retries}; it holds the target on training pairs{both}.",
+        f"seeds{retries}; it holds the target on training pairs{both}, with a margin where it can.",
         f"Hours: {report['hours']['training']:.2f} of training, {report['hours']['pruning']:.2f} of pruning, "
         "without trials of learning rates.",
     ]

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from circuits_jax.circuits import graph
 from circuits_jax.circuits.baselines import ScoreSettings
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.compiled import embed, load
@@ -42,6 +43,15 @@ def test_weights_behind_a_constant_that_attention_gates_are_counted():
     assert compiled.gated_weights(net, subject, masks) == frozenset({edge})
     masks["0.attn.v"][value] = 1  # a node of the circuit, whose edges are pruned like others
     assert compiled.gated_weights(net, subject, masks) == frozenset()
+
+
+def test_the_circuit_that_pruning_finds_is_of_the_network():
+    net = network()
+    prune = PruneConfig(steps=4, edge_steps=2, train_pairs=8, hold_select=True)
+    found = compiled.prune_network(net, subject_of(net), prune, lambda *_: None)
+    every = set(graph.nodes_of(net.model.config, full_masks(net.model.config)))
+    assert found.nodes and found.nodes <= every
+    assert all(set(edge) <= every for edge in found.edges)
 
 
 def test_finished_programs_are_read_and_other_settings_are_not(tmp_path, monkeypatch):

@@ -38,7 +38,7 @@ def _texts(template, words):
     """Prompt A and prompt B with their continuations."""
     filled = fill(template, {kind: tuple(each) for kind, each in words.items()}, np.random.RandomState(0))
     return [
-        with_padding(prompt, filled, 0) + after
+        with_padding(prompt, filled, 1) + after
         for prompt, after in zip(filled.prompts, filled.continuations, strict=True)
     ]
 

@@ -16,6 +16,9 @@ from circuits_jax.circuits.pruning.taus import Taus
 from circuits_jax.config import PruneConfig
 from circuits_jax.tasks.task import Pairs
 
+ROUNDING = 1e-6  # by which the same loss may differ in numpy and in a compiled program
+OWN = 1.1  # how many times its own loss a model that misses the limit is allowed on training pairs
+
 
 class Splits(NamedTuple):
     """A task's pairs: those that masks are learnt on, choices are made by, and figures are reported of."""
@@ -116,39 +119,37 @@ def levels(
 ) -> list[JudgedBy]:
     """What a search may ask of a circuit, the most first; the last is of training pairs alone.
 
-    A share of the target is asked (`prune.slack`) on training and on select pairs, so that others hold the
-    target too, but no more than a model has that knows the task: else only all of it would do.  Then it is
-    the target on select pairs, then nothing.
+    A share of the target is asked (`prune.slack`) of training and of select pairs, so that others hold the
+    target too; then the target of select pairs.  Where the model itself has more than that share on training
+    pairs, as one has that knows the task but for some templates to learn from, little more than it has is
+    allowed there then: else nothing less than all of it might do.  The same is asked of controls.
 
     Args:
       prune: Settings of the search.
       train, select: The task's pairs.
       full: Figures of the full model (`Job.full`).
     """
-    limit, target, known = prune.limit, prune.target, full["full/select/calibrated_loss"]
-    if not prune.hold_select:
-        return [[Asked(train, limit)]]
-    # What a mediocre model misses, masks may mend.  And it has chance of a control's labels: not to be had.
-    alone = Asked(train, max(limit, full["full/train/calibrated_loss"]) if known <= target else limit)
-    if all(map(np.array_equal, jax.tree.leaves(train), jax.tree.leaves(select))):
-        return [[alone]]
-    bounds = sorted({min(max(limit, known), target), target})
-    return [*([alone, Asked(select, bound)] for bound in bounds), [alone]]
+    limit, target, own = prune.limit, prune.target, full["full/train/calibrated_loss"]
+    alone = [Asked(train, limit)]
+    if not prune.hold_select or all(map(np.array_equal, jax.tree.leaves(train), jax.tree.leaves(select))):
+        return [alone]
+    found = [[*alone, Asked(select, bound)] for bound in sorted({limit, target})]
+    if own > limit:
+        found.append([Asked(train, own * OWN), Asked(select, target)])
+    return [*found, alone]
 
 
 def judged_by(
     prune: PruneConfig, train: AnyPairs, select: AnyPairs, figures: Mapping[str, float]
 ) -> JudgedBy:
-    """What is asked of the parts of a circuit: of `levels`, the first that it holds itself on select pairs.
+    """What is asked of the parts of a circuit: of `levels`, the first that it holds itself.
 
     Args:
       prune: Settings of the search.
       train, select: The task's pairs.
       figures: Of the circuit that the search begins with, and of the full model (`Pruned.metrics`).
     """
-    loss = figures["select/calibrated_loss"]
-    return next(
-        level
-        for level in levels(prune, train, select, figures)
-        if all(loss <= asked.loss for asked in level[1:])
-    )
+    losses = [figures[f"{split}/calibrated_loss"] - ROUNDING for split in ("train", "select")]
+    asked = levels(prune, train, select, figures)
+    held = (by for by in asked if all(loss <= each.loss for loss, each in zip(losses, by, strict=False)))
+    return next(held, asked[-1])

@@ -244,13 +244,18 @@ def _best(pruner: Pruner, runs: _Runs, kept: Sequence[FirstNodes], progress: Pro
 
 
 def _misses(found: Found, config: PruneConfig) -> bool:
-    return quality(found, config)[0]
+    return quality(found, config)[0] == 2
 
 
-def quality(found: Found, config: PruneConfig) -> tuple[bool, float, int]:
-    """Circuits that meet the target first, fewest edges first; then the others by loss; on select pairs."""
+def quality(found: Found, config: PruneConfig) -> tuple[int, float, int]:
+    """By loss on select pairs: circuits that hold a margin, those that meet the target, the others.
+
+    Of the first two the fewest edges come first, of the others the least loss.
+    """
     loss, nodes = found.chosen.figures["select/calibrated_loss"], len(found.chosen.nodes)
-    return (False, len(found.chosen.edges), nodes) if loss <= config.target else (True, loss, nodes)
+    if loss > config.target:
+        return 2, loss, nodes
+    return int(config.hold_select and loss > config.limit), len(found.chosen.edges), nodes
 
 
 def _rung(

@@ -152,7 +152,7 @@ IF_TERNARY = Task(
                 "while $n3:\n    $pad\n    «$n0.$n1 = $n2 if|if» $n3",
                 "with $n3:\n    $pad\n    «$n0 = not $n1 if|if» $n2.$n3",
                 "$n1 = [$n3]\n$pad\n«$n0[$d1] = $n1 if|if» $n2",
-                "for $n3 in $n1:\n    $pad\n    «$f0($n3) if|if» $n2 > $n3",
+                "for $n3 in $n1:\n    $pad\n    «$n0 = $f0($n3) if|if» $n2 > $n3",
             ),
             *templates(
                 f"« else $d1|:\n{BODY}pass»\n",

@@ -107,7 +107,7 @@ WITH_AS = Task(
             f"while $n1:\n    $pad\n    {_WITH} $n1.$f0($n2, $d0",
             f"$n1.$f1()\n$pad\n{_WITH} $f0($d0, $n1.$n2",
             f"if $n1 == $n2:\n    $pad\n    {_WITH} $f0($n1 or $n3",
-            f"def $f0($n2):\n    if $n2:\n        return $d0\n    $pad\n    {_WITH} $n2($n1, $d1",
+            f"def $f0($n2):\n    if $n2:\n        return $d0\n    $pad\n    {_WITH} $n2($n1, *$n3",
             f"$n3 += $d0\n$pad\n{_WITH} $f0($n1)($n3",
         ),
         "select": templates(
@@ -199,7 +199,7 @@ BRACKET_BRACE = Task(
             f"import $n1\n$pad\n$n0 = $n1.$n2, {_EITHER}$d0, $d1, $d2",
             f"for $n1 in $n2:\n    $pad\n    $n0 = $n1 not in {_EITHER}$n2, $d0, $d1",
             f"def $f0($n0):\n    if $n0:\n        $pad\n        return $n0, {_EITHER}$d0, $d1, $d2",
-            f"with $n1:\n    $pad\n    $n0.$n2 += {_EITHER}$d0, $d1, $d2",
+            f"with $n1:\n    $pad\n    $n0 = $n1, $n2, {_EITHER}$d0, $d1, $d2",
         ),
         "select": templates(
             "«]|}»\n",
@@ -304,7 +304,7 @@ LAMBDA_FUNC = Task(
             f"class $c0:\n    $pad\n    {_LAMBDA}self, $n0",
             f"def $f1($n2):\n    $pad\n    {_LAMBDA}$n0, $n1=$d0",
             f"while $n2:\n    $pad\n    {_LAMBDA}$n0, *$n1",
-            f"with $n2:\n    $pad\n    {_LAMBDA}$n0, $n1=$n2",
+            f"with $n2:\n    $pad\n    {_LAMBDA}$n0, $n3, *, $n1",
             f"$n3 = $n2[$d0]\n$pad\n{_LAMBDA}*$n1, $n0",
             f"for $n3 in $n2:\n    $pad\n    {_LAMBDA}$n0, $n2, **$n1",
         ),

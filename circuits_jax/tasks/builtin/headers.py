@@ -22,7 +22,7 @@ FOR_WHILE = Task(
             f"$n2 = $d0\n$n1 += $n2\n$pad\n{_LOOP}",
             f"while $n2:\n    $pad\n    {_LOOP}",
             f"$n1.$n2 = $d0\n$pad\n{_LOOP}",
-            f"from $n2 import $n1\n$pad\n{_LOOP}",
+            f"from $n2 import $n1, $n3\n$pad\n{_LOOP}",
         ),
         "select": templates(
             _LOOP_ON,
@@ -195,7 +195,7 @@ CLASS_INIT = Task(
             _method("from $n0 import $c1\n$pad", "«class $c0($c1)|def $f0(func)»"),
             _method("$n0 = $n1\n$pad", "«class $c0($n0)|def $f0(func, $n0)»"),
             _method("if $n0:\n    $pad", _PLAIN),
-            _method("while $n0:\n    $pad", "«class $c0($c1, $c2)|def $f0(func, $n1, $n2)»"),
+            _method("if $n0 == $n1:\n    $pad", "«class $c0($c1, $c2)|def $f0(func, $n1, $n2)»"),
             _method("$n0.$f1()\n$pad", _PLAIN, "$n1 = $n0[$d0]"),
             _method("$n0, $n1 = $n2\n$pad", _PLAIN, '$n3 = "$w0", $d0'),
         ),

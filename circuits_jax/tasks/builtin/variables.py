@@ -103,7 +103,7 @@ WITH_OPEN = Task(
             _open_or_lock("for $n3 in $n4:\n    ", "$n0 = $n3.Lock()", "$n1 = $n3"),
             _open_or_lock("while $n3:\n    ", "$n0 = Lock()", "$n1 = $n3.$f0()"),
             _open_or_lock("with $n3:\n    ", "$n0 = Lock()", "$n1 = $f0($n3, $n4)"),
-            _open_or_lock("from $n3 import $n4\n", "$n0 = Lock()", "$n1 = str($n3)"),
+            _open_or_lock("from $n3 import $n4\n", "$n0 = Lock()", "$n1 = str($n4)"),
             _open_or_lock("if not $n3:\n    ", "$n0 = $n4.Lock()", "$n1 = $n3 + $n4"),
         ),
         "select": (

@@ -60,6 +60,7 @@ def circuit():
         "full/test/loss": 0.25,
         "full/select/calibrated_loss": 0.1,
         "full/train/calibrated_loss": 0.1,
+        "train/calibrated_loss": 0.1,
         "select/calibrated_loss": 0.1,
         "test/calibrated_loss": 99.0,
         "nodes": 99.0,
