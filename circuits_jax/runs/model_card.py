@@ -195,7 +195,7 @@ def _stories(folder: Path) -> str:
     if not rows:
         return ""
     return (
-        "## Stories\n\nWhat nodes of circuits do, told by people and tested by interventions on the whole "
+        "## Stories\n\nWhat nodes of circuits do, told in words and tested by interventions on the whole "
         "model; pages have the figures.\n\n" + _table(("circuit", "role", ""), rows)
     )
 
