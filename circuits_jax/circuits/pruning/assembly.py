@@ -99,8 +99,8 @@ def make_circuit(
 ) -> Circuit:
     """The circuit of `pruned` with its edges pruned, its importance, constants, figures and provenance.
 
-    A circuit whose search was given up has no importance: weighing hundreds of parts takes minutes, and what
-    they are worth on pairs that alone they solve says little.
+    A circuit whose search was given up has no importance: weighing hundreds of parts takes minutes, and says
+    little of parts that solve the training pairs alone.
 
     Args:
       pruned: What node pruning found.
