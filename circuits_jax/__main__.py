@@ -35,6 +35,7 @@ COMMANDS = (
     "import_model",
     "planted",
     "tracr",
+    "agreement",
     "attack",
     "bridges",
     "steer",

@@ -86,6 +86,10 @@ class FrontierConfig:
             if unknown := [name for name in pair if name not in names]:
                 known = ", ".join(names) or "none"
                 raise ConfigError(f"frontier.compare names the series {unknown[0]!r}; there are {known}")
+            if pair[0] == pair[1]:
+                raise ConfigError(f"frontier.compare divides the series {pair[0]!r} by itself; name two")
+        if twins := _twins([" / ".join(pair) for pair in self.pairs]):
+            raise ConfigError(f"frontier.compare has {twins[0]!r} twice; leave one of them out")
 
     @property
     def rows(self) -> tuple[SeriesRow, ...]:

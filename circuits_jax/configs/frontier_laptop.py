@@ -29,10 +29,10 @@ from circuits_jax.config import (
 from circuits_jax.configs.config_dict import to_config_dict
 
 SERIES = (
-    "dense: model.d_model=20,24,48 model.n_head=2,2,3 sparsity.target=1 model.activation_fraction=none",
-    "sparse: model.d_model=80 sparsity.target=1/8,1/4",
-    "activation sparsity alone: model.d_model=24,48 model.n_head=2,3 sparsity.target=1 train.seed=0",
-    "weight sparsity alone: model.d_model=80 sparsity.target=1/8,1/4 model.activation_fraction=none "
+    "dense: model.d_model=20,28,48 model.n_head=2,2,3 sparsity.target=1 model.activation_fraction=none",
+    "sparse: model.d_model=96 sparsity.target=1/8,1/4",
+    "activation sparsity alone: model.d_model=28,48 model.n_head=2,3 sparsity.target=1 train.seed=0",
+    "weight sparsity alone: model.d_model=96 sparsity.target=1/8,1/4 model.activation_fraction=none "
     "train.seed=0",
 )
 STEPS = 7500

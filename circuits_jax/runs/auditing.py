@@ -224,9 +224,10 @@ def saved_subject(run: "Run", circuit: Circuit) -> AuditSubject:
     """A circuit of the run, as it was saved.
 
     Raises:
-      CircuitError: if the run holds no such circuit.
+      CircuitError: if it is of another model, or the run holds no such circuit.
       TaskError: if its task is one of the user's own that was not read.
     """
+    circuit.check_model(run.model.hash, run.tokenizer.hash)
     folder = run.folder / CIRCUITS / circuit.task
     if not (folder / MANIFEST).exists() or load_circuit(folder).identity != circuit.identity:
         raise CircuitError(

@@ -100,6 +100,8 @@ def _recipe(config: Config) -> str:
         for name, value in to_dict(config)[section].items()
         if value != default[section].get(name) and (section, name) != ("data", "hash")
     ]
+    if config.mesh.precision != Config().mesh.precision:
+        rows.insert(0, ("mesh.precision", _code(config.mesh.precision)))
     return (
         f"## Recipe\n\n{lead}; then `prune`, `audit` and `ship` on the same workdir. Settings that are not "
         "the defaults:\n\n" + _table(("setting", "value"), rows)
@@ -129,20 +131,20 @@ def _tasks(folder: Path, record: Mapping[str, Any]) -> str:
     for task, found in record["tasks"].items():
         if "refused" in found:
             refused[task] = found["refused"]
-            rows.append((task, *[""] * 7, "refused"))
+            rows.append((task, *[""] * 8, "refused"))
             continue
         model = (f"{found['loss']:.3f}", f"{found['accuracy']:.2f}")
         circuit = circuits.get(task)
         if circuit is None:
             why = "refused" if task in refused else "no circuit was cut"
-            rows.append((task, *model, *[""] * 5, why))
+            rows.append((task, *model, *[""] * 6, why))
             continue
         figures = circuit.metrics
         size = (str(len(circuit.nodes)), str(len(circuit.edges)), circuit.ablation)
         loss = f"{figures['test/calibrated_loss']:.3f} ({figures['test/calibrated_accuracy']:.2f})"
-        met = circuit.provenance.get("met_target")
-        target = "" if met is None else "met" if met else "missed"
-        rows.append((task, *model, *size, loss, target, verdict_words(audits.get(task), circuit)))
+        limit = circuit.provenance.get("prune", {}).get("target", PruneConfig().target)
+        met = _met(circuit.provenance.get("met_target")), _met(figures["test/calibrated_loss"] <= limit)
+        rows.append((task, *model, *size, loss, *met, verdict_words(audits.get(task), circuit)))
     heads = (
         "task",
         "loss",
@@ -151,19 +153,23 @@ def _tasks(folder: Path, record: Mapping[str, Any]) -> str:
         "edges",
         "ablation",
         "circuit's loss (accuracy)",
-        "target",
+        "target, select",
+        "test",
         "verdict",
     )
     faithful = sum(row[-1].startswith("faithful") for row in rows)
-    meets = sum(row[-2] == "met" for row in rows)
+    meets, holds = (sum(row[place] == "met" for row in rows) for place in (-3, -2))
     reasons = "".join(f"\n- {task}: {why}" for task, why in sorted(refused.items()))
     return (
         "## Tasks\n\nOn test pairs, whose words and templates no other split has; chance is a loss of 0.693. "
         f"{len(circuits)} of {len(rows)} tasks have a circuit. {meets} of these meet the target on select "
-        f"pairs, by which they were chosen, and {faithful} are faithful by all criteria of the audit.\n\n"
-        + _table(heads, rows)
-        + (f"\n\nRefused:\n{reasons}" if reasons else "")
+        f"pairs, by which they were chosen, {holds} on test pairs, too, and {faithful} are faithful by all "
+        "criteria of the audit.\n\n" + _table(heads, rows) + (f"\n\nRefused:\n{reasons}" if reasons else "")
     )
+
+
+def _met(met: bool | None) -> str:
+    return "" if met is None else "met" if met else "missed"
 
 
 def _limits(folder: Path, record: Mapping[str, Any]) -> str:

@@ -15,8 +15,9 @@ from circuits_jax.circuits.ablation.pairs import pair_batch
 from circuits_jax.circuits.audit.intervals import ClusteredIntervals
 from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.circuits.readings.rules import Words
+from circuits_jax.circuits.stories.controls import DRAWS
 from circuits_jax.circuits.stories.files import has_story, read_story
-from circuits_jax.circuits.stories.measure import DRAWS, RANDOM_PAIRS, StoryMeasurer
+from circuits_jax.circuits.stories.measure import RANDOM_PAIRS, StoryMeasurer
 from circuits_jax.circuits.stories.story import FILE, Story
 from circuits_jax.config import AuditConfig
 from circuits_jax.model.sites import FINAL

@@ -26,6 +26,7 @@ EXHAUST, EXHAUST_FOLDER = "exhaust.json", "exhaust"
 # What commands report that look at a model, or try a network or a machine.
 TASKS, PATTERNS = "tasks.json", "patterns.json"
 INSPECT, INTERVENE = "inspect.json", "intervene.json"
+AGREEMENT = "agreement.json"
 ATTACK, ATTACK_PICTURE = "attack.json", "attack.png"
 RECIPES = "recipes.json"
 FRONTIER, FRONTIER_PAGE, FRONTIER_PICTURE = "frontier.json", "frontier.html", "frontier.png"

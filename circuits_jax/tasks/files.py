@@ -201,6 +201,12 @@ def _from_jsonl(path: pathlib.Path, content: bytes) -> Task:
     templates = _by_split(lines)
     empty = [split for split in ("train", "test") if not templates[split]]
     if empty:
+        groups = {line.template.group for line in lines}
+        if len(groups) == 1 and "" not in groups:
+            raise TaskError(
+                f"all lines of task file {path} are of one template, {groups.pop()!r}, which goes to one "
+                "split whole; give lines of three templates or more"
+            )
         raise TaskError(
             f'task file {path} has no {empty[0]} pair; add lines or give some of them "split": "{empty[0]}"'
         )

@@ -137,6 +137,7 @@ def _tables(report: Mapping[str, Any]) -> str:
         "Comparisons": tables.comparison_rows(report),
         "First and last size": tables.trend_rows(report),
         "Edges by task": tables.task_rows(report),
+        "Losses of the circuits on test pairs": tables.test_rows(report),
         "Tasks that the headline leaves out": tables.left_out_rows(report),
         "Learning rates": tables.tuning_rows(report),
     }
@@ -160,7 +161,8 @@ def _circumstances(report: Mapping[str, Any]) -> str:
         f"({report['corpus'] or 'not known yet'}) with one tokenizer.",
         f"Removed nodes are held by {report['ablation']} ablation.",
         f"A task counts as learnt where the full model's calibrated loss on select pairs is {asked}; its "
-        f"circuit must hold {report['target']:g} on select pairs.",
+        f"circuit must hold {report['target']:g} on select pairs. What it does on test pairs is told, and "
+        "decides nothing.",
         f"The same search for all: {prune['steps']} mask steps, {prune['trials']} settings, {prune['seeds']} "
         f"seeds{retries}; it holds the target on training pairs{both}, with a margin where it can.",
         f"Hours: {report['hours']['training']:.2f} of training, {report['hours']['pruning']:.2f} of pruning, "

@@ -34,6 +34,8 @@ def draw_frontier(report: Mapping[str, Any], file: BinaryIO) -> None:
     _sizes(figure, axes[0], marks, ratio, len(tasks))
     if by_task:
         _ratios(axes[1], by_task, ratio)
+    if diverged := [point["name"] for point in points if point["diverged"]]:
+        figure.supxlabel(f"diverged, and left out: {'; '.join(diverged)}", fontsize=9, color="C3")
     figure.savefig(file, format="png", dpi=110)
 
 

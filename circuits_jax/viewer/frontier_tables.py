@@ -6,6 +6,8 @@ from typing import Any
 from circuits_jax.storage.tables import Row
 from circuits_jax.viewer.frontier_marks import geometric_mean, shared_tasks
 
+NARROW = 0.01  # nats; losses that overlap by less are told to
+
 
 def point_rows(report: Mapping[str, Any]) -> list[Row]:
     """One row a measured model; sizes are geometric means over tasks that all of its picture have learnt."""
@@ -35,6 +37,8 @@ def comparison_rows(report: Mapping[str, Any]) -> list[Row]:
                     "tasks": len(ratio["tasks"]),
                     "seeds": len(ratio["seeds"]),
                     "circuits that missed": len(ratio["missed"]),
+                    "that missed on test pairs alone": len(ratio["missed_on_test"]),
+                    "tasks that held on test pairs": _held(ratio),
                 }
             rows.append(row)
     return rows
@@ -52,6 +56,22 @@ def task_rows(report: Mapping[str, Any]) -> list[Row]:
         for series, size in sizes:
             of = [p for p in points if (p["series"], p["size"]) == (series, size) and p["loss"] is not None]
             row[f"{series}, {size}"] = _cell(of, task)
+        rows.append(row)
+    return rows
+
+
+def test_rows(report: Mapping[str, Any]) -> list[Row]:
+    """One row a task: at every size the losses of its circuits on test pairs, which choose nothing."""
+    points = [*report["points"], *report["other_points"]]
+    tasks = dict.fromkeys(task for point in points for task in point["found"])
+    sizes = dict.fromkeys((point["series"], point["size"]) for point in points)
+    rows = []
+    for task in tasks:
+        row: Row = {"task": task}
+        for series, size in sizes:
+            of = [p for p in points if (p["series"], p["size"]) == (series, size)]
+            losses = [f"{p['found'][task]['test_loss']:.3f}" for p in of if task in p["found"]]
+            row[f"{series}, {size}"] = ", ".join(losses)
         rows.append(row)
     return rows
 
@@ -129,12 +149,31 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
                 f"Without these tasks the ratio is {figure(met['value'])} ({interval(met) or 'no interval'}; "
                 f"{len(met['tasks'])} tasks)."
             )
+    if ratio["missed_on_test"]:
+        of = {each["task"] for each in ratio["missed_on_test"]}
+        said.append(
+            "Circuits that hold the target on select pairs, which chose them, and not on test pairs, and "
+            f"count as they are: {len(ratio['missed_on_test'])}, of {', '.join(sorted(of))}. "
+            f"By the tasks whose circuits all hold it on test pairs, too: {_held(ratio)}."
+        )
+    if ratio["losses"] is not None and (width := ratio["losses"][1] - ratio["losses"][0]) < NARROW:
+        said.append(f"The losses of the two overlap by {width:.3f} nats only: the ratio is that of one loss.")
     if diverged := [p["name"] for p in (*report["points"], *report["other_points"]) if p["diverged"]]:
         said.append(f"Diverged, and left out: {'; '.join(diverged)}.")
     if report["missing"]:
         count = len(report["missing"])
         said.append(f"{count} of {count + _measured(report)} models are not measured yet.")
     return said
+
+
+def _held(ratio: Mapping[str, Any]) -> str:
+    """The ratio over tasks whose circuits all hold the target on select and on test pairs, in words."""
+    held = ratio["held_on_test"]
+    if held["value"] is None:
+        return "no task"
+    count = len(held["tasks"])
+    tasks = f"{count} task" + ("s" if count > 1 else "")
+    return f"{figure(held['value'])} ({interval(held) or 'no interval'}; {tasks})"
 
 
 def interval(ratio: Mapping[str, Any]) -> str:

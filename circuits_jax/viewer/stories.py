@@ -6,7 +6,16 @@ from typing import Any
 
 from circuits_jax.circuits.circuit import Circuit, Node
 from circuits_jax.circuits.stories.files import has_story, read_story
-from circuits_jax.circuits.stories.story import COMPARE, FILE, Claim, Role, Story, Where, outcome
+from circuits_jax.circuits.stories.story import (
+    COMPARE,
+    FILE,
+    Claim,
+    Role,
+    Story,
+    Where,
+    control_words,
+    outcome,
+)
 from circuits_jax.storage import notices
 from circuits_jax.storage.errors import UserError
 
@@ -63,12 +72,17 @@ def _role(role: Role, confirmed: bool | None, figures: list[Any]) -> dict[str, A
             "figure": _FIGURES[claim.figure],
             "bound": claim.bound,
             "at_most": claim.at_most,
-            "measured": None if figure is None else {**figure, "outcome": outcome(figure)},
+            "measured": None if figure is None else _shown(figure),
         }
         for claim, figure in zip(role.claims, figures, strict=True)
     ]
     nodes = list(map(str, role.nodes))
     return {"name": role.name, "says": role.says, "nodes": nodes, "confirmed": confirmed, "claims": claims}
+
+
+def _shown(figure: Mapping[str, Any]) -> dict[str, Any]:
+    """A claim's figures, with words for its outcome and its control."""
+    return {**figure, "outcome": outcome(figure), "beside": control_words(figure["control"])}
 
 
 def how(claim: Claim) -> str:

@@ -32,8 +32,8 @@ def test_a_row_without_several_values_is_one_size():
 
 
 def test_comparisons_are_pairs_of_series():
-    config = FrontierConfig(series=(DENSE, "sparse:"), compare=("dense / sparse", "dense/dense"))
-    assert config.pairs == (("dense", "sparse"), ("dense", "dense"))
+    config = FrontierConfig(series=(DENSE, "sparse:"), compare=("dense / sparse", "sparse/dense"))
+    assert config.pairs == (("dense", "sparse"), ("sparse", "dense"))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,11 @@ def test_comparisons_are_pairs_of_series():
         ({"series": (DENSE,), "compare": ("dense / a / b",)}, ["LARGER / SMALLER"]),
         ({"series": (DENSE,), "compare": ("dense / sparse",)}, ["the series 'sparse'", "there are dense"]),
         ({"compare": ("dense / sparse",)}, ["there are none"]),
+        ({"series": (DENSE,), "compare": ("dense / dense",)}, ["'dense' by itself"]),
+        (
+            {"series": (DENSE, "b: model.d_model=8"), "compare": ("dense / b", "dense /b")},
+            ["'dense / b' twice"],
+        ),
         ({"seeds": ()}, ["frontier.seeds is empty"]),
         ({"seeds": (1, 1)}, ["frontier.seeds has 1 twice"]),
         ({"seeds": (-1,)}, ["seed", "-1"]),

@@ -75,6 +75,7 @@ STEPS = (
     "generate --workdir=run --tokens=5,6 --max_tokens=2",
     "export --workdir=~/run --format=graphml",
     "export --workdir=run/ --format=viz --out=~/out/exports",
+    "agreement --runs=~/run,{0}/run --tasks=~/brackets.jsonl --workdir=~/agreement --store=~/store",
     "attack --model=~/run --circuit=~/run/circuits/brackets",
     "attack --workdir=attacks --planted --lists=8 --elements=0,1 --out={0}/out/attack",
     "import_model --source=~/released --tokenizer=~/run/ --workdir=~/theirs",
@@ -100,6 +101,7 @@ STEPS = (
 REFUSED = {
     "readings": "/none.json|brackets",
     "stories": "the circuit of brackets has no story",
+    "agreement": "is named twice",
     "attack --model": "is of brackets; the attack needs a circuit of bracket_counting",
     "import_model --workdir": "/none.pt",
     "planted": "lower_bound|seeds",

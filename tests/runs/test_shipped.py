@@ -367,7 +367,7 @@ def test_the_card_tells_the_figures_of_the_files(run, folder, tmp_path):
     target = {True: "met", False: "missed"}.get(circuit.provenance.get("met_target"), "")
     assert row == (
         f"| {TASK} | {score['loss']:.3f} | {score['accuracy']:.2f} | {len(circuit.nodes)} | "
-        f"{len(circuit.edges)} | {circuit.ablation} | 0.250 (0.25) | {target} | not shown, close |"
+        f"{len(circuit.edges)} | {circuit.ablation} | 0.250 (0.25) | {target} | missed | not shown, close |"
     )
     assert sum(line.startswith(tuple(f"| {name} |" for name in cj.TASKS)) for line in card.splitlines()) == 20
     for part in (
@@ -384,14 +384,18 @@ def test_the_card_tells_the_figures_of_the_files(run, folder, tmp_path):
     path = other / "run" / "circuits" / TASK / "circuit.json"
     path.write_text(path.read_text().replace('"test/calibrated_loss": 0.25', '"test/calibrated_loss": 0.5'))
     changed = model_card(other)
-    assert f"| 0.500 (0.25) | {target} | not audited |" in changed  # another circuit than the audited one
+    # Another circuit than the audited one.
+    assert f"| 0.500 (0.25) | {target} | missed | not audited |" in changed
     for met, word in ((True, "met"), (False, "missed")):
         manifest = json.loads(path.read_text())
         manifest["provenance"]["met_target"] = met
         path.write_text(json.dumps(manifest))
         changed = model_card(other)
-        assert f"| {word} | not audited |" in changed
+        assert f"| {word} | missed | not audited |" in changed
         assert f" {int(met)} of these meet the target on" in changed
+    path.write_text(path.read_text().replace('"test/calibrated_loss": 0.5', '"test/calibrated_loss": 0.1'))
+    assert "| missed | met | not audited |" in (changed := model_card(other))
+    assert "by which they were chosen, 1 on test pairs, too, and 0 are faithful" in changed
 
 
 @real

@@ -341,6 +341,11 @@ def test_a_line_that_is_there_twice_is_in_one_split(tmp_path, count):
     assert sum(len(set(each)) for each in numbers.values()) == count
 
 
+def test_lines_of_one_template_alone_are_told_to_be_that(tmp_path):
+    with pytest.raises(TaskError, match="are of one template, 'x', .* three templates or more"):
+        _load(tmp_path, _many(12, template="x"))
+
+
 def test_one_line_says_the_split_of_its_template(tmp_path):
     rows = _many(40, template="one")[:20] + _many(40, template="two")[20:]
     rows[7]["split"], rows[30]["split"] = "test", "heldout"

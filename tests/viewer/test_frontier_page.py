@@ -1,5 +1,6 @@
 """The page of a frontier says what its data says, in one file that opens anywhere."""
 
+import copy
 import io
 import math
 import re
@@ -39,6 +40,21 @@ def test_the_page_is_one_file_without_scripts_and_addresses(page):
     assert not root.all("script") and not root.all("link") and not root.all("img")
     assert not re.search(r"https?:|url\(|@import", page)
     assert root.all("title")[0].text == "Frontier & co" and "default-src 'none'" in page
+
+
+def test_what_circuits_do_on_test_pairs_and_how_far_losses_overlap_is_told(report):
+    changed = copy.deepcopy(report)
+    changed["ratio"] |= {
+        "missed_on_test": [{"task": "with_as", "model": "a"}],
+        "held_on_test": {"value": 12.34, "low": 3.0, "high": 50.0, "tasks": ["lambda_func", "if_ternary"]},
+        "losses": [3.8, 3.804],
+    }
+    page = build_frontier_page("A", changed)
+    assert "and count as they are: 1, of with_as. By the tasks whose circuits all hold it" in page
+    assert "12.3 (3 to 50; 2 tasks)" in page and "overlap by 0.004 nats only" in page
+    plain = build_frontier_page("A", report)
+    assert "count as they are" not in plain and "nats only" not in plain
+    assert "Losses of the circuits on test pairs" in plain
 
 
 @pytest.mark.parametrize(

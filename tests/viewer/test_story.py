@@ -12,7 +12,8 @@ from tests.viewer.test_assembly import data_of
 
 
 def figure(value, passes, **fields):
-    usual = {"before": 0.5, "random": 0.31, "random_sets": 20, "holds": passes, "clear": True}
+    control = {"kind": "rest", "figure": 0.31, "nodes": 80, "meets": False, "beaten": True}
+    usual = {"before": 0.5, "control": control, "holds": passes, "clear": True}
     return {"value": value, "low": value - 0.1, "high": value, "passes": passes, **usual, **fields}
 
 
@@ -52,7 +53,7 @@ def test_roles_stand_at_the_top_with_figures_beside_them(pages: Pages, live: Liv
         "2decision \u2717 not confirmed (0 of 1 claims)"
     )
     assert "0.95 (0.85 to 0.95)" in one and "asked: at least 0.90" in one
-    assert "best of random nodes 0.31" in one and "unchanged 0.50" in one
+    assert "beside it: 0.31 by the 80 others" in one and "unchanged 0.50" in one
     assert "not confirmed: it misses its bound, close" in two and "asked: at most 0.20" in two
     assert "At tokens 'x' of prompt B, " in one and "set to what the other prompt of the pair has" in one
     assert "At the last position, " in two and "set to -1.5." in two

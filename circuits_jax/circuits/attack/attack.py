@@ -37,8 +37,7 @@ from circuits_jax.tasks.task import Pairs
 
 SEED, CONFIDENCE = 0, 0.95
 PLANTED_ROOM = 64
-# How far a prediction at the greatest length may be off: of the short lists' score, and of accuracy.
-SCORE_ERROR, ACCURACY_ERROR = 0.1, 0.25
+SCORE_ERROR = 0.1  # how far the averages may be off at the greatest length, as a share of the short lists'
 UNDONE, PLACEBO, ELSEWHERE = "dilution undone", "placebo: other channels", "as many tokens before the list"
 DEEP = 0  # prompts A need a large average, prompts B a small one
 
@@ -227,11 +226,11 @@ def _verdict(deep: list[Row], shallow: list[Row], longest: dict[str, Row]) -> st
     if abs(long["score"] - long["score predicted"]) > SCORE_ERROR:
         return "not shown: long lists fail, but the circuit's averages do not fall as predicted"
     for arm, row in longest.items():
-        predicted = row.get("accuracy predicted", row["accuracy"])
-        if abs(row["accuracy"] - predicted) > ACCURACY_ERROR:
+        predicted = row.get("accuracy predicted")
+        if predicted is not None and not row["accuracy low"] <= predicted <= row["accuracy high"]:
             return (
-                f"not shown: the same prediction fails for {arm} (accuracy {row['accuracy']:.2f}, predicted "
-                f"{predicted:.2f}), so more than this dilution is at work"
+                f"not shown: the prediction fails for {arm} (accuracy {_interval(row)}, predicted "
+                f"{predicted:.3f}), so more than this dilution is at work"
             )
     if undone["accuracy low"] <= long["accuracy high"]:
         return "not shown: long lists fail, but putting the circuit's averages back does not cure it"

@@ -7,6 +7,6 @@ of 0.15, while the planted circuit alone holds it.
 """
 
 from circuits_jax.circuits.planted.designs import DESIGNS, Design
-from circuits_jax.circuits.planted.network import CONFIG, Planted, Score, Wiring, plant, score
+from circuits_jax.circuits.planted.network import CONFIG, Planted, Score, Wiring, plant, plant_design, score
 
-__all__ = ["CONFIG", "DESIGNS", "Design", "Planted", "Score", "Wiring", "plant", "score"]
+__all__ = ["CONFIG", "DESIGNS", "Design", "Planted", "Score", "Wiring", "plant", "plant_design", "score"]

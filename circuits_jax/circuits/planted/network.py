@@ -107,7 +107,18 @@ def plant(
       ConfigError: if there is no such circuit.
     """
     check_choice("planted circuit", name, DESIGNS)
-    design = DESIGNS[name]
+    return plant_design(DESIGNS[name], seed, train_pairs, select_pairs, test_pairs, wiring)
+
+
+def plant_design(
+    design: Design,
+    seed: int,
+    train_pairs: int,
+    select_pairs: int,
+    test_pairs: int,
+    wiring: Wiring = Wiring(),  # noqa: B008  frozen
+) -> Planted:
+    """`plant`, of a design that may be one's own."""
     rng = np.random.default_rng(seed)
     ids = _vocabulary(design)
     draft = Draft(CONFIG, rng)
@@ -120,7 +131,7 @@ def plant(
     own = np.random.default_rng([seed, 1])  # so that the other draws are those of before there was `select`
     learnt, tested, chosen = words[::2], words[1::4], words[3::4]
     return Planted(
-        name=name,
+        name=design.name,
         config=CONFIG,
         params=draft.params,
         nodes=draft.nodes(),

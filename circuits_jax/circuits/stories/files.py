@@ -24,6 +24,9 @@ from circuits_jax.circuits.stories.story import (
     INTERVENTIONS,
     PLACES,
     PROMPTS,
+    RANDOM_SETS,
+    RANK,
+    REST,
     Claim,
     Role,
     Story,
@@ -36,7 +39,13 @@ from circuits_jax.storage.paths import exists
 FORMAT, VERSION = "circuits_jax.story", 1
 MEAN = "mean"
 # What is measured of a claim (`measure.StoryMeasurer`).
-FIELDS = {"value", "low", "high", "before", "random", "random_sets", "holds", "clear", "passes"}
+FIELDS = {"value", "low", "high", "before", "control", "holds", "clear", "passes"}
+# What its control holds (`controls`).
+CONTROLS = {
+    REST: {"figure", "nodes", "meets"},
+    RANDOM_SETS: {"figure", "sets", "meet"},
+    RANK: {"rank", "among", "share", "chance"},
+}
 LONGEST = 2000  # letters of one text
 
 
@@ -104,9 +113,12 @@ def _is_figure(found: Any) -> bool:
     """Whether this is what is measured of a claim; one that was cut by hand, say, is as good as missing."""
     if not isinstance(found, dict) or not set(found) >= FIELDS:
         return False
-    numbers = [found[name] for name in ("value", "low", "high", "random_sets")]
-    numbers += [found[name] for name in ("before", "random") if found[name] is not None]
-    return all(isinstance(each, int | float) for each in numbers)
+    control = found["control"]
+    wanted = CONTROLS.get(str(control.get("kind"))) if isinstance(control, dict) else None
+    if wanted is None or not set(control) >= wanted:  # figures of before had other controls
+        return False
+    numbers = [found[name] for name in ("value", "low", "high")] + [control[name] for name in wanted]
+    return all(isinstance(each, int | float) for each in [*numbers, found["before"]] if each is not None)
 
 
 class _Fields:

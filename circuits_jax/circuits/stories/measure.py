@@ -1,14 +1,13 @@
-"""Do the claims of a story hold?  Interventions on the whole model, beside the same on random nodes.
+"""Do the claims of a story hold?  Interventions on the whole model, beside the same on other nodes.
 
 A figure comes from test pairs, with an interval over their templates.  A claim passes if the figure meets its
-bound and is better than that of each of DRAWS random sets of as many nodes of the same sites
-(docs/method.md, "Stories").
+bound and beats its control (`controls`; docs/method.md, "Stories").
 
 Letters in shapes: N pairs, T tokens, S sets of nodes.
 """
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -19,11 +18,12 @@ from circuits_jax.circuits.ablation.donors import donated, other_prompt
 from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
 from circuits_jax.circuits.audit.intervals import ClusteredIntervals, Figure, pair_accuracies, pair_flips
 from circuits_jax.circuits.audit.verdict import judge
-from circuits_jax.circuits.circuit import Circuit, Node
+from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.probes import BLOCK, shared_prober
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.circuits.readings.rules import Words, selected_ids
+from circuits_jax.circuits.stories import controls
 from circuits_jax.circuits.stories.story import COMPARE, PROMPTS, Claim, Story, Where
 from circuits_jax.model.model import Model
 from circuits_jax.model.sites import FINAL, node_sites
@@ -32,11 +32,7 @@ from circuits_jax.model.transformer import Transformer
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.tables import Report
 
-DRAWS = 20  # to beat all of them by chance alone has a probability of 1 in 21
-RANDOM_PAIRS = 64  # that each of them is measured on
-_TRIES = 50  # for a random set that is not there already
-
-Nodes = Sequence[Node]
+RANDOM_PAIRS = 64  # that each random set is measured on
 
 
 class StoryMeasurer:
@@ -72,9 +68,9 @@ class StoryMeasurer:
 
         Returns:
           For each claim: value, low, high: its figure and interval; before: the same without the
-          intervention, or None where it would be 0; random: the figure of the best of the random sets, None
-          if there are too few; random_sets: how many there are; holds: whether the bound is met; clear:
-          whether all of the interval is on the same side of it; passes: whether it holds and beats them all.
+          intervention, or None where it would be 0; control: what it is held against (`controls`), and
+          whether that is beaten; holds: whether the bound is met; clear: whether all of the interval is on
+          the same side of it; passes: whether it holds and beats its control.
 
         Raises:
           ConfigError: for a token that is not known, or positions that no test prompt has.
@@ -88,27 +84,37 @@ class StoryMeasurer:
         ]
 
     def _claim(self, claim: Claim, name: str, seed: list[int]) -> Report:
-        where, rng = self.positions(claim.where, name), np.random.default_rng(seed)
+        where = self.positions(claim.where, name)
         if claim.do == COMPARE:
-            return self._compared(claim, where, name, rng)
-        sets = random_nodes(claim.nodes, self._candidates(claim, where), rng)
+            return self._compared(claim, where, name)
+        candidates = self._candidates(claim, where)
         (after,) = self._answers(claim, [claim.nodes], where, slice(None))
         figure = self._intervals.rate(self._figure(claim, self._plain, after))
-        few = slice(RANDOM_PAIRS)
-        drawn = self._answers(claim, sets, where, few)
-        random = [self._figure(claim, self._plain[few], each).mean() for each in drawn]
-        before = self._figure(claim, self._plain, self._plain).mean()
-        return _report(claim, figure, random) | {"before": None if claim.figure == "flips" else float(before)}
+        if claim.do == "swap":
+            rest = controls.others(claim.nodes, candidates)
+            (swapped,) = self._answers(claim, [rest], where, slice(None))
+            control = controls.rest_control(
+                claim, float(self._figure(claim, self._plain, swapped).mean()), len(rest)
+            )
+        else:
+            few, rng = slice(RANDOM_PAIRS), np.random.default_rng(seed)
+            sets = controls.random_nodes(claim.nodes, candidates, rng, self._circuit.nodes)
+            drawn = self._answers(claim, sets, where, few)
+            random = [float(self._figure(claim, self._plain[few], each).mean()) for each in drawn]
+            control = controls.random_control(claim, figure.value, random)
+        before = None
+        if claim.figure != "flips":
+            before = float(self._figure(claim, self._plain, self._plain).mean())
+        return _report(claim, figure, control) | {"before": before}
 
-    def _compared(self, claim: Claim, where: np.ndarray, name: str, rng: np.random.Generator) -> Report:
+    def _compared(self, claim: Claim, where: np.ndarray, name: str) -> Report:
         than = ~where & self._within() if claim.than is None else self.positions(claim.than, name)
-        ranks, active = self._ranks(claim, where & ~than, than, name)
+        ranks, differences, active = self._ranks(claim, where & ~than, than, name)
         known = ~np.isnan(ranks[claim.nodes[0].site][:, 0])
         intervals = ClusteredIntervals(self._intervals.clusters[known], self._intervals.confidence)
         figure = intervals.rate(_mean_rank(ranks, claim.nodes)[known])
-        sets = random_nodes(claim.nodes, active, rng)
-        random = [_mean_rank(ranks, nodes)[known].mean() for nodes in sets]
-        return _report(claim, figure, random) | {"before": None}
+        control = controls.rank_control(claim, differences, active)
+        return _report(claim, figure, control) | {"before": None}
 
     def positions(self, where: Where, name: str) -> np.ndarray:
         """The positions of the pairs' prompts that are meant, bool [N, 2, T].
@@ -150,14 +156,14 @@ class StoryMeasurer:
         return self._prober.differences(self._params, [(self._item((), ()), (*self._pairs, nowhere))])[0]
 
     def _answers(
-        self, claim: Claim, sets: Sequence[Nodes], where: np.ndarray, part: slice
+        self, claim: Claim, sets: Sequence[controls.Nodes], where: np.ndarray, part: slice
     ) -> list[np.ndarray]:
         """Logit differences of some of the pairs after the intervention, once for each set of nodes."""
         data = tuple(np.asarray(each)[part] for each in (*self._pairs, np.asarray(where, np.float32)))
         values = None if claim.do == "swap" else claim.values
         return self._prober.differences(self._params, [(self._item(nodes, values), data) for nodes in sets])
 
-    def _item(self, nodes: Nodes, given: Sequence[float | None] | None) -> Masks:
+    def _item(self, nodes: controls.Nodes, given: Sequence[float | None] | None) -> Masks:
         """What is done to `nodes`, as the program takes it: set to values, None the mean, or swapped."""
         chosen = {site: np.zeros(width, np.float32) for site, width in self._widths.items()}
         values = {site: np.zeros(width, np.float32) for site, width in self._widths.items()}
@@ -186,15 +192,19 @@ class StoryMeasurer:
                 found[site] |= changed[where[part]].any(axis=0)
         return found
 
-    def _ranks(self, claim: Claim, where: np.ndarray, than: np.ndarray, name: str) -> tuple[Masks, Masks]:
+    def _ranks(
+        self, claim: Claim, where: np.ndarray, than: np.ndarray, name: str
+    ) -> tuple[Masks, Masks, Masks]:
         """How often each node is higher at `where` than at `than` in a pair, {site: [N, width]}, NaN where a
-        pair has no such positions; and which nodes are not 0 at all of them, {site: bool [width]}.
+        pair has no such positions; its mean there minus that at `than`, over the other pairs, {site:
+        [width]}; and which nodes are not 0 at all of them, {site: bool [width]}.
 
         Raises:
           ConfigError: if no pair has both, or pairs of one template alone do.
         """
         ranks = {site: np.full((len(where), self._widths[site]), np.nan) for site in _sites(claim)}
         active = {site: np.zeros(self._widths[site], bool) for site in ranks}
+        differences = {site: np.zeros(self._widths[site]) for site in ranks}
         both = np.asarray(where.any(axis=(1, 2)) & than.any(axis=(1, 2)))
         if len(np.unique(self._intervals.clusters[both])) < 2:
             raise ConfigError(
@@ -206,8 +216,10 @@ class StoryMeasurer:
                 active[site] |= (x[where[part] | than[part]] != 0).any(axis=0)
                 for pair in np.flatnonzero(both[part]):
                     number = part.start + pair
-                    ranks[site][number] = _rank(x[pair][where[number]], x[pair][than[number]])
-        return ranks, active
+                    there, elsewhere = x[pair][where[number]], x[pair][than[number]]
+                    ranks[site][number] = _rank(there, elsewhere)
+                    differences[site] += (there.mean(axis=0) - elsewhere.mean(axis=0)) / both.sum()
+        return ranks, differences, active
 
     def _recorded(self, sites: tuple[str, ...]) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
         """Activations of the model, a block of pairs at a time: {site: [pairs, 2, T, width]}."""
@@ -224,52 +236,17 @@ class StoryMeasurer:
             )
 
 
-def random_nodes(
-    nodes: Nodes, candidates: Mapping[str, Any], rng: np.random.Generator, count: int = DRAWS
-) -> list[Nodes]:
-    """Up to `count` different random sets of nodes, each with as many of every site as `nodes`.
-
-    Args:
-      nodes: That are not drawn.
-      candidates: {site: bool [width]}, those that may be.
-      rng: Draws.
-      count: How many sets.
-
-    Returns:
-      The sets, each in the order of the sites of `nodes`.
-    """
-    others = {
-        site: [i for i in np.flatnonzero(candidates[site]).tolist() if Node(site, i) not in nodes]
-        for site in dict.fromkeys(node.site for node in nodes)
-    }
-    wanted = {site: sum(node.site == site for node in nodes) for site in others}
-    if any(len(others[site]) < wanted[site] for site in others):
-        return []
-    found: dict[frozenset[Node], Nodes] = {}
-    for _ in range(count * _TRIES):
-        if len(found) == count:
-            break
-        drawn = {site: iter(rng.permutation(others[site]).tolist()) for site in others}
-        each = [Node(node.site, int(next(drawn[node.site]))) for node in nodes]
-        found.setdefault(frozenset(each), each)
-    return list(found.values())
-
-
-def _report(claim: Claim, figure: Figure, random: Sequence[float]) -> Report:
-    """The outcome of a claim, its figure beside those of random sets."""
+def _report(claim: Claim, figure: Figure, control: Report) -> Report:
+    """The outcome of a claim, its figure beside its control."""
     judged = judge(claim.words, figure, claim.bound, claim.at_most)
-    enough = len(random) == DRAWS
-    best = float(min(random) if claim.at_most else max(random)) if enough else None
-    better = best is not None and (figure.value < best if claim.at_most else figure.value > best)
     return {
         "value": figure.value,
         "low": figure.low,
         "high": figure.high,
-        "random": best,
-        "random_sets": len(random),
+        "control": control,
         "holds": bool(judged.passed),
         "clear": bool(judged.clear),
-        "passes": bool(judged.passed) and better,
+        "passes": bool(judged.passed) and control["beaten"],
     }
 
 
@@ -285,7 +262,7 @@ def _rank(higher: np.ndarray, lower: np.ndarray) -> np.ndarray:
     return above / len(higher)
 
 
-def _mean_rank(ranks: Masks, nodes: Nodes) -> np.ndarray:
+def _mean_rank(ranks: Masks, nodes: controls.Nodes) -> np.ndarray:
     return np.mean([ranks[node.site][:, node.index] for node in nodes], axis=0)
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ FILE = "story.json"
 INTERVENTIONS, COMPARE = ("swap", "set"), "compare"
 FIGURES = ("flips", "right", "A", "B")
 PROMPTS = ("A", "B")
+REST, RANDOM_SETS, RANK = "rest", "random sets", "rank"  # kinds of control
 PLACES = ("everywhere", "earlier", "last", "differ")
 
 
@@ -120,11 +121,7 @@ class Story:
         """For each role how it came out, in words."""
         if self.measured is None:
             return ["not measured"] * len(self.roles)
-        passed = [[figure["passes"] for figure in role] for role in self.measured["roles"]]
-        return [
-            "confirmed" if all(each) else f"not confirmed ({sum(each)} of {len(each)} claims)"
-            for each in passed
-        ]
+        return [_outcome_of(role) for role in self.measured["roles"]]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -172,16 +169,39 @@ def outcome(figure: Mapping[str, Any]) -> str:
         return f"confirmed{close}"
     if not figure["holds"]:
         return f"not confirmed: it misses its bound{close}"
-    if figure["random"] is None:
-        return f"not confirmed: too few other nodes to compare with ({figure['random_sets']} sets)"
+    control = figure["control"]
+    if control["kind"] == REST:
+        return "not confirmed: the rest of the site does as much"
+    if control["kind"] == RANK:
+        return "not confirmed: other nodes differ more"
+    if control["figure"] is None:
+        return f"not confirmed: too few other nodes to compare with ({control['sets']} sets)"
     return "not confirmed: random nodes do as well"
+
+
+def control_words(control: Mapping[str, Any]) -> str:
+    """What a claim's figure is held against, in words."""
+    if control["kind"] == REST:
+        return f"{control['figure']:.2f} by the {control['nodes']} others"
+    if control["kind"] == RANK:
+        return f"rank {control['rank']} of {control['among']}, {control['share']:.0%} of the difference"
+    if control["figure"] is None:
+        return f"{control['sets']} random sets, too few"
+    return f"{control['figure']:.2f}, best of random; {control['meet']} of {control['sets']} meet the bound"
+
+
+def _outcome_of(figures: Sequence[Mapping[str, Any]]) -> str:
+    """How a role came out: confirmed if all of its claims pass, close where the interval of one does not."""
+    passed = [figure["passes"] for figure in figures]
+    if not all(passed):
+        return f"not confirmed ({sum(passed)} of {len(passed)} claims)"
+    return "confirmed" if all(figure["clear"] for figure in figures) else "confirmed, close"
 
 
 def _shown(figure: Mapping[str, Any]) -> dict[str, str]:
     """A claim's figures as a table shows them."""
-    best = figure["random"]
     return {
         "figure": f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})",
-        "random": "-" if best is None else f"{best:.3f}",
+        "beside": control_words(figure["control"]),
         "outcome": outcome(figure),
     }

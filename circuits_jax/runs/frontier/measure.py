@@ -69,10 +69,10 @@ def measure(point: FrontierPoint, points: Sequence[FrontierPoint], note: Note) -
 def chosen_rate(point: FrontierPoint, points: Sequence[FrontierPoint], note: Note) -> float:
     """The learning rate of a point's series, after trying those that were not tried yet.
 
-    Trials that other processes are at are waited for.
+    Trials that other processes are at are waited for.  A single rate needs none.
     """
-    if not point.rates:
-        return point.config.optimizer.learning_rate
+    if not point.chooses:
+        return point.given_rate
     alike, told = [each for each in points if each.series == point.series], False
     while missing := [rate for rate, trial in trials(alike).items() if trial is None]:
         if any([_try(middle(alike), rate, points, note) for rate in missing]):

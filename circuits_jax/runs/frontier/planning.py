@@ -162,7 +162,7 @@ def _tuning(planned: Sequence[PlannedPoint]) -> dict[str, tuple[int, float]]:
         alike = {each.point: each for each in planned if each.point.series == series}
         tried = middle(list(alike))
         untried = [rate for rate, trial in trials(list(alike)).items() if trial is None]
-        if untried:
+        if untried and tried.chooses:
             count = len(untried) - (0 if alike[tried].done else 1)
             found[series] = (count, count * alike[tried].training)
     return found

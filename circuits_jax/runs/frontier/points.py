@@ -68,6 +68,16 @@ class FrontierPoint:
         folder = self.workdir / MODELS / folder_name(f"{self.name} rate {rate:g}")
         return ListedRun(self.name, self.seed, config, folder)
 
+    @property
+    def chooses(self) -> bool:
+        """Whether there are several rates to choose among."""
+        return len(self.rates) > 1
+
+    @property
+    def given_rate(self) -> float:
+        """The learning rate where there is none to choose: the list's only one, or the configuration's."""
+        return self.rates[0] if self.rates else self.config.optimizer.learning_rate
+
     def trial(self, rate: float) -> tuple[Path, str]:
         """The file of how a learning rate did, and a digest of what decides that."""
         name = f"{folder_name(f'{self.name} rate {rate:g}')}.json"

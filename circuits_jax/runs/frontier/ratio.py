@@ -121,19 +121,34 @@ def loss_curve(models: Sequence[MeasuredModel], tasks: Sequence[str]) -> LossCur
     return LossCurve(distinct, np.array(merged).reshape(len(tasks), len(distinct)))
 
 
+def of_shared_seeds(
+    larger: Sequence[MeasuredModel], smaller: Sequence[MeasuredModel]
+) -> tuple[list[MeasuredModel], list[MeasuredModel]]:
+    """The models of both series that are compared: none that diverged, and of the seeds that both have.
+
+    Where one series has more seeds, the others say nothing of the difference.  Without any seed in common all
+    are compared.
+    """
+    larger, smaller = ([m for m in models if m.loss is not None] for models in (larger, smaller))
+    seeds = {m.seed for m in larger} & {m.seed for m in smaller}
+    if not seeds:
+        return larger, smaller
+    return [m for m in larger if m.seed in seeds], [m for m in smaller if m.seed in seeds]
+
+
 def matched_ratio(
     larger: Sequence[MeasuredModel], smaller: Sequence[MeasuredModel], confidence: float
 ) -> MatchedRatio:
     """Sizes of the circuits of `larger` divided by those of `smaller`, at equal loss.
 
-    The logarithm of each task's ratio is averaged over the losses that both series reach, all alike.  Models
-    that diverged are left out.
+    The logarithm of each task's ratio is averaged over the losses that both series reach, all alike.  Which
+    models count says `of_shared_seeds`.
 
     Args:
       larger, smaller: Models of the two series.
       confidence: Of the interval, in (0, 1).
     """
-    larger, smaller = ([m for m in models if m.loss is not None] for models in (larger, smaller))
+    larger, smaller = of_shared_seeds(larger, smaller)
     seeds = tuple(sorted({m.seed for m in larger} & {m.seed for m in smaller}))
     tasks, _ = learnt_by_all([*larger, *smaller])
     why = _lack(larger, smaller, tasks)

@@ -14,10 +14,12 @@ from circuits_jax.runs.frontier.ratio import (
     MeasuredModel,
     learnt_by_all,
     matched_ratio,
+    of_shared_seeds,
     series_trend,
     task_mean,
 )
 from circuits_jax.runs.listed_runs import tokens_of
+from circuits_jax.runs.pruning import tasks_of
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.tables import Report
 
@@ -65,9 +67,13 @@ def point_row(point: FrontierPoint, result: Mapping[str, Any]) -> Report:
     """One point as `frontier.json` has it: {"kind", "seed", "loss", "edges", "nodes", ...}.
 
     A circuit that misses the target counts as all edges, and all nodes, of its model, and its task is among
-    "missed".  A task that the model has not learnt has None.
+    "missed".  A task that the model has not learnt has None.  Circuits that hold it on select pairs and not
+    on test pairs count as they are, and are among "missed_on_test".
     """
-    tasks = result["tasks"]
+    target, tasks = point.config.prune.target, result["tasks"]
+    if result["diverged"] is not None:
+        names = [task.name for task in tasks_of(point.config.prune.tasks)]
+        tasks = {name: {"learnt": False, "why": "the model diverged"} for name in names}
     return {
         "name": point.name,
         "kind": point.kind,
@@ -77,6 +83,9 @@ def point_row(point: FrontierPoint, result: Mapping[str, Any]) -> Report:
         "loss": result["loss"],
         **{what: {task: _counted(of, what) for task, of in tasks.items()} for what in COUNTS},
         "missed": [task for task, of in tasks.items() if of["learnt"] and not of["met"]],
+        "missed_on_test": [
+            task for task, of in tasks.items() if of["learnt"] and of["met"] and of["test_loss"] > target
+        ],
         "not_learnt": {task: of["why"] for task, of in tasks.items() if not of["learnt"]},
         "diverged": result["diverged"],
         **{key: result.get(key) for key in _TOLD},
@@ -120,24 +129,33 @@ def _models(rows: Mapping[FrontierPoint, Report], series: str, what: str) -> lis
 
 def _comparison(rows: Mapping[FrontierPoint, Report], larger: str, smaller: str, confidence: float) -> Report:
     """Two series: their ratio in edges and in nodes, and the tasks that some model of them has not learnt."""
-    of = [row for point, row in rows.items() if point.series in (larger, smaller)]
-    _, left_out = learnt_by_all([*_models(rows, larger, COUNTS[0]), *_models(rows, smaller, COUNTS[0])])
-    found: Report = {"larger": larger, "smaller": smaller, "left_out": left_out}
+    found: Report = {"larger": larger, "smaller": smaller}
     for what in COUNTS:
-        ratio = matched_ratio(_models(rows, larger, what), _models(rows, smaller, what), confidence)
-        found[what] = _ratio_report(ratio, of, confidence)
+        series = _models(rows, larger, what), _models(rows, smaller, what)
+        compared = [model for models in of_shared_seeds(*series) for model in models]
+        _, found["left_out"] = learnt_by_all(compared)
+        names = {model.name for model in compared}
+        of = [row for row in rows.values() if row["name"] in names]
+        found[what] = _ratio_report(matched_ratio(*series, confidence), of, confidence)
     return found
 
 
 def _ratio_report(ratio: MatchedRatio, rows: Sequence[Report], confidence: float) -> Report:
-    """As JSON, with the circuits that miss their target among its tasks, what it is without those tasks, and
-    the spread over seeds."""
+    """As JSON, with the circuits that miss their target among its tasks, on select pairs or on test pairs,
+    what it is without those tasks, and the spread over seeds."""
     of_seeds = [value for value in ratio.by_seed.values() if value is not None]
-    missed = [
-        {"task": task, "model": row["name"]} for task in ratio.tasks for row in rows if task in row["missed"]
-    ]
-    met = [task for task in ratio.by_task if task not in {each["task"] for each in missed}]
-    alone = task_mean([math.log(ratio.by_task[task]) for task in met], confidence)
+
+    def misses(what: str) -> list[Report]:
+        return [
+            {"task": task, "model": row["name"]} for task in ratio.tasks for row in rows if task in row[what]
+        ]
+
+    def without(missed: Sequence[Report]) -> Report:
+        kept = [task for task in ratio.by_task if task not in {each["task"] for each in missed}]
+        alone = task_mean([math.log(ratio.by_task[task]) for task in kept], confidence)
+        return {**dataclasses.asdict(alone), "tasks": kept}
+
+    missed, on_test = misses("missed"), misses("missed_on_test")
     return {
         "value": ratio.value,
         "low": ratio.low,
@@ -152,7 +170,9 @@ def _ratio_report(ratio: MatchedRatio, rows: Sequence[Report], confidence: float
         "lowest_seed": min(of_seeds, default=None),
         "highest_seed": max(of_seeds, default=None),
         "missed": missed,
-        "without_missed": {**dataclasses.asdict(alone), "tasks": met},
+        "without_missed": without(missed),
+        "missed_on_test": on_test,
+        "held_on_test": without([*missed, *on_test]),
     }
 
 
@@ -182,13 +202,12 @@ def _tuning(points: Sequence[FrontierPoint], asked: FrontierConfig) -> Report:
     series: Report = {}
     for name in dict.fromkeys(point.series for point in points):
         alike = [point for point in points if point.series == name]
-        if not (tried := middle(alike)).rates:
-            rate = tried.config.optimizer.learning_rate
-            series[name] = {"on": None, "losses": {}, "chosen": rate, "at_edge": False}
+        if not (tried := middle(alike)).chooses:
+            series[name] = {"on": None, "losses": {}, "chosen": tried.given_rate, "at_edge": False}
             continue
         losses = {rate: trial["loss"] for rate, trial in trials(alike).items() if trial is not None}
         chosen = best_rate(losses) if len(losses) == len(tried.rates) else None
-        edge = len(tried.rates) > 1 and chosen in (min(tried.rates), max(tried.rates))
+        edge = chosen in (min(tried.rates), max(tried.rates))
         told = {f"{rate:g}": loss for rate, loss in losses.items()}
         series[name] = {"on": tried.name, "losses": told, "chosen": chosen, "at_edge": edge}
     return {"rates": list(asked.learning_rates), "series": series}

@@ -16,14 +16,14 @@ function storySection(circuit) {
       : "Its claims were not measured as they now stand: python -m circuits_jax stories."));
 }
 
-function measuredWords({ pairs, random_sets: sets, confidence }) {
+function measuredWords({ pairs, confidence }) {
   return `Words and bounds are the author\u2019s, and figures are void once a claim or its nodes are changed. Changes are made in the whole model, on ${formatNumber(pairs)} test pairs; ` +
-    `in brackets the ${formatPercent(confidence)} interval over their templates. A claim is confirmed if its figure meets its bound and is better than that of each of ${sets} random sets of as many nodes at the same sites; \u201cclose\u201d says that the interval crosses the bound.`;
+    `in brackets the ${formatPercent(confidence)} interval over their templates. A claim is confirmed if its figure meets its bound and beats what stands beside it. Of a swap that is the same swap of all other nodes of these sites, which must not meet the bound; of set values the best of random sets of as many nodes; of a comparison the size of the difference among the active nodes of the sites. \u201cClose\u201d says that the interval crosses the bound.`;
 }
 
 function roleCard(circuit, { name, says, nodes, confirmed, claims }, place) {
   const badge = confirmed === null ? h("span", { class: "verdict" }, "not measured")
-    : h("span", { class: confirmed ? "verdict good" : "verdict doubtful" }, confirmed ? "\u2713 confirmed" : `\u2717 not confirmed (${claims.filter((claim) => claim.measured.passes).length} of ${claims.length} claims)`);
+    : h("span", { class: confirmed ? "verdict good" : "verdict doubtful" }, confirmed ? `\u2713 confirmed${claims.every((claim) => claim.measured.clear) ? "" : ", close"}` : `\u2717 not confirmed (${claims.filter((claim) => claim.measured.passes).length} of ${claims.length} claims)`);
   return h("li", { class: "role", style: roleColour(place) },
     h("h3", {}, h("span", { class: "role-mark" }, String(place + 1)), name, " ", badge), h("p", {}, says),
     h("p", { class: "role-nodes" }, nodes.map((node) => [h("a", { class: "mono", href: nodeAddress(circuit, node) }, node), " "])),
@@ -41,7 +41,7 @@ function claimItem({ words, how, figure, bound, at_most: atMost, measured }) {
     measured ? h("div", { class: "claim-figures" }, h("strong", {}, formatShare(measured.value)), h("span", { class: "quiet" }, ` (${formatShare(measured.low)} to ${formatShare(measured.high)})`),
       intervalPlot(measured, bound), h("span", { class: "quiet" }, [
         `asked: ${asked}`, measured.before === null ? "" : `unchanged ${formatShare(measured.before)}`,
-        measured.random === null ? "" : `best of random nodes ${formatShare(measured.random)}`, measured.outcome,
+        `beside it: ${measured.beside}`, measured.outcome,
       ].filter(Boolean).join("; "))) : h("div", { class: "quiet" }, `asked: ${asked}`),
     h("details", {}, h("summary", {}, "how"), h("p", { class: "quiet" }, `${how} The figure is ${figure}.`)));
 }

@@ -94,9 +94,13 @@ def test_the_verdict_needs_every_control(rows, arm, place, interval, words):
 
 def test_a_prediction_that_fails_for_a_control_counts_against_the_attack(rows):
     falsified = [dict(row) for row in rows]
-    chosen(falsified, ELSEWHERE)[-1]["accuracy"] = 0.75
+    row = chosen(falsified, ELSEWHERE)[-1]
+    row |= {"accuracy": 0.75, "accuracy low": 0.02, "accuracy high": 0.9}
     verdict = summarize(falsified)["verdict"]
-    assert verdict.startswith("not shown") and f"{ELSEWHERE} (accuracy 0.75, predicted 0.00)" in verdict
+    assert verdict.startswith("not shown")
+    assert f"{ELSEWHERE} (accuracy 0.750 [0.020, 0.900], predicted 0.000)" in verdict
+    row["accuracy low"] = 0.0  # now the interval holds the prediction
+    assert summarize(falsified)["verdict"].startswith("context dilution")
 
 
 def test_a_circuit_without_value_channels_averages_nothing(case):

@@ -6,10 +6,10 @@ import pytest
 from circuits_jax.circuits.ablation.edits import at_positions, intervene
 from circuits_jax.circuits.ablation.pairs import PairBatch, pair_batch, pair_difference
 from circuits_jax.circuits.audit.intervals import ClusteredIntervals
-from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.planted import plant
+from circuits_jax.circuits.stories.controls import DRAWS
 from circuits_jax.circuits.stories.files import parse_story
-from circuits_jax.circuits.stories.measure import DRAWS, StoryMeasurer, random_nodes
+from circuits_jax.circuits.stories.measure import StoryMeasurer
 from circuits_jax.circuits.stories.story import Where, outcome
 from circuits_jax.model.sites import node_sites
 from circuits_jax.storage.errors import ConfigError
@@ -72,7 +72,11 @@ def test_a_true_story_is_confirmed(measurer, circuit, parts, openers):
     ]
     found = measured(measurer, circuit, *true)
     assert all(each["passes"] for figures in found for each in figures), found
-    assert all(each["random_sets"] == DRAWS for figures in found for each in figures)
+    (removed, higher), (swapped,), (carried,) = [[each["control"] for each in figures] for figures in found]
+    assert removed["sets"] == DRAWS and removed["meet"] == 0
+    assert higher["rank"] == 1 and higher["among"] > DRAWS and higher["share"] > 1 / higher["among"]
+    for rest in (swapped, carried):
+        assert rest["figure"] < 0.5 and rest["nodes"] > 5 and not rest["meets"]
     assert found[0][0]["before"] > 0.9 and found[1][0]["before"] is None
     assert all(each["low"] <= each["value"] <= each["high"] for figures in found for each in figures)
 
@@ -89,12 +93,33 @@ def test_a_false_story_is_not(measurer, circuit, parts, openers):
     assert outcome(found[0][0]).startswith("not confirmed: it misses its bound")
 
 
-def test_a_bound_that_random_nodes_meet_as_well_confirms_nothing(measurer, circuit, parts):
+def test_a_bound_that_the_rest_meets_as_well_confirms_nothing(measurer, circuit, parts):
     ((figure,),) = measured(
-        measurer, circuit, role("idle", [parts["detector"]], claim("swap", figure="flips", at_most=0.1))
+        measurer, circuit, role("kind", [parts["kind"]], claim("swap", figure="flips", at_least=0.0))
     )
-    assert figure["holds"] and not figure["passes"] and figure["random"] <= 0.1
-    assert outcome(figure).startswith("not confirmed: random nodes do as well")
+    assert figure["holds"] and not figure["passes"] and figure["control"]["meets"]
+    assert outcome(figure).startswith("not confirmed: the rest of the site does as much")
+
+
+def test_swapping_the_rest_is_swapping_all_other_nodes_of_the_site(measurer, planted, circuit, parts):
+    """Against runs on the other prompts, of which all but one node of the site is taken."""
+    node = parts["kind"]
+    ((figure,),) = measured(measurer, circuit, role("one", [node], claim("swap")))
+    test, flips = planted.test, []
+    others = [i for i in range(node_sites(planted.config)[node.site]) if i != node.index]
+    for pair in range(PAIRS):
+        _, records = planted.model.apply(test.tokens[pair], record=[node.site])
+        x = np.asarray(records[node.site])
+        mixed = x[::-1].copy()
+        mixed[..., node.index] = x[..., node.index]
+        assert (mixed[..., others] == x[::-1][..., others]).all()
+        batch = PairBatch(*(each[pair : pair + 1] for each in (test.tokens, test.last, test.answers)))
+        plain, changed = (
+            np.asarray(pair_difference(planted.model.network, planted.params, batch, tap))
+            for tap in (None, lambda site, x, to=mixed: to if site == node.site else x)
+        )
+        flips.append(((plain > 0) != (changed > 0)).mean())
+    assert figure["control"]["figure"] == pytest.approx(np.mean(flips), abs=1e-6)
 
 
 def test_set_nodes_are_what_an_edit_makes_of_them_at_those_positions(measurer, planted, circuit, parts):
@@ -157,16 +182,3 @@ def test_positions_are_those_that_are_meant(measurer, planted, circuit, openers)
 def test_positions_that_are_not_there_are_told(measurer, circuit, parts, told, words):
     with pytest.raises(ConfigError, match=words):
         measured(measurer, circuit, role("one", [parts["kind"]], told))
-
-
-def test_random_sets_are_as_many_nodes_of_the_same_sites():
-    nodes = [Node("a", 1), Node("b", 2), Node("a", 3)]
-    candidates = {"a": np.ones(8, bool), "b": np.arange(6) != 4}
-    sets = random_nodes(nodes, candidates, np.random.default_rng(0))
-    assert len(sets) == DRAWS == len({frozenset(each) for each in sets})
-    for each in sets:
-        assert [node.site for node in each] == ["a", "b", "a"] and len(set(each)) == 3
-        assert not set(each) & set(nodes) and all(candidates[node.site][node.index] for node in each)
-    few = {"a": np.arange(8) < 5, "b": np.arange(6) < 3}  # 3 pairs of 2 nodes
-    assert len(random_nodes(nodes, few, np.random.default_rng(0))) == 6
-    assert random_nodes(nodes, {"a": np.arange(8) < 2, "b": np.ones(6, bool)}, np.random.default_rng(0)) == []

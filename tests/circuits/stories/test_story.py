@@ -9,16 +9,21 @@ import pytest
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.planted import plant
 from circuits_jax.circuits.stories.files import FIELDS, has_story, parse_story, read_story
-from circuits_jax.circuits.stories.story import Where, outcome
+from circuits_jax.circuits.stories.story import Where, control_words, outcome
 from circuits_jax.model.sites import node_sites
 from circuits_jax.storage.errors import CheckpointError, CircuitError, UserError
 from tests.circuits.readings.circuits import circuit_of
 from tests.circuits.stories.told import claim, role, told_of
 
 FIGURE = {
-    "value": 0.95, "low": 0.9, "high": 1.0, "before": None, "random": 0.1, "random_sets": 20,
+    "value": 0.95, "low": 0.9, "high": 1.0, "before": None,
+    "control": {"kind": "random sets", "figure": 0.1, "sets": 20, "meet": 0, "beaten": True},
     "holds": True, "clear": True, "passes": True,
 }  # fmt: skip
+
+
+REST_OF_SITE = {"kind": "rest", "figure": 0.95, "nodes": 80, "meets": True, "beaten": False}
+RANKED = {"kind": "rank", "rank": 6, "among": 96, "share": 0.033, "chance": 0.0625, "beaten": False}
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +96,37 @@ def test_figures_are_void_once_a_claim_changes(circuit, story, tmp_path):
         ({"clear": False}, "confirmed, close"),
         ({"passes": False, "holds": False, "clear": False}, "not confirmed: it misses its bound, close"),
         ({"passes": False}, "not confirmed: random nodes do as well"),
-        ({"passes": False, "random": None, "random_sets": 3}, "too few other nodes to compare with (3 sets)"),
+        (
+            {"passes": False, "control": {"kind": "random sets", "figure": None, "sets": 3, "meet": 0}},
+            "too few other nodes to compare with (3 sets)",
+        ),
+        ({"passes": False, "control": REST_OF_SITE}, "not confirmed: the rest of the site does as much"),
+        ({"passes": False, "control": RANKED}, "not confirmed: other nodes differ more"),
     ],
 )
 def test_a_claim_comes_out_in_words(figure, words):
     assert outcome(FIGURE | figure).endswith(words)
+
+
+def test_what_stands_beside_a_figure_is_told_in_words():
+    assert control_words(FIGURE["control"]) == "0.10, best of random; 0 of 20 meet the bound"
+    assert control_words({"kind": "random sets", "figure": None, "sets": 3}) == "3 random sets, too few"
+    assert control_words(REST_OF_SITE) == "0.95 by the 80 others"
+    assert control_words(RANKED) == "rank 6 of 96, 3% of the difference"
+
+
+def test_figures_with_the_controls_of_before_are_void(circuit, story):
+    before = {key: value for key, value in FIGURE.items() if key != "control"} | {"random": 0.1}
+    told = parse_story(story, circuit)
+    for figure in (before, FIGURE | {"control": {"kind": "rank"}}, FIGURE | {"control": {"kind": "another"}}):
+        measured = {"of": told.digest, "settings": {}, "roles": [[FIGURE, figure], [FIGURE]]}
+        assert parse_story(story | {"measured": measured}, circuit).measured is None
+
+
+def test_a_confirmed_role_whose_interval_crosses_a_bound_is_close(circuit, story):
+    figures = [[FIGURE, FIGURE | {"clear": False}], [FIGURE]]
+    told = dataclasses.replace(parse_story(story, circuit), measured={"settings": {}, "roles": figures})
+    assert told.outcomes == ["confirmed, close", "confirmed"] and told.confirmed == [True, True]
 
 
 def changed(story, *path, to):

@@ -74,6 +74,16 @@ def work(monkeypatch):
     return done
 
 
+def test_one_rate_is_taken_without_a_trial_so_that_nobody_waits_for_one(work, tmp_path):
+    points = frontier_points(made_up.config(learning_rates=(0.03,)), tmp_path)
+    trial = points[0].trial(0.03)[0]
+    with locked(trial.parent, f".{trial.stem}.lock"):  # as if another process were at it
+        assert chosen_rate(points[0], points, print) == 0.03
+    assert work == []
+    given = frontier_points(made_up.config(), tmp_path)
+    assert chosen_rate(given[0], given, print) == made_up.config().optimizer.learning_rate
+
+
 def test_a_point_is_trained_pruned_drawn_and_not_measured_again(work, tmp_path):
     points = frontier_points(made_up.config(), tmp_path)
     notes = []

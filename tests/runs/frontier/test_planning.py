@@ -61,5 +61,6 @@ def test_trials_beside_what_is_trained_anyway_are_counted_and_slots_share_the_ho
     write_json(path, {"identity": digest, "rate": 0.01, "loss": 4.0})
     again = plan_frontier(asked, tmp_path)
     assert again.tuning["dense"][0] == 1 and again.hours_to_go < planned.hours_to_go
+    assert plan_frontier(made_up.config(learning_rates=(0.01,)), tmp_path).tuning == {}
     summary = planned.report()["summary"]
     assert summary["hours to go, 4 at a time"] == pytest.approx(planned.hours_to_go / 4, abs=0.01)

@@ -125,6 +125,15 @@ def test_seeds_are_averaged_first_losses_and_logarithms():
     np.testing.assert_allclose(np.exp(curve.logs), [[7.0, 100.0]])
 
 
+def test_where_one_series_has_more_seeds_those_of_both_are_compared():
+    """The second seed of the larger, ten times as large again, says nothing of the difference."""
+    larger = series([4.2, 3.8], 16.0, seeds=(0,)) + series([4.2, 3.8], 160.0, seeds=(1,))
+    found = matched_ratio(larger, series([4.1, 3.9], seeds=(0,)), 0.95)
+    assert found.seeds == (0,) and found.value == pytest.approx(16) == pytest.approx(found.by_seed[0])
+    apart = matched_ratio(series([4.2, 3.8], 16.0, seeds=(0,)), series([4.1, 3.9], seeds=(1,)), 0.95)
+    assert apart.seeds == () and apart.value == pytest.approx(16)
+
+
 def test_the_spread_over_seeds_is_of_each_seeds_own_models():
     larger = (
         series([4.2, 3.8], 16.0, seeds=(0,))

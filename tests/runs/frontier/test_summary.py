@@ -76,6 +76,21 @@ def test_a_circuit_that_misses_its_target_counts_as_its_whole_model_and_is_marke
     assert report["ratio"]["by_task"]["with_as"] > 20 > report["ratio"]["by_task"]["lambda_func"]
 
 
+def test_circuits_that_hold_on_select_pairs_alone_count_as_they_are_and_are_told(points):
+    (dense, *_) = points
+    known = json.loads(dense.result.read_bytes())
+    known["tasks"]["with_as"]["test_loss"] = 1.2
+    write_json(dense.result, known)
+    report = summarize(ASKED, points)
+    (row,) = [p for p in report["points"] if p["name"] == dense.name]
+    assert row["missed"] == [] and row["missed_on_test"] == ["with_as"]
+    ratio = report["ratio"]
+    assert ratio["value"] == pytest.approx(16, rel=1e-4) and ratio["missed"] == []
+    assert ratio["missed_on_test"] == [{"task": "with_as", "model": dense.name}]
+    assert ratio["held_on_test"]["tasks"] == [task for task in made_up.TASKS if task != "with_as"]
+    assert ratio["held_on_test"]["value"] == pytest.approx(16, rel=1e-4)
+
+
 def test_losses_that_do_not_overlap_have_no_ratio(points):
     for point in points:
         if point.kind == "dense":
@@ -90,7 +105,9 @@ def test_a_model_that_diverged_is_shown_and_counts_for_nothing(points):
     made_up.change(points[0], loss=None, diverged="the loss is nan at step 7", tasks={})
     report = summarize(ASKED, points)
     (row,) = [p for p in report["points"] if p["diverged"]]
-    assert row["loss"] is None and row["edges"] == {} and row["diverged"] == "the loss is nan at step 7"
+    asked = ("single_double_quote", "bracket_counting", "set_or_string")  # prune.tasks of the configuration
+    assert row["loss"] is None and row["edges"] == row["nodes"] == dict.fromkeys(asked)
+    assert row["diverged"] == "the loss is nan at step 7" and row["missed"] == row["missed_on_test"] == []
     assert report["ratio"]["value"] == pytest.approx(16, rel=1e-4)
 
 
@@ -141,6 +158,9 @@ def test_the_grid_of_rates_is_told_with_what_was_chosen(tmp_path):
         "on": dense.name, "losses": {"0.003": 4.0, "0.01": 3.9, "0.03": None}, "chosen": 0.01,
         "at_edge": False,
     }  # fmt: skip
+    one = made_up.config(learning_rates=(0.03,))
+    told_of_one = summarize(one, made_up.write_all(one, tmp_path / "one"))["tuning"]["series"]["dense"]
+    assert told_of_one == {"on": None, "losses": {}, "chosen": 0.03, "at_edge": False}
     assert told["series"]["sparse"]["chosen"] is None and told["series"]["sparse"]["losses"] == {"0.003": 4.2}
 
 
