@@ -127,6 +127,9 @@ main() {
       [[ ${OPTION[check_memory]} == no ]] || need tpu_type
       check_memory "${OPTION[tpu_type]}" "${OPTION[num_slices]}"
       ;;
+    sweep)
+      [[ ${OPTION[check_memory]} == no ]] || die "--check_memory compiles one run; check one of the sweep's with run"
+      ;;
   esac
   case $COMMAND in
     create) create ;;

@@ -86,14 +86,27 @@ run() {
 }
 
 # check_memory SLICE [COUNT]: with --check_memory, compiles the run for COUNT such slices, and ends if a chip has not the
-# memory.  It needs libtpu on this machine (the extra tpu-compile), and no TPU.
+# memory.  It needs libtpu on this machine (the extra tpu-compile), and no TPU.  A dry run prints the command.
 check_memory() {
-  [[ ${OPTION[check_memory]} == yes ]] || return 0
-  local flag what=train settings=()
+  local i flag what=train settings=()
   [[ ${OPTION[experiment]} != bridges && ${OPTION[experiment]} != prune ]] || what=${OPTION[experiment]}
-  for flag in "${FLAGS[@]}"; do
-    [[ $flag != --config[=.]* ]] || settings+=("$flag")
+  for ((i = 0; i < ${#FLAGS[@]}; i++)); do
+    flag=${FLAGS[i]}
+    [[ $flag == --config || $flag == --config[=.]* ]] || continue
+    settings+=("$flag")
+    if [[ $flag != *=* && -v FLAGS[i+1] && ${FLAGS[i + 1]} != -* ]]; then
+      settings+=("${FLAGS[++i]}") # its value is a word of its own
+    fi
   done
+  if [[ ${OPTION[check_memory]} == no ]]; then
+    $DRY_RUN && [[ -n $1 && ${#FLAGS[@]} -gt 0 ]] || return 0
+    echo "# with --check_memory first:"
+    printf '# '
+  elif ((!${#FLAGS[@]})); then
+    die "--check_memory compiles the run that stands after --, and none does; give its flags: -- --config=FILE"
+  elif [[ $what == prune && ${#settings[@]} -eq 0 ]]; then
+    die "--check_memory does not know the model in a workdir; give its configuration after --: --config=FILE"
+  fi
   run python3 -m experiments.compile "--topology=$1" "--num_slices=${2:-1}" "--what=$what" "${settings[@]}"
 }
 

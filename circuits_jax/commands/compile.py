@@ -9,6 +9,7 @@ each other, and whose traffic it is.  Takes minutes; nothing is executed and no 
 
 import sys
 
+import jax
 from absl import flags
 
 from circuits_jax.commands import setting_flags
@@ -16,7 +17,7 @@ from circuits_jax.config import Config
 from circuits_jax.runs import compile_tables
 from circuits_jax.runs.compile import WHATS, compile_for
 from circuits_jax.runs.ways_out import WayOut, with_settings
-from circuits_jax.storage.errors import UserError
+from circuits_jax.storage.errors import ConfigError, UserError
 from circuits_jax.storage.files import write_json
 from circuits_jax.storage.paths import as_path
 from circuits_jax.training.compiling.report import CompileReport
@@ -37,13 +38,15 @@ def define_flags() -> None:
     flags.DEFINE_bool(
         "suggest",
         False,
-        "Where it does not fit, compile the ways out too, which takes as long again for each.",
+        "Where a training step does not fit, compile the ways out too, which takes as long again for each.",
     )
 
 
 def main() -> None:
     """The command."""
     given = flags.FLAGS
+    if given.suggest and given.what != "train":
+        raise ConfigError(f"--suggest knows ways out of a training step, and none of --what={given.what}")
     config, slices = setting_flags.read_config(), find_slice(given.topology, given.num_slices)
     report = compile_for(config, slices, given.what)
     print(compile_tables.describe(report))
@@ -60,10 +63,16 @@ def main() -> None:
 
 
 def _tried(config: Config, slices: Slice, way: WayOut) -> dict[str, object]:
-    """A way out, compiled."""
-    report: CompileReport = compile_for(with_settings(config, way.settings), slices)
+    """A way out, compiled; one that cannot be is told, and takes the others nothing."""
+    settings = dict(way.settings)
+    try:
+        report: CompileReport = compile_for(with_settings(config, way.settings), slices)
+    except (UserError, jax.errors.JaxRuntimeError) as error:
+        why = " ".join(str(error).split())[:300]
+        print(f"{way}: it does not compile: {why}")
+        return {"settings": settings, "fits": False, "error": why}
     print(f"{way}: {report.sentence()}")
-    return {"settings": dict(way.settings), **report.to_json()}
+    return {"settings": settings, **report.to_json()}
 
 
 def _write(name: str, figures: dict[str, object]) -> None:

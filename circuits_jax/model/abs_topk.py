@@ -18,7 +18,7 @@ from jax import lax
 
 from circuits_jax.model import kernels, scopes, topk_kernel
 from circuits_jax.model.blocks import map_rows, one_cpu
-from circuits_jax.model.placement import ROWS, Axes, by_device, splits
+from circuits_jax.model.placement import ROWS, Axes, by_device, each_has_its_own, splits
 
 INFINITY, MOST = 0x7F800000, 0x7FFFFFFF  # as bits; those of NaN lie between
 SMALL = 2**15  # entries that a cache holds anyway: bisection is compiled sooner
@@ -58,7 +58,9 @@ def _by_kernel(x: jax.Array, k: int, axes: Axes) -> jax.Array | None:
         return None
     if any(splits(axis, axes) for axis in (-1, x.ndim - 1)):
         return None
-    return by_device(lambda rows: topk_kernel.kernel_top_k(rows, k), (x,), (axes,), axes)
+    if not each_has_its_own((x,), (axes,)):
+        return None
+    return topk_kernel.kernel_top_k(x, k, lambda call, rows: by_device(call, (rows,), (axes,), axes))
 
 
 def top_k_mask(x: jax.Array, k: int, cached: bool | None = None) -> jax.Array:

@@ -102,14 +102,26 @@ def splits(axis: int, axes: Axes) -> bool:
     return mesh is not None and _parts(mesh, axes.get(axis, ())) > 1
 
 
-def by_device(
-    f: Callable[..., jax.Array], arrays: Sequence[jax.Array], axes: Sequence[Axes], result: Axes
-) -> jax.Array | None:
+def each_has_its_own(arrays: Sequence[jax.Array], axes: Sequence[Axes]) -> bool:
+    """Whether it can be told which parts of arrays, which lie as `axes` say, each device has."""
+    if alone():
+        return True
+    mesh = spread()
+    return mesh is not None and not any(
+        x.shape[axis] % _parts(mesh, names)
+        for x, split in zip(arrays, axes, strict=True)
+        for axis, names in split.items()
+    )
+
+
+def by_device(f: Callable[..., Any], arrays: Sequence[jax.Array], axes: Sequence[Axes], result: Axes) -> Any:
     """`f(*arrays)`, each device computing it of its own parts; None where these cannot be told.
 
+    Where devices have the same part of an array, a gradient through it is added up over them.
+
     Args:
-      f: Of arrays, or of parts of them, whose result is that part of the result; it has as many axes as the
-        first of them.
+      f: Of arrays, or of parts of them, whose result, an array or several, is that part of the result; it has
+        as many axes as the first of them.
       arrays: What it is given.
       axes: How each of them lies on the mesh.
       result: How the result lies there.
@@ -117,14 +129,10 @@ def by_device(
     if alone():
         return f(*arrays)
     mesh = spread()
-    if mesh is None or any(
-        x.shape[axis] % _parts(mesh, names)
-        for x, split in zip(arrays, axes, strict=True)
-        for axis, names in split.items()
-    ):
+    if mesh is None or not each_has_its_own(arrays, axes):
         return None
 
-    def own(*parts: jax.Array) -> jax.Array:
+    def own(*parts: jax.Array) -> Any:
         with on(None):
             return f(*parts)
 

@@ -20,31 +20,44 @@ from jax.experimental import pallas as pl
 from circuits_jax.model.target import target
 
 WIDEST = 2**14  # wider rows leave a TPU's block too few
-BLOCK = 2**19  # entries of a TPU's block: 2 MB of float32, of which some copies fit into its 16 MB
+BLOCK = 2**18  # entries of a TPU's block: 1 MB of float32, of which a dozen copies fit into its 16 MB
+NARROW = 1024  # a narrower row counts as this wide: what is kept of a row takes a whole vector, too
 TILE = 32  # rows of a tile of the mask, which is int8
 WARPS_OF = 1024  # entries of a row that one of a GPU's groups of 32 threads takes
 
 Call = Callable[[jax.Array], tuple[jax.Array, ...]]
+Spread = Callable[[Call, jax.Array], tuple[jax.Array, ...]]
+"""(what is done with rows that lie on one device, an array) -> that, of an array that may lie on several."""
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def kernel_top_k(x: jax.Array, k: int) -> jax.Array:
-    """`abs_top_k` of an array that lies on one device.
+def _here(call: Call, x: jax.Array) -> tuple[jax.Array, ...]:
+    return call(x)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def kernel_top_k(x: jax.Array, k: int, spread: Spread = _here) -> jax.Array:
+    """`abs_top_k` by the kernel.
+
+    Only the kernel itself is done device by device.  What its gradient is multiplied with is not, or else the
+    transpose would add up what devices hold in common.
 
     Args:
       x: [..., width], float32 or bfloat16, width <= WIDEST.
       k: How many are kept, 0 < k < width.
+      spread: How the devices of a mesh are each given their rows; by default x lies on one.
 
     Returns:
       An array like `x`.
     """
-    (kept,) = _by_rows(k, masked=False, platform=target().platform)(x)
+    (kept,) = spread(_by_rows(k, masked=False, platform=target().platform), x)
     return kept
 
 
 @kernel_top_k.defjvp
-def _tangent(k: int, primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    kept, mask = _by_rows(k, masked=True, platform=target().platform)(*primals)
+def _tangent(
+    k: int, spread: Spread, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    kept, mask = spread(_by_rows(k, masked=True, platform=target().platform), *primals)
     return kept, jnp.where(mask != 0, tangents[0], 0)
 
 
@@ -68,7 +81,7 @@ def _by_rows(k: int, masked: bool, platform: str) -> Call:
 
 def _on_tpu(x: jax.Array, k: int, masked: bool, interpret: bool) -> tuple[jax.Array, ...]:
     count, width = x.shape
-    rows = min(count, max(TILE, BLOCK // width // TILE * TILE))
+    rows = min(count, max(TILE, BLOCK // max(width, NARROW) // TILE * TILE))
     return _call(x, k, masked, rows, interpret=interpret)
 
 

@@ -51,11 +51,13 @@ class Workload:
       lowered: Of the function that a run calls.
       weights: Shapes of its parameters, whole and in parts, as collectives may show them.
       mesh: {axis: size}.
+      steps: Of training that one call takes.
     """
 
     lowered: jax.stages.Lowered
     weights: frozenset[tuple[int, ...]]
     mesh: dict[str, int]
+    steps: int = 1
 
 
 @settled
@@ -65,8 +67,9 @@ def compile_for(config: Config, slices: Slice, what: str = "train") -> CompileRe
     Args:
       config: The run's configuration.
       slices: Of `find_slice`.
-      what: Of WHATS: "train" (one step), "evaluate" (one validation batch), "prune" (the fit of node masks of
-        one run), "bridges" (one step) or "generate" (the reading of a whole context, and one token).
+      what: Of WHATS: "train" (one step, or the `mesh.steps_at_once` of one call), "evaluate" (one validation
+        batch), "prune" (the fit of node masks of one run), "bridges" (one step) or "generate" (the reading of
+        a whole context, and one token).
 
     Returns:
       Its figures, also where the compiler refuses for memory.
@@ -102,6 +105,7 @@ def report_on(make: Callable[[], Workload], slices: Slice, what: str) -> Compile
         memory=memory,
         traffic=traffic,
         refusal=refusal,
+        steps=work.steps,
         lower_seconds=lowered - began,
         compile_seconds=took - lowered,
     )
@@ -165,12 +169,15 @@ def _of_trainer(program: Program, config: Config, devices: Sequence[jax.Device],
         dict(program.frozen),
         layout.frozen,
     )
-    if name == "step":
+    steps = config.mesh.steps_at_once if name == "step" else 1
+    if steps > 1:
+        lowered = functions.steps.lower(layout.shapes, (rows,) * steps, frozen)
+    elif name == "step":
         lowered = functions.step.lower(layout.shapes, rows, frozen)
     else:
         lowered = functions.evaluate.lower(layout.shapes.params, rows, frozen)
     weights = in_parts((layout.shapes.params, layout.saved.params, frozen))
-    return Workload(lowered, weights, dict(layout.mesh.shape))
+    return Workload(lowered, weights, dict(layout.mesh.shape), steps)
 
 
 def _prune(config: Config, devices: Sequence[jax.Device]) -> Workload:

@@ -42,9 +42,17 @@ def explain(config: Config, report: CompileReport) -> list[WayOut]:
     told = [{"largest items, by estimate": name, "GiB": gib(count)} for name, count in _largest(items)]
     print("\n" + show_table(told))
     needed = report.memory_bytes or sum(items.values())
-    ways = ways_out(config, devices, max(needed, sum(items.values())), report.memory_limit or 0)
+    limit = report.memory_limit or 0
+    ways = ways_out(config, devices, max(needed, sum(items.values())), limit)
     if ways:
-        rows = [{"ways out, by estimate": str(way), "GiB": gib(way.bytes)} for way in ways]
+        rows = [
+            {
+                "ways out, by estimate": str(way),
+                "GiB": gib(way.bytes),
+                "": "" if way.bytes <= limit else "not enough by itself",
+            }
+            for way in ways
+        ]
         print("\n" + show_table(rows))
     else:
         print("\nno single setting would do; take more chips, or a smaller model")

@@ -18,7 +18,7 @@ from circuits_jax.model import scopes
 
 # After so many interpolated passes the search only halves, so that it ends whatever the distribution.
 _INTERPOLATED_PASSES = 20
-_USUAL_PASSES, _GUESSED_PASSES = 13, 5  # of a search, without a guess and with one
+_USUAL_PASSES, _GUESSED_PASSES = 13, 6  # of a search, without a guess and with one (docs/tpu.md)
 _TELLING = 16  # entries between two counts from which on these tell the gap; fewer change it by 2 at most
 _BEYOND = 1.25  # how much farther than to its aim a step goes, so that the aim lies behind it
 # The largest number of ones that a float32 sum still counts exactly.

@@ -230,8 +230,9 @@ class Trainer:
 
         Those compare over tokenizers: a loss a token is smaller the shorter the tokens are.
         """
-        results = [fetch(self._evaluate(params, self._put(rows), self._frozen)) for rows in self._validation]
-        figures = self.program.summarize(results)
+        # All are on their way before the first is waited for.
+        under_way = [self._evaluate(params, self._put(rows), self._frozen) for rows in self._validation]
+        figures = self.program.summarize([fetch(each) for each in under_way])
         if self._bits_per_byte is None:
             return figures
         return figures | {"validation_bits_per_byte": figures["validation_loss"] * self._bits_per_byte}

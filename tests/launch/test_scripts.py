@@ -116,7 +116,7 @@ def dry(launch, *arguments):
     done, calls = launch(script, command, "--dry_run", *rest)
     assert done.returncode == 0, done.stderr
     assert calls == []
-    return [shlex.split(line) for line in done.stdout.splitlines()]
+    return [shlex.split(line) for line in done.stdout.splitlines() if not line.startswith("# ")]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -174,6 +174,41 @@ def test_memory_is_checked_before_anything_else(launch, case, slice_, chips):
     assert given["topology"] == slice_ and given["what"] == "train" and given["config"] == f"{CONFIG}:2"
     assert find_slice(slice_, int(given["num_slices"])).chips == chips
     assert ODD in check and not any("workdir" in word for word in check)
+
+
+def checked(launch, *flags, script="tpu_pod.sh", command="run", more=()):
+    """The run of a launcher with --check_memory, dry."""
+    topology = (
+        ["--accelerator_type=v5litepod-16", *TPU] if script == "tpu_pod.sh" else [*GKE, "--tpu_type=v6e-8"]
+    )
+    return launch(script, command, *topology, *more, "--check_memory", "--dry_run", *flags)[0]
+
+
+def test_settings_whose_values_are_words_of_their_own_are_checked_too(launch):
+    done = checked(launch, "--", "--config", "paper_8x1024", "--config.mesh.remat", "blocks", "--workdir=/w",
+                   "--config.mesh.scan_layers", "--config.train.steps=5")  # fmt: skip
+    check = next(line for line in done.stdout.splitlines() if "experiments.compile" in line)
+    assert check.endswith(
+        "--what=train --config paper_8x1024 --config.mesh.remat blocks --config.mesh.scan_layers "
+        "--config.train.steps=5"
+    )
+
+
+def test_what_cannot_be_checked_is_refused(launch):
+    for done, words in (
+        (checked(launch, command="create"), "give its flags: -- --config=FILE"),
+        (checked(launch, "--", "--workdir=/w", more=["--experiment=prune"]), "give its configuration"),
+        (checked(launch, *SWEEP, script="gke_xpk.sh", command="sweep", more=["--owner=o"]), "one run"),
+    ):
+        assert done.returncode == 2 and words in done.stderr, done.stderr
+
+
+def test_a_dry_run_tells_how_memory_would_be_checked(launch):
+    given = [*TPU, "--accelerator_type=v5litepod-16", "--dry_run"]
+    done, _ = launch("tpu_pod.sh", "run", *given, "--", f"--config={CONFIG}", "--workdir=/w")
+    first, second, *_ = done.stdout.splitlines()
+    assert first == "# with --check_memory first:" and second.startswith("# python3 -m experiments.compile")
+    assert f"--config={CONFIG}" in second
 
 
 def test_a_run_that_does_not_fit_is_not_started(launch, tmp_path):

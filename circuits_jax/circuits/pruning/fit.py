@@ -14,6 +14,7 @@ import optax
 from circuits_jax.circuits.pruning.runner import PAIRS, Runner
 from circuits_jax.circuits.pruning.taus import Taus, clamp, heaviside
 from circuits_jax.config import PruneConfig
+from circuits_jax.model import scopes
 from circuits_jax.sparsity.optimizer import normalize_rms
 
 # Mask steps of one run between two looks at the progress bar.
@@ -157,7 +158,9 @@ class Fitter:
         step = functools.partial(self._step, common, run)
         blank = FitFigures(jnp.float32(0), jnp.float32(0))
         state = FitState(run.taus, run.optimizer, run.key)
-        return jax.lax.fori_loop(0, length, lambda _, carry: step(carry[0]), (state, blank))
+        runs = self._config.trials * self._config.seeds
+        with scopes.about_turns(max(1, CHUNK * len(self._devices) // runs)):
+            return jax.lax.fori_loop(0, length, lambda _, carry: step(carry[0]), (state, blank))
 
     def _step(self, shared: Any, run: FitRun, state: FitState) -> tuple[FitState, FitFigures]:
         parts = jax.lax.axis_size(PAIRS)

@@ -16,8 +16,8 @@ class Refusal:
 
     Attributes:
       message: What the compiler said, on one line.
-      needed: Bytes of a chip that the program takes; None if it does not say.
-      available: Bytes of a chip that there are; None if it does not say.
+      needed: Bytes of a chip's main memory that the program takes; None if it does not say.
+      available: Bytes of it that there are; None if it does not say.
     """
 
     message: str
@@ -26,16 +26,17 @@ class Refusal:
 
 
 def is_refusal(message: str) -> bool:
-    """Whether an error of the compiler is one, and of the chip's main memory."""
-    return "RESOURCE_EXHAUSTED" in message and "hbm" in message.lower()
+    """Whether an error of the compiler is one: of the chip's main memory, or of a smaller one of the chip."""
+    return "RESOURCE_EXHAUSTED" in message
 
 
 def read_refusal(message: str) -> Refusal:
-    """The figures in the compiler's message."""
+    """The figures in the compiler's message; of another memory than the main one its words alone."""
+    main = "hbm" in message.lower()
     return Refusal(
         message=" ".join(message.split())[:300],
-        needed=_first(_NEEDED, message),
-        available=_first(_AVAILABLE, message),
+        needed=_first(_NEEDED, message) if main else None,
+        available=_first(_AVAILABLE, message) if main else None,
     )
 
 

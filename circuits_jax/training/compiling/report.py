@@ -74,6 +74,7 @@ class CompileReport:
       memory: Of one chip; None where the compiler refused.
       traffic: Of one chip; None where the compiler refused.
       refusal: What the compiler said of memory it lacked; None where it compiled.
+      steps: Of training that one call takes.
       lower_seconds, compile_seconds: How long tracing and compiling took.
     """
 
@@ -83,6 +84,7 @@ class CompileReport:
     memory: MemoryUse | None
     traffic: Traffic | None
     refusal: Refusal | None
+    steps: int
     lower_seconds: float
     compile_seconds: float
 
@@ -129,14 +131,17 @@ class CompileReport:
         of = (
             f"{gib(needed)} of the {gib(limit)} GiB that a program may have on a {self.slices.chip.name} chip"
         )
+        if not self.fits and needed is None:
+            return "It does not fit: the compiler finds no room for it on the chip."
         if not self.fits:
             return f"It does not fit: it needs {of}."
         bound, milliseconds = self.bound, 1e3 * max(self.seconds.values())
         words = {"memory": "memory traffic", "compute": "arithmetic", "network": "the network between chips"}
-        return (
-            f"It fits, with {of}, and is bound by {words[str(bound)]}: at least {milliseconds:.3g} ms a "
-            f"{'step' if self.what in ('train', 'bridges') else 'call'}."
-        )
+        call = "step" if self.what in ("train", "bridges") else "call"
+        if self.steps > 1:
+            call = f"call of {self.steps} steps"
+        at_least = f"at least {milliseconds:.3g} ms a {call}"
+        return f"It fits, with {of}, and is bound by {words[str(bound)]}: {at_least}."
 
     def to_json(self) -> dict[str, Any]:
         """All figures, by the names that scripts read; null where they are not known."""
@@ -154,6 +159,7 @@ class CompileReport:
             "topology": self.slices.name,
             "num_slices": self.slices.count,
             "mesh": self.mesh,
+            "steps": self.steps,
             "memory": None if memory is None else dataclasses.asdict(memory),
             "main_memory_bytes": None if traffic is None else traffic.main_bytes,
             "network_bytes": None if traffic is None else traffic.network_bytes,

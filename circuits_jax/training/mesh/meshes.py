@@ -41,8 +41,35 @@ def make_mesh(
         ]
         devices = [each for each, rank in zip(devices, ranks, strict=True) if rank < used // processes]
     # Explicit axes, the default of make_mesh, would want every intermediate's sharding spelled out.
-    kinds = (AxisType.Auto,) * len(AXES)
-    return jax.make_mesh(sizes, AXES, axis_types=kinds, devices=devices)
+    return Mesh(_arranged(sizes, devices), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _arranged(sizes: tuple[int, int, int], devices: Sequence[jax.Device]) -> np.ndarray:
+    """The devices [data, fsdp, model], those that share an axis near each other.
+
+    Slices, which a slower network joins, share the batch alone: each has its own part of `data`.
+
+    Raises:
+      ConfigError: if they do not divide `data`.
+    """
+    slices: dict[int, list[jax.Device]] = {}
+    for each in devices:
+        slices.setdefault(getattr(each, "slice_index", None) or 0, []).append(each)
+    data, fsdp, model = sizes
+    if len(slices) > 1:
+        if data % len(slices):
+            raise ConfigError(
+                f"mesh.data comes out at {data}, which {len(slices)} slices do not divide: they share the "
+                f"batch alone; make mesh.data, and the batch, a multiple of {len(slices)}"
+            )
+        within = data // len(slices), fsdp, model
+        return np.concatenate([_arranged(within, slices[number]) for number in sorted(slices)])
+    try:
+        return np.asarray(jax.make_mesh(sizes, AXES, devices=devices).devices)
+    except (AssertionError, NotImplementedError, ValueError):  # it knows no placement, of a part of a slice
+        found = np.empty(len(devices), object)
+        found[:] = devices
+        return found.reshape(sizes)
 
 
 def axis_sizes(
@@ -65,7 +92,7 @@ def axis_sizes(
     if devices % given or (-1 not in sizes and given != devices):
         wanted = ", ".join(f"mesh.{axis} {size}" for axis, size in zip(AXES, sizes, strict=True))
         raise ConfigError(
-            f"{wanted} does not divide the {devices} devices at hand; "
+            f"{wanted} does not divide the {devices} devices; "
             f"make the product {devices}, or leave one of them at -1"
         )
 

@@ -40,6 +40,16 @@ def train():
     return report()
 
 
+def test_a_chips_smaller_memories_are_refused_alike_and_not_taken_for_the_main_one(train):
+    words = "RESOURCE_EXHAUSTED: Ran out of memory in memory space vmem. Used 17.49M of 16.00M vmem."
+    assert is_refusal(words) and not is_refusal("INTERNAL: vmem")
+    found = read_refusal(words)
+    assert (found.needed, found.available) == (None, None) and "17.49M" in found.message
+    refused = dataclasses.replace(train, memory=None, traffic=None, refusal=found)
+    assert not refused.fits and refused.sentence().startswith("It does not fit: the compiler finds no room")
+    assert refused.to_json()["memory_bytes"] is None and "17.49M" in refused.to_json()["refusal"]["message"]
+
+
 def test_the_json_has_what_scripts_read(train):
     written = json.loads(json.dumps(train.to_json()))
     assert set(KEYS) <= set(written)

@@ -91,6 +91,35 @@ def test_a_step_gathers_weights_and_no_activations(step):
     assert "gradients" in {each.of for each in step.traffic.collectives}
 
 
+@pytest.mark.parametrize("what", ["evaluate", "prune", "bridges", "generate"])
+def test_other_programs_compile(what):
+    found = compile_for(TINY, find_slice("v5e:1x1"), what)
+    assert found.fits and found.traffic.flops > 0 and found.traffic.uncounted == ()
+
+
+def test_several_steps_at_once_are_so_many_times_one():
+    one = compile_for(TINY, find_slice("v5e:1x1"))
+    several = dataclasses.replace(TINY, mesh=MeshConfig(steps_at_once=2))
+    two = compile_for(several, find_slice("v5e:1x1"))
+    assert two.steps == 2 and two.traffic.flops == pytest.approx(2 * one.traffic.flops, rel=0.02)
+    assert "a call of 2 steps" in two.sentence()
+
+
+def test_slices_share_the_batch_alone():
+    """Two slices of four chips: only gradients cross between them."""
+    found = compile_for(dataclasses.replace(TINY, mesh=MeshConfig(data=2, fsdp=4)), find_slice("v5e:2x2", 2))
+    assert found.fits and found.mesh == {"data": 2, "fsdp": 4, "model": 1}
+    gathers = [each for each in found.traffic.collectives if each.op == "all-gather"]
+    assert gathers and {each.of for each in gathers} == {"weights"}
+
+
+@pytest.mark.parametrize(("name", "batch"), [("v5e:2x2", 6), ("v5e:4x4", 24), ("v4:2x2x4", 12)])
+def test_a_batch_that_leaves_chips_out_is_refused(name, batch):
+    """Whatever shape is left of the slice, for which JAX knows no placement."""
+    with pytest.raises(ConfigError, match="of the [0-9]+ chips, since train.batch_size"):
+        compile_for(dataclasses.replace(TINY, train=TrainConfig(batch_size=batch)), find_slice(name))
+
+
 def command(*flags):
     return subprocess.run(
         [sys.executable, "-m", "experiments.compile", "--config=quickstart", *flags],

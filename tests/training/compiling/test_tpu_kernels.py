@@ -56,6 +56,21 @@ def test_the_kernel_reads_once_and_writes_once(topology, dtype, shape):
           f"all {costs.bytes / 2 / size / itemsize:.2f} times one read and one write")  # fmt: skip
 
 
+@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:1x1", "v5p:2x2x1", "v6e:1x1"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("width", [24, 512, 1000, 2048, 8192])
+def test_many_narrow_rows_fit_a_chips_vector_memory(topology, dtype, width):
+    """Of a row its counts and thresholds take as much as a vector of a chip, whatever its width."""
+
+    def total(x, weights):
+        return jnp.sum((abs_top_k(x, width // 4) * weights).astype(jnp.float32))
+
+    shape = (16384, width)
+    _, costs = compiled(jax.grad(total), topology, (shape, dtype), (shape, dtype))
+    (moved,) = kernel_bytes(costs)
+    assert moved == 16384 * width * (2 * jnp.dtype(dtype).itemsize + 1)
+
+
 def test_the_kernel_moves_a_tenth_of_what_bisection_does():
     shape = ((64, 256, 2048), jnp.float32)
     _, ours = compiled(lambda x: abs_top_k(x, 512), "v5e:1x1", shape)
@@ -77,6 +92,10 @@ def test_on_a_mesh_each_chip_runs_the_kernel_on_its_own_rows():
     text = found.as_text()
     assert kernel_bytes(count_costs(parse(text))) == [2 * 4 * 64 * 256 * 2]
     assert "all-gather" not in text and "all-reduce" not in text
+    with compiling_for("tpu", 4):
+        gradient = jax.grad(lambda x, w: jnp.sum(by_rows(abs_top_k(by_rows(x), 64) * w).astype(jnp.float32)))
+        text = jax.jit(placing(gradient, mesh)).lower(x, x).compile().as_text()
+    assert "tpu_custom_call" in text and "all-gather" not in text and "all-reduce" not in text
 
 
 def test_attention_over_1024_tokens_keeps_no_scores(monkeypatch):

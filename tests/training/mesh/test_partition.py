@@ -1,6 +1,7 @@
 """Rules: the first match wins, and whatever is wrong with a table is named."""
 
 import dataclasses
+import types
 
 import jax
 import numpy as np
@@ -176,6 +177,12 @@ def test_a_mesh_takes_the_devices_that_are_left():
     assert dict(make_mesh(MeshConfig(data=1, fsdp=-1)).shape) == {"data": 1, "fsdp": 8, "model": 1}
     with pytest.raises(ConfigError, match="only one may be -1"):
         MeshConfig(data=-1, model=-1)
+
+
+def test_slices_divide_the_batchs_axis_or_are_refused():
+    chips = [types.SimpleNamespace(process_index=i // 2, slice_index=i // 3) for i in range(6)]
+    with pytest.raises(ConfigError, match="mesh.data comes out at 3, which 2 slices do not divide"):
+        make_mesh(MeshConfig(data=3, fsdp=2), devices=chips)
 
 
 def test_a_batch_that_does_not_divide_the_mesh_is_refused():

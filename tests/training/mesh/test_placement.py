@@ -1,12 +1,18 @@
 """Activations stay where they are: on every mesh only weights are gathered, and only gradients reduced."""
 
 import dataclasses
+import re
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 from circuits_jax.config import Config, MeshConfig, ModelConfig, SparsityConfig, TrainConfig
-from circuits_jax.model.placement import by_rows
+from circuits_jax.model import kernels
+from circuits_jax.model.abs_topk import abs_top_k
+from circuits_jax.model.placement import by_rows, placing
 from circuits_jax.runs.compile import in_parts
 from circuits_jax.training.compiling.collectives import collectives
 from circuits_jax.training.compiling.costs import count_costs
@@ -64,6 +70,21 @@ def test_no_gather_holds_a_batch(mesh):
     whole = sum(cost.flops for cost in costs.each) * 8
     tokens = BATCH * CONTEXT
     assert whole == pytest.approx(tokens * pretraining(config).flops_per_token, rel=0.02)
+
+
+def test_the_gradient_of_the_kernel_adds_up_nothing():
+    """Devices along `model` hold the same activations; what they hold in common is no sum."""
+    mesh = Mesh(np.reshape(jax.devices()[:4], (2, 1, 2)), ("data", "fsdp", "model"))
+
+    def total(x, weights):
+        return jnp.sum(by_rows(abs_top_k(by_rows(x), 16) * weights))
+
+    x, weights = np.random.default_rng(0).normal(size=(2, 4, 40, 64)).astype(np.float32)
+    told = jax.grad(total)(x, weights)
+    made = jax.jit(placing(jax.grad(total), mesh, kernels.PALLAS)).lower(x, weights).compile()
+    np.testing.assert_array_equal(np.asarray(made(x, weights)), told)
+    text = made.as_text()
+    assert not re.search(r"all-reduce[^\n]*f32\[\d+,40,64\]|f32\[\d+,40,64\][^\n]*all-reduce\(", text)
 
 
 def test_without_a_mesh_nothing_is_placed():
