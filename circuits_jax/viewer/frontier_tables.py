@@ -40,6 +40,7 @@ def comparison_rows(report: Mapping[str, Any]) -> list[Row]:
                     "that missed on test pairs alone": len(ratio["missed_on_test"]),
                     "tasks that held on test pairs": _held(ratio),
                 }
+            row["each task by the models that learnt it"] = _learnt(ratio["where_learnt"])
             rows.append(row)
     return rows
 
@@ -53,6 +54,8 @@ def task_rows(report: Mapping[str, Any]) -> list[Row]:
     for task in tasks:
         ratio = report["ratio"]["by_task"].get(task)
         row: Row = {"task": task, "ratio": "" if ratio is None else figure(ratio)}
+        learnt = report["comparisons"][0]["edges"]["where_learnt"]["by_task"] if report["comparisons"] else {}
+        row["by the models that learnt it"] = figure(learnt[task]) if task in learnt else ""
         for series, size in sizes:
             of = [p for p in points if (p["series"], p["size"]) == (series, size) and p["loss"] is not None]
             row[f"{series}, {size}"] = _cell(of, task)
@@ -156,6 +159,11 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
             f"count as they are: {len(ratio['missed_on_test'])}, of {', '.join(sorted(of))}. "
             f"By the tasks whose circuits all hold it on test pairs, too: {_held(ratio)}."
         )
+    if report["comparisons"] and (learnt := ratio["where_learnt"])["value"] is not None:
+        said.append(
+            f"Each task by the models that have learnt it, whether or not all have: {_learnt(learnt)}. Such "
+            "ratios are of other models for each task."
+        )
     if ratio["losses"] is not None and (width := ratio["losses"][1] - ratio["losses"][0]) < NARROW:
         said.append(f"The losses of the two overlap by {width:.3f} nats only: the ratio is that of one loss.")
     if diverged := [p["name"] for p in (*report["points"], *report["other_points"]) if p["diverged"]]:
@@ -174,6 +182,15 @@ def _held(ratio: Mapping[str, Any]) -> str:
     count = len(held["tasks"])
     tasks = f"{count} task" + ("s" if count > 1 else "")
     return f"{figure(held['value'])} ({interval(held) or 'no interval'}; {tasks})"
+
+
+def _learnt(learnt: Mapping[str, Any]) -> str:
+    """The ratio over tasks of which some models of both series have learnt each, in words."""
+    if learnt["value"] is None:
+        return "no task"
+    count = len(learnt["by_task"])
+    tasks = f"{count} task" + ("s" if count > 1 else "")
+    return f"{figure(learnt['value'])} ({interval(learnt) or 'no interval'}; {tasks})"
 
 
 def interval(ratio: Mapping[str, Any]) -> str:

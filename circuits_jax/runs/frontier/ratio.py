@@ -178,6 +178,30 @@ def matched_ratio(
     )
 
 
+def ratios_where_learnt(
+    larger: Sequence[MeasuredModel], smaller: Sequence[MeasuredModel]
+) -> dict[str, tuple[float, tuple[float, float]]]:
+    """{task: (its ratio, the losses it is a mean over)}, each task by the models that have learnt it.
+
+    More tasks have such a ratio than are learnt by all.  But each is of other models: where only the better
+    ones of a series have learnt a task, it is their circuits that are compared.
+
+    Args:
+      larger, smaller: Models of the two series; which count says `of_shared_seeds`.
+    """
+    larger, smaller = of_shared_seeds(larger, smaller)
+    found = {}
+    for task in dict.fromkeys(task for model in (*larger, *smaller) for task in model.counts):
+        able = [[m for m in models if m.counts.get(task) is not None] for models in (larger, smaller)]
+        if not all(able):
+            continue
+        curves = [loss_curve(models, [task]) for models in able]
+        losses = overlap(curves[0], curves[1])
+        if losses is not None:
+            found[task] = (math.exp(float(log_ratios(curves[0], curves[1], losses)[0])), losses)
+    return found
+
+
 def overlap(one: LossCurve, other: LossCurve) -> tuple[float, float] | None:
     """The lowest and the highest loss that both curves reach; None if they reach none."""
     low, high = max(one.losses[0], other.losses[0]), min(one.losses[-1], other.losses[-1])

@@ -15,6 +15,7 @@ from circuits_jax.runs.frontier.ratio import (
     learnt_by_all,
     matched_ratio,
     of_shared_seeds,
+    ratios_where_learnt,
     series_trend,
     task_mean,
 )
@@ -137,6 +138,13 @@ def _comparison(rows: Mapping[FrontierPoint, Report], larger: str, smaller: str,
         names = {model.name for model in compared}
         of = [row for row in rows.values() if row["name"] in names]
         found[what] = _ratio_report(matched_ratio(*series, confidence), of, confidence)
+        each = ratios_where_learnt(*series)
+        mean = task_mean([math.log(ratio) for ratio, _ in each.values()], confidence)
+        found[what]["where_learnt"] = {
+            **dataclasses.asdict(mean),
+            "by_task": {task: ratio for task, (ratio, _) in each.items()},
+            "losses": {task: list(losses) for task, (_, losses) in each.items()},
+        }
     return found
 
 

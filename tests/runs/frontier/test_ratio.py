@@ -1,5 +1,6 @@
 """The ratio at matched loss: recovered where it is known, none where nothing can be said."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -13,6 +14,7 @@ from circuits_jax.runs.frontier.ratio import (
     loss_curve,
     matched_ratio,
     overlap,
+    ratios_where_learnt,
     series_trend,
     task_mean,
 )
@@ -132,6 +134,20 @@ def test_where_one_series_has_more_seeds_those_of_both_are_compared():
     assert found.seeds == (0,) and found.value == pytest.approx(16) == pytest.approx(found.by_seed[0])
     apart = matched_ratio(series([4.2, 3.8], 16.0, seeds=(0,)), series([4.1, 3.9], seeds=(1,)), 0.95)
     assert apart.seeds == () and apart.value == pytest.approx(16)
+
+
+def test_a_task_that_some_have_learnt_has_a_ratio_of_those_models():
+    """`a` is learnt by all, `b` by the better half of each series, at a ratio of its own, `c` by one series."""
+    larger = series([4.2, 4.0, 3.8], 16.0, tasks={"a": 3.0, "b": 6.0, "c": 1.0})
+    smaller = series([4.1, 4.0, 3.9], tasks={"a": 3.0, "b": 2.0})
+    larger = [dataclasses.replace(m, counts={**m.counts, "b": m.counts["b"] if m.loss < 4.1 else None})
+              for m in larger]  # fmt: skip
+    smaller = [dataclasses.replace(m, counts={**m.counts, "b": m.counts["b"] if m.loss < 4.05 else None})
+               for m in smaller]  # fmt: skip
+    found = ratios_where_learnt(larger, smaller)
+    assert set(found) == {"a", "b"}
+    assert found["a"] == (pytest.approx(16), (3.9, 4.1)) and found["b"] == (pytest.approx(48), (3.9, 4.0))
+    assert matched_ratio(larger, smaller, 0.95).tasks == ("a",)
 
 
 def test_the_spread_over_seeds_is_of_each_seeds_own_models():

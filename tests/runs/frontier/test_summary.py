@@ -58,6 +58,11 @@ def test_a_task_that_one_model_has_not_learnt_is_left_out_for_all_and_listed(poi
         "with_as": "the model has not learnt with_as"
     }
     assert report["learnt"]["sparse"]["with_as"] == 5
+    learnt = report["ratio"]["where_learnt"]
+    assert learnt["value"] == pytest.approx(16, rel=1e-3) and set(learnt["by_task"]) == set(made_up.TASKS)
+    assert (
+        learnt["by_task"]["with_as"] == pytest.approx(16, rel=1e-3) and len(learnt["losses"]["with_as"]) == 2
+    )
 
 
 def test_a_circuit_that_misses_its_target_counts_as_its_whole_model_and_is_marked(points):

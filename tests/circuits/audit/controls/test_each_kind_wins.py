@@ -1,7 +1,7 @@
-"""Of every kind of control that is searched, a network in which it needs no more edges than the circuit.
+"""Networks in which controls need no more edges than the circuit: all kinds but relabelled answers.
 
-With the real search, so that a kind that never wins elsewhere is known to be able to (docs/statistics.md,
-"Controls").
+With the real search, so that kinds that win nowhere else are known to be able to (docs/statistics.md,
+"Networks with a known answer").  Relabelled answers win in test_on_planted.
 """
 
 import itertools
@@ -21,39 +21,47 @@ from circuits_jax.config import AuditConfig, PruneConfig
 
 pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
-NAMES = 16
-PRUNE = PruneConfig(steps=60, batch_pairs=16, importance_nodes=0)
+NAMES = 8
+PRUNE = PruneConfig(steps=120, batch_pairs=16, importance_nodes=0, k_coef=2e-4)
 
 
 def _ending(tokens):
-    """Prompts of words that end with one of two tokens; the next two at every draw."""
+    """Prompts of the same words that end with one of two tokens; the next two at every draw."""
     turn = itertools.cycle(tokens)
 
     def prompts(rng, words):
-        body, (a, b) = list(rng.choice(words, int(rng.integers(11, 15)))), next(turn)
+        body, (a, b) = list(words[:9]), next(turn)
         return [*body, a], [*body, b]
 
     return prompts
 
 
 def lookup():
-    """Each of the names has its own neurons: two that say what is right, two more faintly the reverse.
+    """Each name is known by heart: the first layer says what is right of it, the second, more faintly, the
+    reverse, each by channels of that name alone.
 
-    Nothing general is there to be found: what the circuit does is to know the names by heart.
+    Nothing general is there to be found.  A channel that both shared would be cut first, and the search would
+    end at chance.
     """
     names = [(f"{i}+", f"{i}-") for i in range(NAMES)]
+    answers = 1 + 2 * NAMES  # the id of the first: end of text, and names, come before
 
     def wire(draft):
         for i, sign in itertools.product(range(NAMES), (1, -1)):
-            right, reverse = draft.neuron(0), draft.neuron(0)
-            for unit in (right, reverse):
-                draft.reads(unit, **{f"name{i}": 3 * sign})
-            draft.writes(right, answer=0.4 * sign)
-            draft.writes(reverse, answer=-0.2 * sign)
+            for layer, name, says, weight in ((0, "name", "says", 0.4), (1, "alias", "contrary", -0.2)):
+                unit = draft.neuron(layer)
+                draft.reads(unit, **{f"{name}{i}": 3 * sign})
+                draft.writes(unit, **{f"{says}{i}": weight * sign})
+                draft.unembed(answers, **{f"{says}{i}": 1.5})
+                draft.unembed(answers + 1, **{f"{says}{i}": -1.5})
 
     return Design(
         name="lookup",
-        tokens={name: {f"name{i}": 4 if name[-1] == "+" else -4} for i in range(NAMES) for name in names[i]},
+        tokens={
+            name: dict.fromkeys((f"name{i}", f"alias{i}"), 3 if name[-1] == "+" else -3)
+            for i in range(NAMES)
+            for name in names[i]
+        },
         twins=tuple(names),
         answers=("yes", "no"),
         wire=wire,
@@ -81,9 +89,9 @@ def last_token():
     )
 
 
-def controlled(design, folder):
+def controlled(design, pairs, folder):
     """(what pruning finds, the verdict on its size, rows of quick controls by kind)."""
-    planted = plant_design(design, 0, 2 * NAMES, 2 * NAMES, 2 * NAMES)
+    planted = plant_design(design, 0, pairs, pairs, pairs)
     model = planted.model
     means = reference_activations(model, planted.corpus, "mean")
     subject = Subject(model, {site: np.asarray(mean) for site, mean in means.items()})
@@ -98,18 +106,18 @@ def controlled(design, folder):
     return circuit, told, {kind: kinds.rows_of(rows, kind) for kind in kinds.SEARCHED}
 
 
-def test_where_a_network_knows_by_heart_its_reverse_and_what_is_memorised_are_no_larger(tmp_path):
-    circuit, told, rows = controlled(lookup(), tmp_path)
-    assert circuit.provenance["met_target"] and len(circuit.edges) >= NAMES
+def test_where_a_network_knows_by_heart_its_reverse_and_what_is_memorised_take_no_more(tmp_path):
+    circuit, told, rows = controlled(lookup(), 8 * NAMES, tmp_path)
+    assert circuit.provenance["met_target"] and len(circuit.edges) >= 2 * NAMES
     for kind in (kinds.INVERTED, kinds.MEMORISED):
         (row,) = rows[kind]
-        assert row["outcome"] == kinds.MET and row["edges"] <= 1.1 * len(circuit.edges), (kind, row)
-    assert rows[kinds.MEMORISED][0]["pairs"] >= 8
+        assert row["outcome"] == kinds.MET and row["edges"] <= 1.2 * len(circuit.edges), (kind, row)
+    assert rows[kinds.MEMORISED][0]["pairs"] == NAMES
 
 
 def test_where_the_last_token_decides_random_and_shuffled_weights_are_no_larger(tmp_path):
-    circuit, told, rows = controlled(last_token(), tmp_path)
-    assert circuit.provenance["met_target"] and len(circuit.edges) >= 4
+    circuit, told, rows = controlled(last_token(), 32, tmp_path)
+    assert circuit.provenance["met_target"] and circuit.edges
     for kind in (kinds.RANDOM, kinds.SHUFFLED):
         (row,) = rows[kind]
         assert row["outcome"] == kinds.MET and row["edges"] <= len(circuit.edges), (kind, row)
