@@ -91,7 +91,7 @@ def compare_seeds(runs: Sequence[Run], asked: AgreementSettings, folder: Path) -
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """Names of the runs, by folder."""
+    """Names of the runs: their folders', or where two are called the same the whole paths."""
     if len(runs) < 2:
         raise ConfigError("one run alone cannot agree; name two or more: --runs=A,B")
     labels = [str(run.folder) for run in runs]
@@ -105,7 +105,8 @@ def _labels(runs: Sequence[Run]) -> list[str]:
                 f"{labels[0]} and {label} have different tokenizers, so that they do not read the same "
                 "prompts; compare runs of one corpus"
             )
-    return labels
+    short = [run.folder.name for run in runs]
+    return short if len(set(short)) == len(short) else labels
 
 
 def _tasks(runs: Sequence[Run], labels: Sequence[str], asked: AgreementSettings) -> list[Task]:

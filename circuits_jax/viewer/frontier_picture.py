@@ -48,6 +48,7 @@ def _sizes(figure: Any, axis: Any, marks: Sequence[SeriesMark], ratio: Mapping[s
     models = [model for one in marks for size in one.sizes for model in size.models]
     across, up = linear_axis([m.loss for m in models], 0, 1), log_axis([m.count for m in models], 0, 1)
     axis.set(yscale="log", xlim=(across.low, across.high), ylim=(up.low, up.high))
+    _plain_numbers(axis.yaxis)
     for number, one in enumerate(marks):
         look = {"color": f"C{number}", "marker": _MARKERS[number % len(_MARKERS)]}
         losses, counts = [size.loss for size in one.sizes], [size.count for size in one.sizes]
@@ -75,6 +76,14 @@ def _sizes(figure: Any, axis: Any, marks: Sequence[SeriesMark], ratio: Mapping[s
     axis.grid(alpha=0.25, which="both")
     axis.legend(fontsize=9)
     _write_labels(figure, axis, marks, ratio)
+
+
+def _plain_numbers(axis: Any) -> None:
+    """Labels a logarithmic axis by 20 and not by 2 x 10^1; between powers of ten only where it spans few."""
+    from matplotlib.ticker import LogFormatter  # only here: it is slow to import
+
+    axis.set_major_formatter(LogFormatter())
+    axis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.5)))
 
 
 def _write_labels(figure: Any, axis: Any, marks: Sequence[SeriesMark], ratio: Mapping[str, Any]) -> None:
@@ -132,6 +141,7 @@ def _ratios(axis: Any, by_task: Sequence[tuple[str, float]], ratio: Mapping[str,
     missed = {each["task"] for each in ratio["missed"]}
     axis.set_title("Ratio of edges by task, at equal loss", fontsize=11)
     axis.set_xscale("log")
+    _plain_numbers(axis.xaxis)
     for place, (task, value) in enumerate(by_task):
         axis.plot(value, -place, "o", color="gray", mfc="white" if task in missed else "gray")
     bottom = -len(by_task)

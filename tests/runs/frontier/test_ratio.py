@@ -137,7 +137,7 @@ def test_where_one_series_has_more_seeds_those_of_both_are_compared():
 
 
 def test_a_task_that_some_have_learnt_has_a_ratio_of_those_models():
-    """`a` is learnt by all, `b` by the better half of each series, at a ratio of its own, `c` by one series."""
+    """`a` is learnt by all, `b` by the better ones of each series, at a ratio of its own, `c` by one."""
     larger = series([4.2, 4.0, 3.8], 16.0, tasks={"a": 3.0, "b": 6.0, "c": 1.0})
     smaller = series([4.1, 4.0, 3.9], tasks={"a": 3.0, "b": 2.0})
     larger = [dataclasses.replace(m, counts={**m.counts, "b": m.counts["b"] if m.loss < 4.1 else None})
