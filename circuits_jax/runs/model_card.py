@@ -15,7 +15,7 @@ from circuits_jax.released.sparse_format import load_sparse
 from circuits_jax.runs.shipped import MODEL, NAME, RECORD, RUN
 from circuits_jax.sparsity.report import summarize_sparsity
 from circuits_jax.storage import filenames
-from circuits_jax.storage.files import read_json
+from circuits_jax.storage.files import read_json, read_json_if_any
 from circuits_jax.training.metrics import read_metrics
 from circuits_jax.training.workdir import RHYTHM, TRAINING_SECTIONS
 from circuits_jax.viewer.verdicts import read_audits, verdict_words
@@ -182,11 +182,24 @@ def _limits(folder: Path, record: Mapping[str, Any]) -> str:
         f"At or near chance on {len(unlearned)} of {len(record['tasks'])} tasks (a loss above 0.6)"
         + (f": {', '.join(unlearned)}." if unlearned else "."),
         "Evidence on the pages is of generated programs, not of code as people write it.",
-        "Audits were made on the run's own corpus; one made anew takes its natural positions and its means "
-        "from the generated programs, and its figures differ.",
+        _audited(folder),
         "Circuits ship without the arrays of their search (taus, attributions of other nodes).",
     ]
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _audited(folder: Path) -> str:
+    """What audits took natural positions and the means of other networks from."""
+    (corpus,) = (place.name for place in (folder / RUN / filenames.DATA).iterdir())
+    audits = read_json_if_any(folder / RUN / filenames.AUDIT).get("tasks", {})
+    here = sorted(task for task, report in audits.items() if report.get("corpus") == corpus)
+    if here and len(here) == len(audits):
+        return "Audits took natural positions, and the means of other networks, from the generated programs."
+    there = f" but those of {', '.join(here)}" if here else ""
+    return (
+        f"Audits{there} were made on the run's own corpus; one made anew takes its natural positions and its "
+        "means from the generated programs, and its figures differ."
+    )
 
 
 def _stories(folder: Path) -> str:

@@ -92,14 +92,17 @@ def ship(run: Run, out: Path, most: int = MOST_BYTES) -> Shipment:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def ship_stories(workdir: Path, out: Path, most: int = MOST_BYTES) -> Shipment:
-    """Puts the stories of a workdir of the shipped model into its folder `out`; all else there stays.
+def ship_told(
+    workdir: Path, out: Path, stories: bool = True, audits: bool = True, most: int = MOST_BYTES
+) -> Shipment:
+    """Puts what is told of circuits in a workdir of the shipped model into its folder `out`; all else stays.
 
-    So stories are told and measured without the run that the model was made of.
+    So stories are told and measured, and circuits audited, without the run that the model was made of.
 
     Args:
       workdir: That `cj.load("shipped")` made.
       out: The folder of the shipped model.
+      stories, audits: What is put there.
       most: Bytes that it may have in all.
 
     Raises:
@@ -118,9 +121,12 @@ def ship_stories(workdir: Path, out: Path, most: int = MOST_BYTES) -> Shipment:
     aside = aside_of(out)
     try:
         shutil.copytree(out, aside)
-        for target in sorted((aside / RUN / filenames.CIRCUITS).iterdir()):
+        for target in sorted((aside / RUN / filenames.CIRCUITS).iterdir()) if stories else ():
             (target / STORY).unlink(missing_ok=True)
             _ship_story(load_circuit(target), workdir / filenames.CIRCUITS / target.name, target)
+        if audits:
+            found = _ship_audits(workdir, aside / RUN)
+            record |= {"verdicts": {task: each["verdict"]["verdict"] for task, each in sorted(found.items())}}
         _close(aside, record, workdir)
         return _put(aside, out, most)
     finally:

@@ -76,8 +76,9 @@ def test_a_shipped_frontier_can_be_planned(name, tmp_path):
     assert all(0 < each.point.config.sparsity.target <= 1 for each in planned.points)
 
 
-def test_the_laptops_fits_three_hours(tmp_path):
-    assert 1.5 < plan_frontier(load_config("frontier_laptop"), tmp_path).hours_to_go < 3
+def test_the_laptops_fits_three_hours_of_two_cores_that_train_a_model_each(tmp_path):
+    planned = plan_frontier(load_config("frontier_laptop"), tmp_path)
+    assert planned.slots == 2 and 1.5 < planned.hours_to_go / planned.slots < 3
 
 
 def test_widths_have_as_many_nonzeros_each(tmp_path):

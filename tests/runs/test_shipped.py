@@ -26,6 +26,7 @@ from circuits_jax.runs import opening, pages, shipping
 from circuits_jax.runs.model_card import model_card
 from circuits_jax.runs.shipped import FOLDER, RECORD, load_shipped
 from circuits_jax.runs.shipping import MOST_BYTES, ship
+from circuits_jax.storage.filenames import AUDIT
 from circuits_jax.tasks.withheld import spells_withheld
 from circuits_jax.training.checkpoints import newest
 from circuits_jax.viewer.circuit_page.kept import kept_evidence
@@ -147,7 +148,7 @@ def test_stories_ship_and_can_be_told_anew_without_the_run(run, folder, opened, 
             called(ship_command, "--stories", f"--workdir={workdir}", f"--out={again}")
     (workdir / name).write_text(json.dumps(told))
     with pytest.raises(cj.UserError, match=r"would take [\d,]+ bytes, and 1,000 are allowed"):
-        shipping.ship_stories(workdir, again, most=1000)
+        shipping.ship_told(workdir, again, most=1000)
     assert files(again) == complete and list(again.parent.iterdir()) == [again]
     (workdir / name).unlink()
     called(ship_command, "--stories", f"--workdir={workdir}", f"--out={again}")
@@ -157,6 +158,23 @@ def test_stories_ship_and_can_be_told_anew_without_the_run(run, folder, opened, 
     assert load_shipped(folder=again).circuits[0].task == TASK
     with pytest.raises(cj.UserError, match=r"run is no workdir of the model \w{12} in .*shipped; name"):
         called(ship_command, "--stories", f"--workdir={run.folder}", f"--out={again}")
+
+
+def test_audits_made_in_a_workdir_of_the_shipped_model_ship_alone(folder, opened, tmp_path):
+    found, again = cj.load("shipped"), shutil.copytree(folder, tmp_path / "again" / "shipped")
+    audit = found.folder / AUDIT
+    whole = json.loads(audit.read_text())
+    whole["tasks"][TASK]["corpus"] = found.corpus.hash
+    whole["tasks"][TASK]["verdict"]["verdict"] = "no better than the control"
+    audit.write_text(json.dumps(whole))
+    called(ship_command, "--audits", f"--workdir={found.folder}", f"--out={again}")
+    before, after = files(folder), files(again)
+    changed = {each for each in after if after[each] != before.get(each)}
+    assert changed == {f"run/{AUDIT}", RECORD, "MODEL_CARD.md"}
+    assert json.loads((again / RECORD).read_text())["verdicts"] == {TASK: "no better than the control"}
+    card = (again / "MODEL_CARD.md").read_text("utf-8")
+    assert "natural positions, and the means of other networks, from the generated programs." in card
+    assert "were made on the run's own corpus" in (folder / "MODEL_CARD.md").read_text("utf-8")
 
 
 def test_a_workdir_of_before_gets_the_stories_that_were_told_since(opened):
