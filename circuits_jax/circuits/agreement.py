@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from circuits_jax.circuits.circuit import Node
+from circuits_jax.model.sites import FINAL, parse
 
 DRAWS = 199  # random circuits; with them the least p-value is 0.005
 ALIKE = 0.9  # a correlation from which on a node counts as found
@@ -134,4 +135,4 @@ def _named(nodes: Sequence[Node], row: np.ndarray, place: int | None) -> tuple[N
 
 def _kind(site: str) -> str:
     """A site's name without its layer: what one run does in a layer another may do in the next."""
-    return site.partition(".")[2]
+    return site if site == FINAL else parse(site)[1]
