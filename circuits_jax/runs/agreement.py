@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from circuits_jax.circuits.ablation.recording import recorded
 from circuits_jax.circuits.agreement import ALIKE, DRAWS, CircuitAgreement, agreement
 from circuits_jax.circuits.circuit import Circuit
 from circuits_jax.circuits.stories.files import has_story, read_story
@@ -161,12 +162,10 @@ def activations_of(model: Model, tokens: np.ndarray, last: np.ndarray, final: bo
     """
     sites = tuple(node_sites(model.config, final))
     found: dict[str, list[np.ndarray]] = {site: [] for site in sites}
-    for start in range(0, len(tokens), _ROWS):
-        rows = np.take(tokens, range(start, start + _ROWS), axis=0, mode="wrap")  # of one shape
-        _, records = model.apply(rows, record=sites, at=np.zeros(len(rows), np.int32))
-        inside = np.arange(tokens.shape[1]) <= last[start : start + _ROWS, None]
+    inside = np.arange(tokens.shape[1]) <= last[:, None]
+    for part, records in recorded(model, tokens, sites, _ROWS):
         for site in sites:
-            found[site].append(np.asarray(records[site])[: len(inside)][inside])
+            found[site].append(records[site][inside[part]])
     return {site: np.concatenate(parts) for site, parts in found.items()}
 
 

@@ -137,7 +137,7 @@ def _tables(report: Mapping[str, Any]) -> str:
         "Comparisons": tables.comparison_rows(report),
         "First and last size": tables.trend_rows(report),
         "Edges by task": tables.task_rows(report),
-        "Losses of the circuits on test pairs": tables.test_rows(report),
+        "Losses of the circuits on test pairs": tables.held_out_rows(report),
         "Tasks that the headline leaves out": tables.left_out_rows(report),
         "Learning rates": tables.tuning_rows(report),
     }

@@ -63,7 +63,7 @@ def task_rows(report: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def test_rows(report: Mapping[str, Any]) -> list[Row]:
+def held_out_rows(report: Mapping[str, Any]) -> list[Row]:
     """One row a task: at every size the losses of its circuits on test pairs, which choose nothing."""
     points = [*report["points"], *report["other_points"]]
     tasks = dict.fromkeys(task for point in points for task in point["found"])
@@ -176,21 +176,20 @@ def remarks(report: Mapping[str, Any]) -> list[str]:
 
 def _held(ratio: Mapping[str, Any]) -> str:
     """The ratio over tasks whose circuits all hold the target on select and on test pairs, in words."""
-    held = ratio["held_on_test"]
-    if held["value"] is None:
-        return "no task"
-    count = len(held["tasks"])
-    tasks = f"{count} task" + ("s" if count > 1 else "")
-    return f"{figure(held['value'])} ({interval(held) or 'no interval'}; {tasks})"
+    return _over(ratio["held_on_test"], len(ratio["held_on_test"]["tasks"]))
 
 
 def _learnt(learnt: Mapping[str, Any]) -> str:
     """The ratio over tasks of which some models of both series have learnt each, in words."""
-    if learnt["value"] is None:
+    return _over(learnt, len(learnt["by_task"]))
+
+
+def _over(mean: Mapping[str, Any], count: int) -> str:
+    """A geometric mean over so many tasks, in words."""
+    if mean["value"] is None:
         return "no task"
-    count = len(learnt["by_task"])
     tasks = f"{count} task" + ("s" if count > 1 else "")
-    return f"{figure(learnt['value'])} ({interval(learnt) or 'no interval'}; {tasks})"
+    return f"{figure(mean['value'])} ({interval(mean) or 'no interval'}; {tasks})"
 
 
 def interval(ratio: Mapping[str, Any]) -> str:

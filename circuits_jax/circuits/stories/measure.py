@@ -16,6 +16,7 @@ import numpy as np
 
 from circuits_jax.circuits.ablation.donors import donated, other_prompt
 from circuits_jax.circuits.ablation.pairs import PairBatch, pair_difference
+from circuits_jax.circuits.ablation.recording import recorded
 from circuits_jax.circuits.audit.intervals import ClusteredIntervals, Figure, pair_accuracies, pair_flips
 from circuits_jax.circuits.audit.verdict import judge
 from circuits_jax.circuits.circuit import Circuit
@@ -186,8 +187,8 @@ class StoryMeasurer:
         """The nodes that an intervention may change, {site: bool [width]}: of a swap those that differ
         between the prompts of a pair at these positions, else those that are not 0 at all of them."""
         found = {site: np.zeros(self._widths[site], bool) for site in _sites(claim)}
-        for part, recorded in self._recorded(tuple(found)):
-            for site, x in recorded.items():
+        for part, seen in self._recorded(tuple(found)):
+            for site, x in seen.items():
                 changed = (x - x[:, ::-1] if claim.do == "swap" else x) != 0
                 found[site] |= changed[where[part]].any(axis=0)
         return found
@@ -211,8 +212,8 @@ class StoryMeasurer:
                 f"{name} compares positions that pairs of {'one template' if both.any() else 'no template'} "
                 "have together; it takes two templates or more"
             )
-        for part, recorded in self._recorded(tuple(ranks)):
-            for site, x in recorded.items():
+        for part, seen in self._recorded(tuple(ranks)):
+            for site, x in seen.items():
                 active[site] |= (x[where[part] | than[part]] != 0).any(axis=0)
                 for pair in np.flatnonzero(both[part]):
                     number = part.start + pair
@@ -223,16 +224,14 @@ class StoryMeasurer:
 
     def _recorded(self, sites: tuple[str, ...]) -> Iterator[tuple[slice, dict[str, np.ndarray]]]:
         """Activations of the model, a block of pairs at a time: {site: [pairs, 2, T, width]}."""
-        tokens, wanted = np.asarray(self._pairs.tokens), tuple(self._widths)  # all: so it is one program
-        for start in range(0, len(tokens), BLOCK):
-            part = slice(start, min(start + BLOCK, len(tokens)))
-            block = np.take(tokens, range(start, start + BLOCK), axis=0, mode="wrap")  # of one shape
-            rows = block.reshape(-1, block.shape[-1])
-            _, records = self._model.apply(rows, record=wanted, at=np.zeros(len(rows), np.int32))
-            shape = (*block.shape, -1)
+        tokens = np.asarray(self._pairs.tokens)
+        rows = tokens.reshape(-1, tokens.shape[-1])
+        everything = tuple(self._widths)  # so that it is one program
+        for part, records in recorded(self._model, rows, everything, 2 * BLOCK):
+            pairs = slice(part.start // 2, part.stop // 2)
             yield (
-                part,
-                {site: np.asarray(records[site]).reshape(shape)[: part.stop - start] for site in sites},
+                pairs,
+                {site: records[site].reshape(-1, *tokens.shape[1:], self._widths[site]) for site in sites},
             )
 
 

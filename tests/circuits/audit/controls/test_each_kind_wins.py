@@ -6,18 +6,14 @@ With the real search, so that kinds that win nowhere else are known to be able t
 
 import itertools
 
-import jax
-import numpy as np
 import pytest
 
-from circuits_jax.circuits.ablation.means import Subject, reference_activations
 from circuits_jax.circuits.audit.controls import kinds
 from circuits_jax.circuits.audit.controls.comparison import SMALLER, compare
-from circuits_jax.circuits.audit.controls.running import Case, ControlRuns, draws_of
+from circuits_jax.circuits.audit.controls.running import ControlRuns, draws_of
 from circuits_jax.circuits.planted import Design, plant_design
-from circuits_jax.circuits.pruning.assembly import make_circuit
-from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import AuditConfig, PruneConfig
+from tests.circuits.audit.controls.cases import pruned_case
 
 pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
@@ -92,13 +88,8 @@ def last_token():
 def controlled(design, pairs, folder):
     """(what pruning finds, the verdict on its size, rows of quick controls by kind)."""
     planted = plant_design(design, 0, pairs, pairs, pairs)
-    model = planted.model
-    means = reference_activations(model, planted.corpus, "mean")
-    subject = Subject(model, {site: np.asarray(mean) for site, mean in means.items()})
-    pruner = Pruner(subject, PRUNE, jax.devices()[:1])
-    circuit = make_circuit(pruner.prune(planted.splits, allow_unlearned=True), subject, PRUNE, planted.splits)
-    counts = np.bincount(planted.corpus.ravel(), minlength=model.config.vocab_size)
-    case = Case(circuit, subject, planted.splits, planted.corpus, counts, unfit=(0,))
+    case, pruner = pruned_case(planted, planted.model, PRUNE)
+    circuit = case.circuit
     rows = ControlRuns(case, pruner, folder).run(draws_of("quick", AuditConfig()), show=False)
     told = compare(
         {"choice": "quick", "rows": rows, "target": PRUNE.target}, len(circuit.edges), AuditConfig()

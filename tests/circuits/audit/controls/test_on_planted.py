@@ -9,16 +9,14 @@ import jax
 import numpy as np
 import pytest
 
-from circuits_jax.circuits.ablation.means import Subject, reference_activations
 from circuits_jax.circuits.audit.auditor import Auditor, verdict_of
 from circuits_jax.circuits.audit.controls import kinds, weights
-from circuits_jax.circuits.audit.controls.running import Case, ControlRuns, draws_of
+from circuits_jax.circuits.audit.controls.running import ControlRuns, draws_of
 from circuits_jax.circuits.audit.verdict import FAITHFUL, NO_BETTER, NOT_SHOWN
 from circuits_jax.circuits.planted import plant
-from circuits_jax.circuits.pruning.assembly import make_circuit
-from circuits_jax.circuits.pruning.nodes import Pruner
 from circuits_jax.config import AuditConfig, PruneConfig
 from circuits_jax.model.parameters import UNEMBEDDING, get
+from tests.circuits.audit.controls.cases import pruned_case
 
 pytestmark = [pytest.mark.computes, pytest.mark.slow]
 
@@ -29,12 +27,8 @@ PRUNE = PruneConfig(steps=10, batch_pairs=16, importance_nodes=0)
 
 def judged(model, prune, folder, choice="full"):
     """(the circuit that pruning finds in a model, the verdict with controls, their rows)."""
-    means = reference_activations(model, PLANTED.corpus, "mean")
-    subject = Subject(model, {site: np.asarray(mean) for site, mean in means.items()})
-    pruner = Pruner(subject, prune, jax.devices()[:1])
-    circuit = make_circuit(pruner.prune(PLANTED.splits, allow_unlearned=True), subject, prune, PLANTED.splits)
-    counts = np.bincount(PLANTED.corpus.ravel(), minlength=model.config.vocab_size)
-    case = Case(circuit, subject, PLANTED.splits, PLANTED.corpus, counts, unfit=(0,))
+    case, pruner = pruned_case(PLANTED, model, prune)
+    circuit = case.circuit
     rows = ControlRuns(case, pruner, folder).run(draws_of(choice, CONFIG), show=False)
     auditor = Auditor(model, PLANTED.corpus, CONFIG, jax.devices()[:1])
     report = auditor.audit(circuit, PLANTED.train, PLANTED.test, "none were looked for")
