@@ -73,7 +73,7 @@ def asked(tmp_path):
         ),
         frontier=FrontierConfig(
             series=("dense: sparsity.target=1 model.d_model=16,32", "sparse: model.d_model=16,32"),
-            compare=("dense / sparse", "sparse / sparse"),
+            compare=("dense / sparse", "sparse / dense"),
             learning_rates=(0.02, 0.05),
         ),
     )  # fmt: skip
@@ -115,8 +115,11 @@ def test_a_frontier_is_measured_goes_on_where_it_was_stopped_and_says_what_its_f
         assert (found["found_edges"], found["found_nodes"]) == (len(circuit.edges), len(circuit.nodes))
         assert circuit.provenance["met_target"] == found["met"]
         assert point["edges"]["digit"] == (len(circuit.edges) if found["met"] else point["all_edges"])
-    itself = report["comparisons"][1]["edges"]
-    assert itself["value"] == pytest.approx(1) and itself["tasks"] == ["digit"]
+    larger, smaller = (comparison["edges"] for comparison in report["comparisons"])
+    assert larger["losses"] == smaller["losses"] and larger["why"] == smaller["why"]
+    if larger["why"] is None:  # their losses overlap here by 0.006, which another processor may undo
+        assert larger["tasks"] == smaller["tasks"] == ["digit"]
+        assert larger["value"] * smaller["value"] == pytest.approx(1)
     page = parse((workdir / "frontier.html").read_text())
     assert len(page.all("svg", "sizes")[0].all("a")) == 4
     assert (workdir / "frontier.png").stat().st_size > 5000
