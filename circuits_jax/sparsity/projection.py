@@ -25,7 +25,8 @@ from circuits_jax.model.parameters import (
     rule_for,
 )
 from circuits_jax.sparsity.schedules import L0Schedule
-from circuits_jax.sparsity.threshold import Guess, guessed_mask, largest_mask, largest_mask_along
+from circuits_jax.sparsity.search import Guess
+from circuits_jax.sparsity.threshold import guessed_mask, largest_mask, largest_mask_along
 
 
 def map_rules(function: Callable[..., Any], params: Any, *rest: Any) -> Any:

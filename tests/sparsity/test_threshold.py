@@ -5,9 +5,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from circuits_jax.sparsity.search import Guess, search_cut
 from circuits_jax.sparsity.threshold import (
-    Guess,
-    _search,
     guessed_mask,
     largest_mask,
     largest_mask_along,
@@ -51,7 +50,9 @@ def test_keeps_exactly_the_largest_for_every_traced_k(name):
 @pytest.mark.parametrize("above", [0, 1])
 def test_a_step_that_interpolation_cannot_find_is_found_by_halving(at, above):
     count = jax.jit(lambda t: jnp.where(t <= at, 2**24, above))
-    bracket = _search(count, jnp.int32(above + 1), 2**24, jnp.uint32(2**31), None)
+    bracket = search_cut(
+        lambda *at: tuple(map(count, at)), jnp.int32(above + 1), 2**24, jnp.uint32(2**31), None
+    )
     assert int(bracket.low) == at
     assert int(bracket.passes) <= 20 + 31
 
@@ -77,8 +78,8 @@ def test_a_search_that_begins_where_the_last_one_ended_is_short():
     rng = np.random.default_rng(0)
     x, size = rng.normal(size=2**15).astype(np.float32), 2**15
     search = jax.jit(
-        lambda x, k, guess: _search(
-            lambda t: jnp.sum(magnitude_bits(x) >= t), k, size, jnp.uint32(2**31), guess
+        lambda x, k, guess: search_cut(
+            lambda *at: tuple(jnp.sum(magnitude_bits(x) >= t) for t in at), k, size, jnp.uint32(2**31), guess
         )
     )
     guess, guessed, anew = Guess(jnp.uint32(0), jnp.float32(0)), [], []
