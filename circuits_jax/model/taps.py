@@ -79,7 +79,11 @@ class KeptNodes(Protocol):
 
 
 def ablate(circuit: KeptNodes) -> Tap:
-    """Holds the circuit's own nodes at their means, everywhere; the rest of the model runs on."""
+    """Holds the circuit's own nodes at their means, everywhere; the rest of the model runs on.
+
+    A tap does not know what model it runs in, and an edited model is another one.  `circuit.check_model` asks
+    whether a model is the circuit's own.
+    """
     check_kind("the circuit", circuit, KeptNodes, "what run.prune or cj.load_circuit gave")
     return _held({site: 1 - np.asarray(mask) for site, mask in circuit.masks().items()}, circuit)
 
