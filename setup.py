@@ -19,7 +19,7 @@ setup(
         "circuits_jax": [
             "viewer/page/*",
             "circuits/circuit.schema.json",
-            "circuits/compiled/shipped/*.npz",
+            "circuits/rasp/shipped/*.npz",
             "shipped/**/*",
             "py.typed",
         ]

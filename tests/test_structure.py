@@ -22,7 +22,7 @@ FLOORS = (
 # Within circuits/, too.
 CIRCUIT_FLOORS = (
     "provenance", "circuit", "full_model", "masks", "graph", "export", "ablation", "pruning", "baselines",
-    "audit", "readings", "stories", "planted", "compiled", "agreement", "attack",
+    "audit", "readings", "stories", "planted", "rasp", "agreement", "attack",
 )  # fmt: skip
 # Doors and shims, which name what lies behind them.
 DOORS = {"__init__", "__main__", "deprecated"}

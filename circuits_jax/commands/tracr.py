@@ -9,9 +9,9 @@ programs come with the library; --compile makes them anew, with the extra `tracr
 from absl import flags
 
 from circuits_jax.circuits.baselines import ScoreSettings
-from circuits_jax.circuits.compiled import PROGRAMS
+from circuits_jax.circuits.rasp import PROGRAMS
 from circuits_jax.commands import launching, setting_flags
-from circuits_jax.runs.compiled import benchmark, compiled_anew
+from circuits_jax.runs.tracr import benchmark, compiled_anew
 from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.files import check_writable, write_json

@@ -7,8 +7,8 @@ import pytest
 from circuits_jax import released
 from circuits_jax.circuits.audit.records import read_any_version
 from circuits_jax.circuits.circuit import MANIFEST, TENSORS, load_circuit
-from circuits_jax.circuits.compiled import weights
 from circuits_jax.circuits.pruning.sweep import _read_scores
+from circuits_jax.circuits.rasp import weights
 from circuits_jax.config import AuditConfig
 from circuits_jax.configs.finding import config_file
 from circuits_jax.configs.finding import load_config as configuration

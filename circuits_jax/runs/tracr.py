@@ -12,17 +12,17 @@ from circuits_jax.circuits import graph
 from circuits_jax.circuits.ablation.means import Subject
 from circuits_jax.circuits.baselines import ScoreSettings
 from circuits_jax.circuits.circuit import Node
-from circuits_jax.circuits.compiled import PROGRAMS, Compiled, Network, embed, load, save, truth_of
-from circuits_jax.circuits.compiled.comparison import compare
-from circuits_jax.circuits.compiled.compiling import compile_program
-from circuits_jax.circuits.compiled.truth import NodePair, PartSet, subject_of
 from circuits_jax.circuits.masks import Masks
 from circuits_jax.circuits.pruning.edges import prune_edges
 from circuits_jax.circuits.pruning.jobs import judged_by
 from circuits_jax.circuits.pruning.nodes import Pruner
+from circuits_jax.circuits.rasp import PROGRAMS, Compiled, Network, embed, load, save, truth_of
+from circuits_jax.circuits.rasp.comparison import compare
+from circuits_jax.circuits.rasp.compiling import compile_program
+from circuits_jax.circuits.rasp.truth import NodePair, PartSet, subject_of
 from circuits_jax.config import PruneConfig, to_dict
 from circuits_jax.model.wiring import layers_of
-from circuits_jax.runs.compiled_baselines import baselines
+from circuits_jax.runs.tracr_baselines import baselines
 from circuits_jax.storage.errors import ConfigError
 from circuits_jax.storage.files import read_json_if_any, write_json
 from circuits_jax.storage.progress import ProgressBar

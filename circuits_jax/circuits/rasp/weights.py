@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from circuits_jax.circuits.compiled.programs import PROGRAMS, check_fits
+from circuits_jax.circuits.rasp.programs import PROGRAMS, check_fits
 from circuits_jax.storage.errors import ConfigError, UserError
 from circuits_jax.storage.files import write_aside
 from circuits_jax.storage.lfs import refuse_pointer_file

@@ -9,15 +9,15 @@ import pytest
 
 from circuits_jax.circuits import graph
 from circuits_jax.circuits.circuit import Node
-from circuits_jax.circuits.compiled import PROGRAMS, RaspProgram, embed, load, truth_of
-from circuits_jax.circuits.compiled.network import GAIN
-from circuits_jax.circuits.compiled.truth import subject_of
 from circuits_jax.circuits.masks import full_masks
+from circuits_jax.circuits.rasp import PROGRAMS, RaspProgram, embed, load, truth_of
+from circuits_jax.circuits.rasp.network import GAIN
+from circuits_jax.circuits.rasp.truth import subject_of
 from circuits_jax.config import PruneConfig
 from circuits_jax.model import parameters, sites
 from circuits_jax.model.wiring import wires
 from circuits_jax.storage.errors import ConfigError, UserError
-from tests.circuits.compiled.by_hand import by_hand
+from tests.circuits.rasp.by_hand import by_hand
 
 pytestmark = pytest.mark.computes
 
@@ -183,7 +183,7 @@ def test_a_position_outside_of_the_input_is_refused():
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_compiled_anew_the_weights_are_those_that_come_with_the_library(name):
     pytest.importorskip("tracr", reason="needs the extra tracr")
-    from circuits_jax.circuits.compiled.compiling import compile_program
+    from circuits_jax.circuits.rasp.compiling import compile_program
 
     made, shipped = compile_program(PROGRAMS[name]), load(name)
     for which in ("asked", "beside"):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from circuits_jax.circuits.baselines import EdgeScores, ScoreSettings
-from circuits_jax.circuits.compiled import embed, load, truth_of
-from circuits_jax.circuits.compiled.truth import PartSet, every_part, subject_of
+from circuits_jax.circuits.rasp import embed, load, truth_of
+from circuits_jax.circuits.rasp.truth import PartSet, every_part, subject_of
 from circuits_jax.config import PruneConfig
-from circuits_jax.runs import compiled_baselines as module
+from circuits_jax.runs import tracr_baselines as module
 from circuits_jax.storage.errors import UserError
 
 pytestmark = pytest.mark.computes

@@ -4,9 +4,9 @@
 programs").  The compiled weights are part of this package; only compiling anew needs the extra `tracr`.
 """
 
-from circuits_jax.circuits.compiled.network import Network, embed
-from circuits_jax.circuits.compiled.programs import PROGRAMS, RaspProgram
-from circuits_jax.circuits.compiled.truth import Truth, truth_of
-from circuits_jax.circuits.compiled.weights import Compiled, load, save
+from circuits_jax.circuits.rasp.network import Network, embed
+from circuits_jax.circuits.rasp.programs import PROGRAMS, RaspProgram
+from circuits_jax.circuits.rasp.truth import Truth, truth_of
+from circuits_jax.circuits.rasp.weights import Compiled, load, save
 
 __all__ = ["PROGRAMS", "Compiled", "Network", "RaspProgram", "Truth", "embed", "load", "save", "truth_of"]

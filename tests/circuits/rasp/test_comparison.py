@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from circuits_jax.circuits.circuit import Node
-from circuits_jax.circuits.compiled import Truth
-from circuits_jax.circuits.compiled.comparison import auroc, compare
-from circuits_jax.circuits.compiled.truth import PartSet
+from circuits_jax.circuits.rasp import Truth
+from circuits_jax.circuits.rasp.comparison import auroc, compare
+from circuits_jax.circuits.rasp.truth import PartSet
 
 A, B, C, D = (Node("0.mlp.post_act", index) for index in range(4))
 

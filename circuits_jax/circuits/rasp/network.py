@@ -12,7 +12,7 @@ import functools
 import numpy as np
 
 from circuits_jax.circuits.ablation.pairs import PairBatch
-from circuits_jax.circuits.compiled.weights import Compiled, CompiledHalf
+from circuits_jax.circuits.rasp.weights import Compiled, CompiledHalf
 from circuits_jax.config import ModelConfig
 from circuits_jax.model import parameters
 from circuits_jax.model.model import Model

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from circuits_jax.circuits.compiled import Network
+from circuits_jax.circuits.rasp import Network
 from circuits_jax.model import parameters
 
 

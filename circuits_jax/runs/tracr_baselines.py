@@ -12,10 +12,10 @@ from circuits_jax.circuits import graph
 from circuits_jax.circuits.ablation.means import Subject
 from circuits_jax.circuits.baselines import EdgeNetwork, ScoreSettings, scores
 from circuits_jax.circuits.circuit import Node
-from circuits_jax.circuits.compiled import Network, Truth
-from circuits_jax.circuits.compiled.comparison import auroc, compare
-from circuits_jax.circuits.compiled.truth import NodePair, PartSet, every_part
 from circuits_jax.circuits.masks import full_masks
+from circuits_jax.circuits.rasp import Network, Truth
+from circuits_jax.circuits.rasp.comparison import auroc, compare
+from circuits_jax.circuits.rasp.truth import NodePair, PartSet, every_part
 from circuits_jax.config import PruneConfig
 from circuits_jax.storage.errors import UserError
 from circuits_jax.storage.tables import Row

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from circuits_jax.circuits.compiled.truth import PartSet, Truth
+from circuits_jax.circuits.rasp.truth import PartSet, Truth
 from circuits_jax.storage.tables import Row
 
 

@@ -1,8 +1,8 @@
 """Compiling the programs anew with tracr (the extra `tracr`); what comes with the library was made so.
 
-    python -m circuits_jax.circuits.compiled.compiling
+    python -m circuits_jax.circuits.rasp.compiling
 
-writes what is in `circuits_jax/circuits/compiled/shipped/`.
+writes what is in `circuits_jax/circuits/rasp/shipped/`.
 """
 
 import itertools
@@ -12,8 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from circuits_jax.circuits.compiled.programs import PROGRAMS, RaspProgram
-from circuits_jax.circuits.compiled.weights import Compiled, CompiledHalf, save
+from circuits_jax.circuits.rasp.programs import PROGRAMS, RaspProgram
+from circuits_jax.circuits.rasp.weights import Compiled, CompiledHalf, save
 from circuits_jax.storage.errors import ConfigError, UserError
 
 MARK, PADDING = "BOS", "PAD"

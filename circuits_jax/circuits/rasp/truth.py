@@ -19,10 +19,10 @@ from circuits_jax.circuits.ablation.edge_removal import edge_set
 from circuits_jax.circuits.ablation.means import Subject, mean_activations, reference_sites
 from circuits_jax.circuits.ablation.pairs import PairBatch
 from circuits_jax.circuits.circuit import Edge, Node
-from circuits_jax.circuits.compiled.network import GAIN, Network
 from circuits_jax.circuits.masks import Masks, full_masks, without
 from circuits_jax.circuits.planted.network import NodePair
 from circuits_jax.circuits.pruning.ablator import EDGES, Ablator
+from circuits_jax.circuits.rasp.network import GAIN, Network
 from circuits_jax.config import PruneConfig
 from circuits_jax.model.wiring import wires
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from circuits_jax.circuits.baselines import EdgeNetwork
-from circuits_jax.circuits.compiled import embed, load
-from circuits_jax.circuits.compiled.truth import every_part, subject_of
-from tests.circuits.compiled.by_hand import by_hand
+from circuits_jax.circuits.rasp import embed, load
+from circuits_jax.circuits.rasp.truth import every_part, subject_of
+from tests.circuits.rasp.by_hand import by_hand
 from tests.one_device import one_device
 
 pytestmark = pytest.mark.computes
