@@ -230,6 +230,8 @@ class Transformer(nn.Module):
         x = by_rows(wte(tokens))
         if c.position == "none":
             return x, None
+        if c.position not in ("add", "concat"):
+            raise ValueError(f"unknown position {c.position!r}; choose add, concat or none")
         size = c.d_model if c.position == "add" else c.d_pos
         wpe = _embedding(c, c.n_ctx, size, "wpe")
         positions = wpe(start + jnp.arange(tokens.shape[-1]))
@@ -309,9 +311,11 @@ def _norm(c: ModelConfig, name: str) -> Callable[[jax.Array], jax.Array]:
         return lambda x: x
     if c.norm == "rms":
         return nn.RMSNorm(epsilon=RMS_EPS, dtype=c.dtype, name=name)
-    return nn.LayerNorm(
-        epsilon=LAYER_NORM_EPS, use_bias=c.norm_bias, use_fast_variance=False, dtype=c.dtype, name=name
-    )
+    if c.norm == "layer":
+        return nn.LayerNorm(
+            epsilon=LAYER_NORM_EPS, use_bias=c.norm_bias, use_fast_variance=False, dtype=c.dtype, name=name
+        )
+    raise ValueError(f"unknown norm {c.norm!r}; choose rms, layer or none")
 
 
 def _activation(name: str, x: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ own in the workdir; they share one store of corpora.  A command that was stopped
 not trained again, the one under way goes on from its checkpoint.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from circuits_jax.configs.finding import load_config
-from circuits_jax.runs.listed_runs import CORPORA, ListedRun, folder_name, refuse_twins, training_figures
+from circuits_jax.runs.listed_runs import (
+    CORPORA,
+    ListedRun,
+    folder_name,
+    refuse_twins,
+    tokens_of,
+    training_figures,
+)
 from circuits_jax.runs.run import Run
 from circuits_jax.runs.training import train
 from circuits_jax.storage import filenames
@@ -25,6 +33,8 @@ from circuits_jax.storage.errors import ConfigError, TaskError
 from circuits_jax.storage.files import read_json_if_any, write_json
 from circuits_jax.storage.tables import Row
 from circuits_jax.tasks import Task
+from circuits_jax.training.metrics import read_metrics
+from circuits_jax.training.pretraining import flops_per_token
 
 SCORES = "scores.json"
 LEARNT = 0.9  # accuracy from which a task counts as learnt
@@ -51,6 +61,8 @@ def read_points(path: Path, workdir: Path, only: Sequence[str] = ()) -> list[Lis
             f'{path} is no list of recipes ({error}); it holds {{"config": NAME, "seeds": [...], '
             '"recipes": {NAME: {SETTING: value}}}'
         ) from error
+    if not seeds or not recipes:
+        raise ConfigError(f"{path} asks for no run: give it a seed and a recipe at least")
     if unknown := [name for name in only if name not in recipes]:
         raise ConfigError(f"{path} has no recipe {unknown[0]!r}; choose of {', '.join(recipes)}")
     store = str(workdir / CORPORA)
@@ -70,12 +82,14 @@ def run_points(
     workdir: Path,
     note: Callable[[str], Any] = print,
 ) -> list[Row]:
-    """Trains and scores every point; `recipes.json` in the workdir holds the rows after each.
+    """Trains and scores every point; a file in the workdir holds the rows after each.
+
+    The file is `recipes.json`, or `recipes-test.json` for the test split.  It keeps earlier commands' rows.
 
     Args:
       points: Of `read_points`.
       tasks: What is asked of each model.
-      split: "select", which a recipe may be chosen by, or "test", which it may not.
+      split: "select", which a recipe may be chosen by, or "test", which is for the one that was chosen.
       workdir: Where the table goes.
       note: Called with a line before each point: how many are done, and how long the rest may take; and with
         one for each task that a model cannot be asked.
@@ -83,20 +97,45 @@ def run_points(
     Returns:
       A row a point: its validation loss, in nats a token and in bits a byte, minutes of training, how many of
       the tasks it has learnt, and its accuracy on each.
+
+    Raises:
+      ConfigError: for several recipes on the test split.
     """
+    names = {point.name for point in points}
+    if split == "test" and len(names) > 1:
+        raise ConfigError(
+            f"test pairs are for the one recipe that was chosen by select pairs, and {len(names)} are asked; "
+            "name it with --only"
+        )
+    path, asked = recipes_file(workdir, split), {(point.name, point.seed) for point in points}
+    kept = [
+        row for row in read_json_if_any(path).get("rows", []) if (row["recipe"], row["seed"]) not in asked
+    ]
     rows: list[Row] = []
-    began, trained = time.monotonic(), 0
-    steps = [point.config.train.steps for point in points]
+    work = [_work_left(point) for point in points]
+    began = time.monotonic()
     for place, point in enumerate(points):
-        left = (time.monotonic() - began) / trained * sum(steps[place:]) if trained else None
-        about = "" if left is None else f", about {left / 60:.0f} minutes to go"
+        done, left = sum(work[:place]), sum(work[place:])
+        minutes = (time.monotonic() - began) / 60 * left / done if done else None
+        about = "" if minutes is None else f", about {minutes:.0f} minutes to go"
         note(f"point {place + 1} of {len(points)}: {point.name}, seed {point.seed}{about}")
-        new = not (point.folder / SCORES).exists()
         run = train(point.config, point.folder)
-        trained += new * point.config.train.steps
         rows.append({"recipe": point.name, "seed": point.seed, **_figures(run, tasks, split, note)})
-        write_json(workdir / filenames.RECIPES, {"split": split, "rows": rows})
+        write_json(path, {"split": split, "rows": [*kept, *rows]})
     return rows
+
+
+def recipes_file(workdir: Path, split: str) -> Path:
+    """Where the rows of a split lie."""
+    return workdir / (filenames.RECIPES if split == "select" else filenames.RECIPES_TEST)
+
+
+def _work_left(point: ListedRun) -> float:
+    """Floating-point operations of the steps that its log does not have yet."""
+    steps = point.config.train.steps
+    taken = max((row["step"] for row in read_metrics(point.folder)), default=0)
+    whole = tokens_of(point.config) * flops_per_token(point.config.model)
+    return whole * max(0, steps - taken) / steps
 
 
 def means(rows: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -116,15 +155,18 @@ def _figures(run: Run, tasks: Sequence[Task], split: str, note: Callable[[str], 
     if known.get("model") != run.model.hash:
         known = {"model": run.model.hash, "scores": {}}
     scores = known["scores"].setdefault(split, {})
+    accuracies: dict[str, float] = {}
     for task in tasks:
-        if task.name in scores:
-            continue
+        # A name is not enough: templates and words of a task change.
+        content = repr((task.templates, task.words)).encode()
+        key = f"{task.name} {hashlib.sha256(content).hexdigest()[:12]}"
         try:
-            scores[task.name] = round(run.score(task, split=split)["accuracy"], 3)
+            if key not in scores:
+                scores[key] = round(run.score(task, split=split)["accuracy"], 3)
+            accuracies[task.name] = scores[key]
         except TaskError as error:  # the tokenizer leaves it too few pairs
             note(f"left out {task.name}: {error}")
     write_json(path, known)
-    accuracies = {task.name: scores[task.name] for task in tasks if task.name in scores}
     trained = training_figures(run)
     return {
         "validation loss": round(trained.loss, 3),

@@ -72,10 +72,10 @@ def summarize(results: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]]) -> di
 
 def flops_per_token(config: ModelConfig) -> float:
     """Floating-point operations of one training step for each token: 6 a weight of each matrix product,
-    backward pass included, and 12 a channel and token of context in attention (half of them masked, all
-    computed).
+    backward pass included, and 12 a channel and token of context in attention.
 
-    Neither AbsTopK nor the projection are counted, nor is what `mesh.remat` computes again.
+    These are all pairs of tokens, as model FLOPs are counted usually, though a half is masked and blocks skip
+    most of that.  Neither AbsTopK nor the projection are counted, nor is what `mesh.remat` computes again.
     """
     attention = config.d_read * 3 * config.d_attn + config.d_attn * config.d_model
     mlp = (config.d_read + config.d_model) * config.neurons

@@ -95,7 +95,9 @@ def contestants(peer: Peer, work: str, size: str) -> dict[str, Work]:
         return {"PyTorch": peer.forward_pass(size), "ours": forward_pass(size)}
     if work == "bridge":
         return {"PyTorch": peer.bridge_step()} | {way: bridge_step(*each) for way, each in WAYS.items()}
-    return {"PyTorch": peer.mask_step(size), "ours": fit_masks(size)}
+    if work == "prune":
+        return {"PyTorch": peer.mask_step(size), "ours": fit_masks(size)}
+    raise ValueError(f"unknown work {work!r}; choose train, forward, bridge or prune")
 
 
 def fit_masks(size: str) -> Work:

@@ -16,7 +16,6 @@ from circuits_jax.commands import launching, path_flags
 from circuits_jax.runs import recipes
 from circuits_jax.runs.pruning import tasks_of
 from circuits_jax.runs.scoring import SPLITS
-from circuits_jax.storage import filenames
 from circuits_jax.storage.paths import as_path
 from circuits_jax.storage.tables import show_table
 
@@ -36,7 +35,7 @@ def main() -> None:
     points = recipes.read_points(as_path(given.list), workdir, given.only)
     rows = recipes.run_points(points, tasks_of(given.tasks), given.split, workdir)
     print(show_table(recipes.means(rows)))
-    print(f"each run: {workdir / filenames.RECIPES}")
+    print(f"each run: {recipes.recipes_file(workdir, given.split)}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
 """Lists of recipes: which runs they ask for, and that a stopped command goes on."""
 
+import dataclasses
 import json
 import pathlib
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from circuits_jax.runs import recipes
+from circuits_jax.runs.listed_runs import TrainingFigures
 from circuits_jax.storage.errors import ConfigError
-from circuits_jax.tasks import load_task
+from circuits_jax.tasks import TASKS, load_task
 from circuits_jax.training import loop
 from tests.experiments.command import finish, start
 from tests.training.tiny import write_programs
@@ -55,6 +58,8 @@ def test_the_lists_of_the_repository_can_be_run(path, tmp_path):
         ('{"config": "quickstart", "seeds": [0]}', "is no list of recipes"),
         ('{"config": "quickstart", "seeds": [0], "recipes": {"a": 3}}', "is no list of recipes"),
         ('{"config": "quickstart", "seeds": [0], "settings": 3, "recipes": {}}', "is no list of recipes"),
+        ('{"config": "quickstart", "seeds": [], "recipes": {"a": {}}}', "asks for no run"),
+        ('{"config": "quickstart", "seeds": [0], "recipes": {}}', "asks for no run"),
         ('{"config": "nope", "seeds": [0], "recipes": {"a": {}}}', "no configuration 'nope'"),
         ('{"config": "quickstart", "seeds": [0], "recipes": {"a": {"train.stepz": 1}}}', "train.stepz"),
         ('{"config": "quickstart", "seeds": [0, 0], "recipes": {"a": {}}}', "is the same as 'a' with seed 0"),
@@ -88,6 +93,72 @@ def test_means_are_over_seeds_and_of_what_all_of_them_have():
         {"recipe": "a", "seeds": 2, "loss": 2.0},
         {"recipe": "b", "seeds": 1, "loss": 5.0},
     ]
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """What was scored, where nothing is trained and each step takes a minute by the clock."""
+    clock, scored = [0.0], []
+
+    class Trained:
+        def __init__(self, config, folder):
+            self.folder, self.model = folder, SimpleNamespace(hash="one")
+
+        def score(self, task, split):
+            scored.append(task.name)
+            return {"accuracy": 0.5}
+
+    def train(config, folder):
+        log = folder / "metrics.jsonl"
+        taken = len(log.read_text().splitlines()) if log.exists() else 0
+        folder.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as out:
+            out.writelines(f'{{"step": {step + 1}}}\n' for step in range(taken, config.train.steps))
+        clock[0] += 60 * (config.train.steps - taken)
+        return Trained(config, folder)
+
+    monkeypatch.setattr(recipes, "train", train)
+    monkeypatch.setattr(recipes.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(recipes, "training_figures", lambda run: TrainingFigures(3.0, 1.0, 1.0))
+    return scored
+
+
+def test_what_is_to_go_is_told_by_the_steps_that_are_not_taken_yet(tmp_path, trained):
+    chosen = {name: {"train.steps": steps} for name, steps in (("a", 4), ("b", 10), ("c", 6), ("d", 9))}
+    points = recipes.read_points(write(tmp_path, chosen), tmp_path)
+    (tmp_path / "b-0").mkdir()
+    (tmp_path / "b-0" / "metrics.jsonl").write_text("".join(f'{{"step": {n + 1}}}\n' for n in range(7)))
+    recipes.run_points(points[2:3], [], "select", tmp_path, lambda line: None)  # done before
+    notes = []
+    recipes.run_points(points, [], "select", tmp_path, notes.append)
+    assert [note.partition(", about ")[2] for note in notes] == [
+        "", "12 minutes to go", "9 minutes to go", "9 minutes to go",
+    ]  # fmt: skip
+
+
+def test_rows_of_earlier_commands_stay_and_each_split_has_its_file(tmp_path, trained):
+    points = recipes.read_points(write(tmp_path, {"a": {}, "b": {"train.steps": 9}}), tmp_path)
+
+    def rows_of(split):
+        return [
+            row["recipe"] for row in json.loads(recipes.recipes_file(tmp_path, split).read_bytes())["rows"]
+        ]
+
+    for asked in (points[:1], points[1:], points[:1]):
+        recipes.run_points(asked, [], "select", tmp_path, lambda line: None)
+    recipes.run_points(points[1:], [], "test", tmp_path, lambda line: None)
+    assert (rows_of("select"), rows_of("test")) == (["b", "a"], ["b"])
+    with pytest.raises(ConfigError, match="test pairs are for the one recipe that was chosen"):
+        recipes.run_points(points, [], "test", tmp_path, lambda line: None)
+
+
+def test_a_task_that_has_changed_is_asked_again(tmp_path, trained):
+    points = recipes.read_points(write(tmp_path, {"a": {"train.steps": 1}}), tmp_path)
+    task = TASKS["var_swap"]
+    changed = dataclasses.replace(task, words=TASKS["with_as"].words | {"select": {}})
+    for asked in (task, task, changed):
+        recipes.run_points(points, [asked], "select", tmp_path, lambda line: None)
+    assert trained == ["var_swap"] * 2
 
 
 @pytest.mark.slow
