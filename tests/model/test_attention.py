@@ -42,18 +42,18 @@ def test_blocks_agree_with_all_at_once(monkeypatch, shape, sink, causal):
     arrays = [None if x is None else np.float32(x) for x in (q, k, v, sinks)]
     found = jax.jit(lambda *arrays: attend(*arrays, 0, causal))(*arrays)
     np.testing.assert_allclose(found, at_once(q, k, v, sinks, causal), atol=2e-6)
-    # Along a random direction the gradient is what float64 differences say.
-    gradients = jax.jit(jax.grad(total, (0, 1, 2)))(*arrays)
-    directions = [rng.normal(size=shape) for _ in range(3)]
-    slope = sum(float((g * d).sum()) for g, d in zip(gradients, directions, strict=True))
-    moved = [
-        (
-            at_once(*(x + step * d for x, d in zip((q, k, v), directions, strict=True)), sinks, causal)
-            * weights
-        ).sum()
-        for step in (1e-5, -1e-5)
-    ]
-    assert slope == pytest.approx((moved[0] - moved[1]) / 2e-5, rel=1e-4, abs=1e-3)
+    # Along a random direction of each argument, the sinks too, the gradient is what float64 differences say.
+    exact = [x for x in (q, k, v, sinks) if x is not None]
+    gradients = jax.jit(jax.grad(total, tuple(range(len(exact)))))(*arrays)
+    for place, gradient in enumerate(gradients):
+        direction = rng.normal(size=exact[place].shape)
+
+        def moved(step, place=place, direction=direction):
+            there = [x + step * direction if at == place else x for at, x in enumerate(exact)]
+            return (at_once(*there[:3], there[3] if sink else None, causal) * weights).sum()
+
+        slope = float((gradient * direction).sum())
+        assert slope == pytest.approx((moved(1e-5) - moved(-1e-5)) / 2e-5, rel=1e-4, abs=1e-3)
 
 
 def test_a_network_on_one_cpu_computes_what_it_does_elsewhere(monkeypatch):
