@@ -39,8 +39,8 @@ _CPU_DEVICES = flags.DEFINE_string(
     "cpu_devices",
     None,
     "Devices that the CPU is split into where there is no accelerator; auto measures which number is "
-    "fastest, once, and notes it in the workdir. By default a run has what it had before, and a new one 1. "
-    "The number changes rounding.",
+    "fastest, once, and notes it in the workdir. By default a run has what it had before, and a new one 2 "
+    "where they divide the batch and the bigram table is not trained, else 1. The number changes rounding.",
 )
 
 
