@@ -1,12 +1,12 @@
-"""The model that comes with the library, `cj.load("shipped")`, trained anew in 50 minutes on two quick cores.
+"""The model that comes with the library, `cj.load("shipped")`, trained anew in about an hour on two cores.
 
     python -m circuits_jax pretrain --config=shipped --workdir=runs/long
     python -m circuits_jax prune --workdir=runs/long --tasks=all
     python -m circuits_jax audit --workdir=runs/long --controls=full
     python -m circuits_jax ship --workdir=runs/long --out=circuits_jax/shipped
 
-Two layers of d_model 256, 1 weight in 32 kept at the end, on the standard library with three times as many
-windows of generated programs of grammar 2.  The bigram table is counted, so that it ships in a few hundred
+Two layers of d_model 256, 1 weight in 32 kept at the end, on the standard library with as many windows of
+generated programs of grammar 2.  The bigram table is counted, so that it ships in a few hundred
 kilobytes; docs/results.md has what was tried on the way, and `MODEL_CARD.md` in circuits_jax/shipped what
 came out.
 Sixteen snapshots show later how circuits form.
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     """The configuration, for --config=FILE."""
     config = Config(
         model=ModelConfig(d_model=256, bigram="counts"),
-        data=DataConfig(generated_share=0.75, grammar=2),
+        data=DataConfig(generated_share=0.5, grammar=2),
         mesh=MeshConfig(precision="bfloat16"),
         optimizer=OptimizerConfig(learning_rate=1.4e-2),
         sparsity=SparsityConfig(anneal_end=0.6),

@@ -15,8 +15,11 @@ from circuits_jax.circuits.graph import nodes_of
 from circuits_jax.circuits.masks import Masks, Place, without
 from circuits_jax.circuits.pruning.ablator import EDGES, Ablator
 from circuits_jax.storage import notices
+from circuits_jax.storage.progress import ProgressBar
+from circuits_jax.training.multihost.processes import is_primary
 
 MOST_WEIGHED = 4096  # nodes and edges: each is a pass over the pairs
+_TOGETHER = 64  # of them between two looks at the clock
 
 
 def measure_importance(
@@ -72,10 +75,20 @@ def measure_importance(
 def deltas(
     ablator: Ablator, variant: Masks, places: Sequence[Place], pairs: AnyPairs, calibration: Calibration
 ) -> np.ndarray:
-    """Rise of the loss when `variant` loses each of `places` (a node, or an edge), float32 [places]."""
-    lesser = [without(variant, [tuple(place)]) for place in places]
-    losses = ablator.losses([variant, *lesser], pairs, calibration)
-    return losses[1:] - losses[0]
+    """Rise of the loss when `variant` loses each of `places` (a node, or an edge), float32 [places].
+
+    Shows a bar where it takes long.
+    """
+    (whole,) = ablator.losses([variant], pairs, calibration)
+    losses: list[np.ndarray] = []
+    with ProgressBar(
+        total=len(places), desc="importance", unit="part", leave=False, delay=5, disable=not is_primary()
+    ) as bar:
+        for start in range(0, len(places), _TOGETHER):
+            lesser = [without(variant, [tuple(place)]) for place in places[start : start + _TOGETHER]]
+            losses.append(ablator.losses(lesser, pairs, calibration))
+            bar.update(len(lesser))
+    return np.concatenate([np.zeros(0, np.float32), *losses]) - whole
 
 
 def correlation(estimates: np.ndarray, exact: np.ndarray) -> dict[str, float]:
