@@ -33,7 +33,9 @@ from circuits_jax.circuits.pruning.search import (
 from circuits_jax.circuits.pruning.taus import clamp
 from circuits_jax.config import PruneConfig
 from circuits_jax.model.transformer import Transformer
+from circuits_jax.storage.progress import ProgressBar
 from circuits_jax.tasks.metrics import loss_of_difference
+from circuits_jax.training.multihost.processes import is_primary
 
 # Edges that are tried without, one by one, after the search: the least wanted of those left.
 MOST_TRIED = 512
@@ -66,14 +68,15 @@ def prune_edges(
       by: What is asked of it; first of the training pairs, which masks are learnt on.
       answers: The task's answer tokens.
     """
-    return _EdgePruner(subject, masks, prune, by).prune(answers)
+    with ProgressBar(desc="edges", unit="try", leave=False, delay=5, disable=not is_primary()) as bar:
+        return _EdgePruner(subject, masks, prune, by, bar).prune(answers)
 
 
 class _EdgePruner:
     """The edges of one circuit, and by how much it misses the target without some of them."""
 
-    def __init__(self, subject: Subject, masks: Masks, prune: PruneConfig, by: JudgedBy):
-        config = subject.model.config
+    def __init__(self, subject: Subject, masks: Masks, prune: PruneConfig, by: JudgedBy, bar: ProgressBar):
+        config, self._bar = subject.model.config, bar
         self._config, self._prune, self._by, self._train = config, prune, by, by[0].pairs
         self._params = jax.tree.map(np.asarray, subject.model.params)
         self._masks = {site: np.array(mask, np.float32) for site, mask in masks.items()}
@@ -149,7 +152,9 @@ class _EdgePruner:
     def _misses(self, candidates: Sequence[Masks]) -> list[float]:
         """By how much each misses the target."""
         variants = [self._variant(kept) for kept in candidates]
-        return self._ablator.misses(variants, self._by, estimate=len(variants) > 1)
+        misses = self._ablator.misses(variants, self._by, estimate=len(variants) > 1)
+        self._bar.update(len(variants))
+        return misses
 
     def _variant(self, kept: Masks) -> Masks:
         """Leaves an edge unchanged when one of its ends was removed."""
