@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from circuits_jax.config.checks import check_choice
 from circuits_jax.configs.finding import load_config
 from circuits_jax.runs.listed_runs import (
     CORPORA,
@@ -27,6 +28,7 @@ from circuits_jax.runs.listed_runs import (
     training_figures,
 )
 from circuits_jax.runs.run import Run
+from circuits_jax.runs.scoring import SPLITS
 from circuits_jax.runs.training import train
 from circuits_jax.storage import filenames
 from circuits_jax.storage.errors import ConfigError, TaskError
@@ -108,9 +110,10 @@ def run_points(
             "name it with --only"
         )
     path, asked = recipes_file(workdir, split), {(point.name, point.seed) for point in points}
-    kept = [
-        row for row in read_json_if_any(path).get("rows", []) if (row["recipe"], row["seed"]) not in asked
-    ]
+    before = read_json_if_any(path)
+    # Earlier versions wrote both splits into one file.
+    known = before.get("rows", []) if before.get("split") == split else []
+    kept = [row for row in known if (row.get("recipe"), row.get("seed")) not in asked]
     rows: list[Row] = []
     work = [_work_left(point) for point in points]
     began = time.monotonic()
@@ -126,7 +129,12 @@ def run_points(
 
 
 def recipes_file(workdir: Path, split: str) -> Path:
-    """Where the rows of a split lie."""
+    """Where the rows of a split lie.
+
+    Raises:
+      ConfigError: for another split than those that models are asked.
+    """
+    check_choice("the split", split, SPLITS)
     return workdir / (filenames.RECIPES if split == "select" else filenames.RECIPES_TEST)
 
 

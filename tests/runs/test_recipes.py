@@ -148,6 +148,10 @@ def test_rows_of_earlier_commands_stay_and_each_split_has_its_file(tmp_path, tra
         recipes.run_points(asked, [], "select", tmp_path, lambda line: None)
     recipes.run_points(points[1:], [], "test", tmp_path, lambda line: None)
     assert (rows_of("select"), rows_of("test")) == (["b", "a"], ["b"])
+    mixed = recipes.recipes_file(tmp_path, "select")  # as earlier versions left it after --split=test
+    mixed.write_bytes(recipes.recipes_file(tmp_path, "test").read_bytes())
+    recipes.run_points(points[:1], [], "select", tmp_path, lambda line: None)
+    assert rows_of("select") == ["a"]
     with pytest.raises(ConfigError, match="test pairs are for the one recipe that was chosen"):
         recipes.run_points(points, [], "test", tmp_path, lambda line: None)
 

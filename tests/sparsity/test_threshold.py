@@ -7,6 +7,7 @@ import pytest
 
 from circuits_jax.sparsity.search import Guess, search_cut
 from circuits_jax.sparsity.threshold import (
+    _counts,
     guessed_mask,
     largest_mask,
     largest_mask_along,
@@ -91,6 +92,7 @@ def test_a_search_that_begins_where_the_last_one_ended_is_short():
         guessed.append(int(found.passes))
         guess = Guess(found.low, found.gap)
     assert np.mean(guessed[5:]) < 0.6 * np.mean(anew)
+    assert np.mean(guessed[5:]) < 4.5  # one count a pass took 5.0
 
 
 def test_nan_comes_first():
@@ -104,6 +106,13 @@ def test_counts_stay_exact_beyond_float32_integers():
     x = jnp.ones((4097, 4096), jnp.bfloat16)
     mask = largest_mask(x, jnp.int32(x.size - 3))  # odd, and so no float32
     assert np.flatnonzero(~np.asarray(mask)).tolist() == [x.size - 3, x.size - 2, x.size - 1]
+
+
+@pytest.mark.parametrize("width", [2**15 - 1, 2**15])
+def test_two_counts_of_a_row_are_exact_up_to_its_length(width):
+    marks = jnp.stack([jnp.ones(width, bool), jnp.arange(width) < 7])
+    counts = jax.jit(lambda: _counts(lambda at: marks | (at == 0), jnp.uint32(0), jnp.uint32(1)))()
+    assert tuple(map(int, counts)) == (2 * width, width + 7)
 
 
 def test_entries_named_first_come_before_all_others():
