@@ -5,11 +5,14 @@ See docs/method.md, "Dilution attack".
 The circuit averages brackets over the context and thresholds the average, so elements added to the list
 dilute it: `attack.dilution` predicts by how much.  The controls: other fillers and other places, each with
 a prediction of its own; the same long lists with the circuit's averages put back to what they were on the
-short list ("undone": where dilution is the cause, this cures it), or as many other channels ("placebo"); and
-the prompts B, whose right answer is the shallow one.
+short list ("undone": where dilution is the cause, this cures it), or as many other channels ("placebo"); the
+same with all of its first head, or of the best other head; and the prompts B, whose right answer is the
+shallow one.  What follows if every head is diluted is predicted too: where only this agrees with the model,
+more than the circuit is at work.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -19,7 +22,9 @@ from circuits_jax.circuits.ablation.means import mean_activations
 from circuits_jax.circuits.attack.dilution import (
     Channels,
     Dilution,
+    Head,
     ModelRun,
+    Reading,
     inserted,
     predict,
     rank_heads,
@@ -28,6 +33,7 @@ from circuits_jax.circuits.attack.dilution import (
 from circuits_jax.circuits.audit.intervals import ClusteredIntervals
 from circuits_jax.circuits.masks import full_masks
 from circuits_jax.model.model import Model
+from circuits_jax.model.sites import parse
 from circuits_jax.storage.errors import CircuitError
 from circuits_jax.storage.tables import Row
 from circuits_jax.tasks.calibration import calibrate
@@ -39,6 +45,7 @@ SEED, CONFIDENCE = 0, 0.95
 PLANTED_ROOM = 64
 SCORE_ERROR = 0.1  # how far the averages may be off at the greatest length, as a share of the short lists'
 UNDONE, PLACEBO, ELSEWHERE = "dilution undone", "placebo: other channels", "as many tokens before the list"
+EVERY_HEAD = "accuracy predicted, every head diluted"
 DEEP = 0  # prompts A need a large average, prompts B a small one
 
 
@@ -105,8 +112,7 @@ class Attack:
         prompts = [case.short, *(pairs for each in self.lists.values() for pairs in each)]
         longest = max(pairs.tokens.shape[-1] for pairs in prompts)
         self._dilution = Dilution(case.model, case.masks, case.means, longest)
-        self._readings = self._dilution.read(case.short)
-        self._circuit_readings = self._dilution.read(case.short, alone=True)
+        self._everywhere = Dilution(case.model, full_masks(case.model.config), case.means, longest)
         self._slopes = self._dilution.slopes(case.short)
         self.base = self._dilution.run(case.short)
         self._base_score = score(self.base.y, self._slopes)
@@ -115,21 +121,40 @@ class Attack:
         self._scale, self._shift, _ = map(float, calibrate(self.base.difference))
         self._intervals = ClusteredIntervals(case.short.template, CONFIDENCE)
 
+    @functools.cached_property
+    def _ranked(self) -> list[Head]:
+        readings = self._dilution.read(self.case.short, alone=True)
+        return rank_heads(readings, self.base.y, self._slopes, self.case.model.config.d_head)
+
     def heads(self) -> str:
         """What the circuit's heads average when it runs alone, the one that matters most first."""
-        size, tokens = self.case.model.config.d_head, self.case.short.last.mean() + 1
-        ranked = rank_heads(self._circuit_readings, self.base.y, self._slopes, size)
+        tokens = self.case.short.last.mean() + 1
         return "; ".join(
             f"{head.layer}.{head.head} averages {head.attended:.1f} of {tokens:.1f} tokens and makes "
             f"{head.share:.0%} of the score"
-            for head in ranked[:4]
+            for head in self._ranked[:4]
         )
 
-    def predicted(self, longer: Pairs) -> ModelRun:
-        """What the circuit says of `longer`: the model on the short lists, the circuit's averages diluted."""
-        added = inserted(self.case.short, longer, self.case.model.config.vocab_size)
-        diluted = predict(self._readings, self.base, added)
-        return dataclasses.replace(self._dilution.run(self.case.short, diluted), y=diluted)
+    def predicted(self, longer: Pairs, everywhere: bool = False) -> ModelRun:
+        """What the circuit says of `longer`: the model on the short lists, the circuit's averages diluted.
+
+        Args:
+          longer: Longer lists, of which only the tokens that were added are looked at.
+          everywhere: Whether the averages of every head are diluted, the circuit's or not.
+        """
+        short, dilution = self.case.short, self._everywhere if everywhere else self._dilution
+        readings, base = self._readings[everywhere]
+        added = inserted(short, longer, self.case.model.config.vocab_size)
+        diluted = predict(readings, base, added)
+        return dataclasses.replace(dilution.run(short, diluted), y=diluted)
+
+    @functools.cached_property
+    def _readings(self) -> list[tuple[dict[str, Reading], ModelRun]]:
+        """(readings, run) of the short lists: with the circuit's channels, and with those of every head."""
+        return [
+            (each.read(self.case.short), each.run(self.case.short))
+            for each in (self._dilution, self._everywhere)
+        ]
 
     def worst(self) -> str:
         """The filler that is predicted to harm the deep lists most at the greatest length."""
@@ -147,10 +172,40 @@ class Attack:
         for name, each in arms.items():
             for longer in each:
                 rows += self._rows(name, longer, self._dilution.run(longer), self.predicted(longer))
-        for name, channels in ((UNDONE, None), (PLACEBO, self._others())):
+                for row in rows[-2:]:
+                    told = self._right(self.predicted(longer, everywhere=True))
+                    row[EVERY_HEAD] = float(told[:, "AB".index(row["prompts"])].mean())
+        for name, channels in self._undone(attack[-1]).items():
             for longer in attack:
                 rows += self._rows(name, longer, self._dilution.run(longer, self.base.y, channels), None)
         return rows
+
+    def _undone(self, longest: Pairs) -> dict[str, Channels | None]:
+        """The arms in which averages are put back to those of the short lists, and which they are.
+
+        The best other head is that of the same layer which cures the longest lists most.
+        """
+        first, config = self._ranked[0], self.case.model.config
+        others = [self._head(first.layer, head) for head in range(config.heads) if head != first.head]
+        cured = [
+            self._right(self._dilution.run(longest, self.base.y, each))[:, DEEP].mean() for each in others
+        ]
+        arms: dict[str, Channels | None] = {UNDONE: None, PLACEBO: self._others()}
+        arms[f"all of head {first.layer}.{first.head} undone"] = self._head(first.layer, first.head)
+        if others:
+            best = int(np.argmax(cured))
+            best += best >= first.head
+            name = f"instead, the best other head, {first.layer}.{best}, undone"
+            arms[name] = self._head(first.layer, best)
+        return arms
+
+    def _head(self, layer: int, head: int) -> Channels:
+        """All channels of one head of a layer in which the circuit has some: bool [A]."""
+        size = self.case.model.config.d_head
+        return {
+            site: (np.arange(len(mask)) // size == head) & (parse(site)[0] == layer)
+            for site, mask in self._dilution.channels.items()
+        }
 
     def _others(self) -> Channels:
         """As many channels of the same layers as the circuit has, none of them the circuit's."""
@@ -200,7 +255,8 @@ def summarize(rows: list[Row]) -> Row:
             for arm, each in (found | {"shallow lists (prompts B)": shallow}).items()
         },
         "tokens that bring it below 0.5": (
-            f"{_fails(whole, 'accuracy')}, predicted {_fails(whole, 'accuracy predicted')}"
+            f"{_fails(whole, 'accuracy')}, predicted {_fails(whole, 'accuracy predicted')} "
+            f"(every head diluted: {_fails(whole, EVERY_HEAD)})"
         ),
         "predicted against measured": ", ".join(
             f"{what} {_agreement(told, what)}" for what in ("accuracy", "difference", "score")

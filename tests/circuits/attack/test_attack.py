@@ -5,7 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from circuits_jax.circuits.attack.attack import ELSEWHERE, PLACEBO, UNDONE, Attack, plant_case, summarize
+from circuits_jax.circuits.attack.attack import (
+    ELSEWHERE,
+    EVERY_HEAD,
+    PLACEBO,
+    UNDONE,
+    Attack,
+    plant_case,
+    summarize,
+)
 from circuits_jax.circuits.attack.dilution import Dilution
 from circuits_jax.circuits.circuit import Node
 from circuits_jax.circuits.planted import plant
@@ -47,6 +55,21 @@ def test_the_shallow_lists_and_the_undone_long_ones_do_not(rows):
     assert all(row["accuracy"] == 1 for row in chosen(rows, "words in the list", "B"))
     assert all(row["accuracy"] == 1 for row in chosen(rows, UNDONE))
     assert chosen(rows, PLACEBO)[-1]["accuracy"] == 0
+
+
+def test_the_planted_head_undone_cures_them_and_no_other_head_does(rows, attack):
+    arms = {row["arm"] for row in rows}
+    (own,) = (arm for arm in arms if arm.startswith("all of head"))
+    (other,) = (arm for arm in arms if arm.startswith("instead, the best other head"))
+    assert own == f"all of head {attack.heads().split()[0]} undone"
+    assert [row["accuracy"] for row in chosen(rows, own)] == [1, 1, 1]
+    assert chosen(rows, other)[-1]["accuracy"] == 0
+
+
+def test_where_one_head_averages_diluting_every_head_says_no_more(rows):
+    for row in chosen(rows, "words in the list"):
+        assert row[EVERY_HEAD] == pytest.approx(row["accuracy"], abs=0.1)
+    assert "every head diluted: " in summarize(rows)["tokens that bring it below 0.5"]
 
 
 def test_the_score_falls_as_one_over_the_number_of_tokens(rows, case):
