@@ -4,11 +4,11 @@
         [--sizes=quickstart,S,M] [--in_a_row=1] [--cpu_devices=2]
 
 DIR holds `jacobcd52/sparse_pretrain_public` as it was fetched; PyTorch has to be installed, and for pruning
-tqdm and transformers, which its modules import.  PyTorch has as many threads as this process may use cores;
-ours runs on --cpu_devices devices.  A turn is --in_a_row steps: with 1, each step finds the caches full of
-the other side's arrays, as no training does.  Prints medians of a step's time, medians of the ratios of turns
-that stood side by side, and for training and forward passes how far ours ends from the rate at which the
-machine multiplies matrices of float32.
+tqdm and transformers, which its modules import.  PyTorch runs in a process of its own, a new one for each
+table, with as many threads as it may use cores; ours runs here, on --cpu_devices devices.  A turn is
+--in_a_row steps: with 1, each step finds the caches full of the other side's arrays, as no training does.
+Prints medians of a step's time, medians of the ratios of turns that stood side by side, and for training and
+forward passes how far ours ends from the rate at which the machine multiplies matrices of float32.
 
 Both sides have random weights, the same random tokens and the same network: AbsTopK 1/4 at eight locations,
 sinks, a bigram table of 2048 x 2048.  They compute in float32, but for "bfloat16" below.
@@ -58,7 +58,7 @@ from circuits_jax.storage.tables import Row, show_table
 from circuits_jax.training.pretraining import flops_per_token
 from experiments.benchmarks.bridge_speed import bridge_step
 from experiments.benchmarks.our_steps import Work, forward_pass, settings, train_step
-from experiments.benchmarks.peer_steps import Peer
+from experiments.benchmarks.peer_process import PeerProcess
 from experiments.benchmarks.prune_speed import mask_step
 from experiments.benchmarks.shapes import PROMPT, SIZES, VOCABULARY
 
@@ -86,7 +86,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("in_a_row", 1, "Steps, or forward passes, of a turn.", lower_bound=1)
 
 
-def contestants(peer: Peer, work: str, size: str) -> dict[str, Work]:
+def contestants(peer: PeerProcess, work: str, size: str) -> dict[str, Work]:
     """{"PyTorch" first, then each way of ours: what does the work}."""
     if work == "train":
         ours = {way: train_step(size, *settings) for way, settings in WAYS.items()}
@@ -168,13 +168,14 @@ def main() -> None:
     for flag, chosen, known in (("works", given.works, WORKS), ("sizes", given.sizes, SIZES)):
         if unknown := [name for name in chosen if name not in known]:
             raise ConfigError(f"--{flag} has {unknown[0]!r}; choose of {', '.join(known)}")
-    peer, rate = Peer(given.pytorch), product_rate()
+    rate = product_rate()
     print(f"products of float32: {rate / 1e9:.0f} GFLOP/s with {usable_cores()} cores")
     for work in given.works:
         for size in given.sizes if work != "bridge" else ["256 and 128"]:
             of = {"work": WORKS[work], "size": size, "devices": jax.device_count()}
             floor = operations(work, size) / rate
-            rows = compare(contestants(peer, work, size), given.turns, given.in_a_row, floor)
+            with PeerProcess(given.pytorch) as peer:
+                rows = compare(contestants(peer, work, size), given.turns, given.in_a_row, floor)
             print(show_table([of | row for row in rows]), flush=True)
 
 

@@ -1,6 +1,7 @@
 """Steps timed in turn with another implementation's: how the figures come about, and what is refused."""
 
 import math
+import os
 import types
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from circuits_jax.storage.errors import ConfigError
 from experiments.benchmarks import pytorch_pairs
+from experiments.benchmarks.peer_process import PeerProcess
 from experiments.benchmarks.peer_steps import Peer
 from experiments.benchmarks.shapes import random_pairs
 
@@ -62,6 +64,26 @@ def test_the_ratio_is_that_of_turns_that_stood_side_by_side(clock):
 def test_a_folder_without_the_reimplementation_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="src/model.py"):
         Peer(str(tmp_path))
+
+
+def test_its_own_process_says_so_too_and_ends(tmp_path):
+    with pytest.raises(ConfigError, match="src/model.py"):
+        PeerProcess(str(tmp_path))
+
+
+def test_works_are_done_in_the_process_in_which_they_were_made(tmp_path, monkeypatch):
+    """A stand-in for PyTorch and its reimplementation, which has no work that can be made."""
+    (tmp_path / "src").mkdir()
+    for name in ("model", "sparsity"):
+        (tmp_path / "src" / f"{name}.py").write_text("print('no answer')\n")
+    (tmp_path / "torch.py").write_text("set_num_threads = manual_seed = print\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    with PeerProcess(str(tmp_path)) as peer:
+        with pytest.raises(ConfigError, match="No module named 'peer.config'"):
+            peer.train_step("quickstart")
+        peer._process.kill()
+        with pytest.raises(ConfigError, match="its process ended"):
+            peer.forward_pass("quickstart")
 
 
 def test_random_pairs_are_the_same_each_time_and_have_an_answer_each():
