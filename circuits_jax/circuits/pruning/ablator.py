@@ -16,15 +16,26 @@ from circuits_jax.circuits.ablation.edge_removal import EdgeSet, beside, fold, w
 from circuits_jax.circuits.ablation.means import Means, Subject
 from circuits_jax.circuits.circuit import Calibration
 from circuits_jax.circuits.masks import Masks
-from circuits_jax.circuits.pruning.compaction import Held, difference_held
+from circuits_jax.circuits.pruning.compaction import (
+    Capacities,
+    CompactNetwork,
+    Held,
+    can_cut,
+    compact,
+    difference_held,
+    even_room,
+    means_left,
+)
 from circuits_jax.circuits.pruning.probes import JudgedBy, shared_prober
 from circuits_jax.circuits.pruning.runner import replicate
-from circuits_jax.config import PruneConfig
+from circuits_jax.config import ModelConfig, PruneConfig
+from circuits_jax.model.parameters import updated
 from circuits_jax.model.transformer import Params, Transformer
 from circuits_jax.model.wiring import linear_layers
 from circuits_jax.tasks.metrics import loss_of_difference
 
 EDGES = "edges"
+ROUNDS = 2  # of trying each edge alone, about, in the search for the fewest
 UNCALIBRATED = Calibration(1.0, 0.0)
 
 
@@ -36,6 +47,7 @@ class FoldedNetwork(NamedTuple):
       means: {site: [width]}, what removed nodes are held at and removed edges carry.
       edges: Of `edge_set`, C of them.
       scale, shift: Of the calibration.
+      cut: Of `compact`, if nodes were cut away; rows of edges are then those that are left.
     """
 
     params: Params
@@ -43,22 +55,38 @@ class FoldedNetwork(NamedTuple):
     edges: EdgeSet
     scale: jax.Array | float
     shift: jax.Array | float
+    cut: CompactNetwork | tuple = ()
 
 
 def ablated_difference(
     network: Transformer, folded: FoldedNetwork, kept: Masks, pairs: AnyPairs
 ) -> jax.Array:
     """The calibrated l[answer A] - l[answer B] with nodes and edges removed, float32 [N, 2]."""
-    params, means, edges, scale, shift = folded
+    params, means, edges, scale, shift, cut = folded
     nodes = {site: mask for site, mask in kept.items() if site != EDGES}
     held = reference(network, params, tuple(means), means, pairs)
     joined: set[str] = set()
-    if held is means:
+    if cut:
+        params = fold(network.config, updated(params, cut.layers), means_left(cut, means), edges, kept[EDGES])
+    elif held is means:
         params = fold(network.config, params, means, edges, kept[EDGES])
     else:
         params = beside(network.config, params, edges, kept[EDGES])
         joined = {linear.carried for linear in linear_layers(network.config.n_layer)}
-    return scale * difference_held(network, params, Held(held, joined), nodes, pairs) + shift
+    return scale * difference_held(network, params, Held(held, joined), nodes, pairs, cut) + shift
+
+
+def _without_nodes(
+    config: ModelConfig, folded: FoldedNetwork, envelope: Masks, room: Capacities
+) -> FoldedNetwork:
+    """The same without the nodes outside `envelope`; all edges join nodes inside."""
+    params, means = jax.tree.map(np.asarray, (folded.params, folded.means))
+    cut = compact(config, params, means, envelope, room)
+    rows = np.array(folded.edges.row)
+    for i, linear in enumerate(linear_layers(config.n_layer)):
+        here = folded.edges.matrix == i
+        rows[here] = np.searchsorted(cut.columns[linear.source], rows[here])
+    return folded._replace(edges=folded.edges._replace(row=rows), cut=cut)
 
 
 class Ablator:
@@ -67,7 +95,9 @@ class Ablator:
     Args:
       subject: The full model, and what removed nodes are held at and removed edges carry.
       edges: Of `edge_set`.
-      prune: Batching.
+      prune: Batching, and how nodes are removed.
+      envelope: {node site: [width]}, the nodes that variants may keep; where that saves enough, the others
+        are cut away, which changes rounding alone.  All by default.
 
     Attributes:
       network: The network, with biases.
@@ -75,10 +105,14 @@ class Ablator:
       whole: Masks that keep everything that is not banned.
     """
 
-    def __init__(self, subject: Subject, edges: EdgeSet, prune: PruneConfig):
+    def __init__(self, subject: Subject, edges: EdgeSet, prune: PruneConfig, envelope: Masks | None = None):
         model = with_biases(subject.model)
         self.network = model.network
         folded = FoldedNetwork(dict(model.params), dict(subject.means), edges, 1.0, 0.0)
+        if envelope is not None and can_cut(prune.ablation, subject.means):
+            judged = ROUNDS * int(np.sum(edges.matrix >= 0)) + prune.edge_steps
+            if room := even_room(model.config, envelope, judged):
+                folded = _without_nodes(model.config, folded, envelope, room)
         self.folded: FoldedNetwork = jax.tree.map(jnp.asarray, folded)
         self.whole: Masks = {**subject.everything, EDGES: np.ones(len(edges.matrix), np.float32)}
         devices = tuple(jax.devices())

@@ -26,7 +26,7 @@ from circuits_jax.circuits.ablation.donors import AnyPairs, reference
 from circuits_jax.circuits.ablation.means import Means
 from circuits_jax.circuits.ablation.pairs import pair_difference
 from circuits_jax.circuits.masks import Masks
-from circuits_jax.config import ModelConfig
+from circuits_jax.config import CONSTANT_ABLATIONS, ModelConfig
 from circuits_jax.model import sites
 from circuits_jax.model.abs_topk import abs_top_k, top_k_mask_at
 from circuits_jax.model.blocks import map_rows
@@ -41,6 +41,10 @@ WASTE = 2.0
 WORTH = 0.5
 # Columns, at most, whose ranks are counted one by one, with a pass over all outputs each.
 RANKED = 16
+# Columns of every location alike, so that circuits of many sizes share programs.
+EVEN = (16, 64)
+# Multiplications for each token that compiling other programs is worth (on CPU), summed over what they judge.
+COMPILATION = 300e6
 PASSES = 31  # of bisection for the threshold; the search on a CPU takes a dozen, with more work in each
 COMPARISON = 4  # multiplications that take as long (on CPU)
 
@@ -220,6 +224,34 @@ def cost(config: ModelConfig, room: Capacities) -> int:
 def worth(config: ModelConfig, room: Capacities) -> bool:
     """Whether cutting to `room` saves enough to be worth a compilation."""
     return cost(config, room) <= WORTH * cost(config, sites.node_sites(config, sites.FINAL in room))
+
+
+def can_cut(ablation: str, means: Means) -> bool:
+    """Whether removed nodes are held at constants that a bias can stand for: one each, at all positions."""
+    return ablation in CONSTANT_ABLATIONS and all(np.ndim(mean) == 1 for mean in means.values())
+
+
+def even_room(config: ModelConfig, envelope: Mapping[str, np.ndarray], judged: int) -> Capacities | None:
+    """Capacities that are alike at all sites and hold `envelope`; None where they are not worth it.
+
+    Args:
+      config: The network's.
+      envelope: {node site: [width]}, 1 on nodes that stay.
+      judged: How many candidates will be, about.
+    """
+    widths = sites.node_sites(config, sites.FINAL in envelope)
+    most = max(int(np.sum(mask)) for mask in envelope.values())
+    size = next((size for size in EVEN if size >= most), None)
+    if size is None:
+        return None
+    room = {site: min(size, width) for site, width in widths.items()}
+    saved = judged * (cost(config, widths) - cost(config, room))
+    return room if worth(config, room) and saved >= COMPILATION else None
+
+
+def means_left(cut: CompactNetwork, means: Means) -> dict[str, jax.Array]:
+    """`means` of the columns that are left, 0 where there is none."""
+    return {site: _chosen(jnp.asarray(means[site]), columns) for site, columns in cut.columns.items()}
 
 
 def compact(

@@ -82,7 +82,7 @@ class _EdgePruner:
         self._masks = {site: np.array(mask, np.float32) for site, mask in masks.items()}
         self.nodes = graph.nodes_of(config, masks)
         self.edges = graph.edges_of(config, self._params, self.nodes)
-        self._ablator = Ablator(subject, edge_set(config, self.nodes, self.edges), prune)
+        self._ablator = Ablator(subject, edge_set(config, self.nodes, self.edges), prune, masks)
 
     def prune(self, answers: np.ndarray) -> PrunedEdges:
         whole = {**self._masks, EDGES: np.ones(len(self.edges), np.float32)}

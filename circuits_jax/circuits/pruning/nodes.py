@@ -22,6 +22,7 @@ from circuits_jax.circuits.masks import Masks, size
 from circuits_jax.circuits.pruning.compaction import (
     Capacities,
     CompactNetwork,
+    can_cut,
     capacities,
     compact,
     masked_difference,
@@ -50,7 +51,7 @@ from circuits_jax.circuits.pruning.probes import JudgedBy, shared_prober
 from circuits_jax.circuits.pruning.runner import replicate
 from circuits_jax.circuits.pruning.search import Search, settle
 from circuits_jax.circuits.pruning.taus import Taus, init_taus
-from circuits_jax.config import CONSTANT_ABLATIONS, PruneConfig
+from circuits_jax.config import PruneConfig
 from circuits_jax.model.transformer import Transformer
 from circuits_jax.storage.errors import TaskError
 from circuits_jax.storage.progress import ProgressBar
@@ -303,13 +304,10 @@ class Pruner:
         return (*self._shared, replicate(compacted, self._devices))
 
     def _room(self, stays: Sequence[Masks]) -> Capacities | None:
-        """Capacities that hold the nodes that stay; None where cutting to them is not worth it.
-
-        Nor are nodes cut away that are removed by no constant, or by one that differs by position: no bias
-        stands for those.
+        """Capacities that hold the nodes that stay; None where cutting to them is not worth it, or no bias
+        stands for what the others are held at.
         """
-        by_position = any(np.ndim(mean) > 1 for mean in self._host[1].values())
-        if by_position or self.config.ablation not in CONSTANT_ABLATIONS:
+        if not can_cut(self.config.ablation, self._host[1]):
             return None
         room = capacities(self._network.config, stays, self._rooms)
         if not worth(self._network.config, room):

@@ -20,6 +20,7 @@ from circuits_jax.circuits.ablation.pairs import pair_batch, pair_difference
 from circuits_jax.circuits.circuit import Calibration
 from circuits_jax.circuits.masks import full_masks
 from circuits_jax.circuits.planted import plant
+from circuits_jax.circuits.pruning import compaction
 from circuits_jax.circuits.pruning.ablator import EDGES, Ablator
 from circuits_jax.config import PruneConfig
 from circuits_jax.model.taps import mix
@@ -43,6 +44,51 @@ def case(position):
     nodes = graph.nodes_of(model.config, full_masks(model.config))
     edges = graph.edges_of(model.config, jax.tree.map(np.asarray, model.params), nodes)
     return Ablator(Subject(model, means), edge_set(model.config, nodes, edges), PruneConfig()), nodes, edges
+
+
+@pytest.mark.parametrize(
+    "change", quick_cases(OPTIONS | {"no sinks": {"attention_sink": False}}, ["sinks and AbsTopK"])
+)
+def test_nodes_that_no_variant_keeps_are_cut_away_and_nothing_else_changes(change, monkeypatch):
+    """Differences and slopes are those of the whole network, also where removed edges carry their means."""
+    monkeypatch.setattr(compaction, "EVEN", (8,))
+    monkeypatch.setattr(compaction, "COMPILATION", 0)
+    monkeypatch.setattr(compaction, "WORTH", 1)
+    model, rng = random_model(change), np.random.default_rng(7)
+    means = {
+        site: rng.normal(size=width).astype(np.float32)
+        for site, width in reference_sites(model.config, FINAL).items()
+    }
+    envelope = random_masks(model.config, 0.15, final=FINAL)
+    nodes = graph.nodes_of(model.config, envelope)
+    edges = graph.edges_of(model.config, jax.tree.map(np.asarray, model.params), nodes)
+    subject, places = Subject(model, means), edge_set(model.config, nodes, edges)
+    whole, cut = Ablator(subject, places, PruneConfig()), Ablator(subject, places, PruneConfig(), envelope)
+    assert whole.folded.cut == () and cut.folded.cut != ()
+    kernels = {layer: cut.folded.cut.layers[layer]["kernel"].shape[0] for layer in cut.folded.cut.layers}
+    assert max(kernels.values()) <= 8 + model.config.heads
+    kept = whole.whole[EDGES].copy()
+    kept[: len(edges)] = rng.random(len(edges)) < 0.5
+    fewer = {site: mask * (rng.random(len(mask)) < 0.8) for site, mask in envelope.items()}
+    variants, pairs = [{**masks, EDGES: kept} for masks in (envelope, fewer)], batch(pairs=8)
+    expected = whole.differences(variants, pairs)
+    np.testing.assert_allclose(cut.differences(variants, pairs), expected, atol=1e-4)
+    assert np.abs(expected[0] - whole.differences([whole.whole], pairs)[0]).max() > 0.1
+    calibration = Calibration(0.5, 0.1)
+    ours, theirs = (each.attributions(variants[0], pairs, calibration) for each in (cut, whole))
+    np.testing.assert_allclose(ours[EDGES][: len(edges)], theirs[EDGES][: len(edges)], atol=1e-4)
+    assert np.abs(theirs[EDGES][: len(edges)]).max() > 1e-3
+
+
+def test_they_are_not_where_a_program_for_it_would_cost_more_or_no_bias_stands_for_them():
+    ablator, nodes, edges = case(())
+    model, places = random_model({}), edge_set(ablator.network.config, nodes, edges)
+    means = {site: np.zeros(w, np.float32) for site, w in reference_sites(model.config, FINAL).items()}
+    few = random_masks(model.config, 0.1, final=FINAL)
+    assert Ablator(Subject(model, means), places, PruneConfig(), few).folded.cut == ()
+    assert not compaction.can_cut("counterfactual", means)
+    assert not compaction.can_cut("mean", means | {"0.attn.q": np.zeros((8, 32), np.float32)})
+    assert compaction.can_cut("mean", means) and compaction.can_cut("zero", means)
 
 
 def pairs_with_donors(kind):
