@@ -13,7 +13,7 @@ more than the circuit is at work.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -171,13 +171,11 @@ class Attack:
         rows = []
         for name, each in arms.items():
             for longer in each:
-                rows += self._rows(name, longer, self._dilution.run(longer), self.predicted(longer))
-                for row in rows[-2:]:
-                    told = self._right(self.predicted(longer, everywhere=True))
-                    row[EVERY_HEAD] = float(told[:, "AB".index(row["prompts"])].mean())
+                told = [self.predicted(longer, everywhere) for everywhere in (False, True)]
+                rows += self._rows(name, longer, self._dilution.run(longer), told)
         for name, channels in self._undone(attack[-1]).items():
             for longer in attack:
-                rows += self._rows(name, longer, self._dilution.run(longer, self.base.y, channels), None)
+                rows += self._rows(name, longer, self._dilution.run(longer, self.base.y, channels))
         return rows
 
     def _undone(self, longest: Pairs) -> dict[str, Channels | None]:
@@ -219,7 +217,8 @@ class Attack:
         """Which prompts are answered rightly, calibrated on the short lists: bool [P, 2]."""
         return right_margin(self._scale * run.difference + self._shift) > 0
 
-    def _rows(self, arm: str, longer: Pairs, run: ModelRun, predicted: ModelRun | None) -> list[Row]:
+    def _rows(self, arm: str, longer: Pairs, run: ModelRun, told: Sequence[ModelRun] = ()) -> list[Row]:
+        """Rows of one arm and length; `told`: what is predicted of the circuit's heads, and of every head."""
         added = float((longer.last - self.case.short.last).mean())
         rows: list[Row] = []
         for role, name in enumerate("AB"):
@@ -230,11 +229,12 @@ class Attack:
             ):
                 figure = interval(of(run)[:, role])
                 row |= {what: figure.value, f"{what} low": figure.low, f"{what} high": figure.high}
-                if predicted is not None:
+                for predicted in told[:1]:
                     row[f"{what} predicted"] = float(of(predicted)[:, role].mean())
             row["score"] = score(run.y, self._slopes) / self._base_score
-            if predicted is not None:
-                row["score predicted"] = score(predicted.y, self._slopes) / self._base_score
+            if told:
+                row["score predicted"] = score(told[0].y, self._slopes) / self._base_score
+                row[EVERY_HEAD] = float(self._right(told[1])[:, role].mean())
             rows.append(row)
         return rows
 
