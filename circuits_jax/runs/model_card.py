@@ -182,24 +182,31 @@ def _limits(folder: Path, record: Mapping[str, Any]) -> str:
         f"At or near chance on {len(unlearned)} of {len(record['tasks'])} tasks (a loss above 0.6)"
         + (f": {', '.join(unlearned)}." if unlearned else "."),
         "Evidence on the pages is of generated programs, not of code as people write it.",
-        _audited(folder),
+        *_audited(folder),
         "Circuits ship without the arrays of their search (taus, attributions of other nodes).",
     ]
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
-def _audited(folder: Path) -> str:
-    """What audits took natural positions and the means of other networks from."""
-    (corpus,) = (place.name for place in (folder / RUN / filenames.DATA).iterdir())
+def _audited(folder: Path) -> list[str]:
+    """Which controls audits had, and what they took natural positions and other networks' means from."""
     audits = read_json_if_any(folder / RUN / filenames.AUDIT).get("tasks", {})
+    if not audits:
+        return ["No circuit has been audited."]
+    (corpus,) = (place.name for place in (folder / RUN / filenames.DATA).iterdir())
     here = sorted(task for task, report in audits.items() if report.get("corpus") == corpus)
-    if here and len(here) == len(audits):
-        return "Audits took natural positions, and the means of other networks, from the generated programs."
-    there = f" but those of {', '.join(here)}" if here else ""
-    return (
-        f"Audits{there} were made on the run's own corpus; one made anew takes its natural positions and its "
-        "means from the generated programs, and its figures differ."
-    )
+    controls: dict[str, list[str]] = {"full": [], "quick": [], "none": []}
+    for task, report in sorted(audits.items()):
+        controls[(report.get("controls") or {"choice": "none"})["choice"]].append(task)
+    had = "; ".join(f"{choice} {_code(', '.join(tasks))}" for choice, tasks in controls.items() if tasks)
+    place = "Audits took natural positions, and the means of other networks, from the generated programs."
+    if len(here) < len(audits):
+        there = f" but those of {', '.join(here)}" if here else ""
+        place = (
+            f"Audits{there} were made on the run's own corpus; one made anew takes its natural positions and "
+            "its means from the generated programs, and its figures differ."
+        )
+    return [f"Controls of the audits: {had}. Without full ones a circuit is *not shown* at best.", place]
 
 
 def _stories(folder: Path) -> str:

@@ -398,6 +398,7 @@ def test_the_card_tells_the_figures_of_the_files(run, folder, tmp_path):
     ):
         assert part in card, part
     assert "of them not zero" in card and str(tmp_path.parent) not in card
+    assert f"- Controls of the audits: quick `{TASK}`. Without full ones" in card
     other = shutil.copytree(folder, tmp_path / "shipped")
     path = other / "run" / "circuits" / TASK / "circuit.json"
     path.write_text(path.read_text().replace('"test/calibrated_loss": 0.25', '"test/calibrated_loss": 0.5'))
