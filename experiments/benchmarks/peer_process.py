@@ -49,6 +49,7 @@ class PeerProcess:
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         self._process.wait()
+        self._process.stdout.close()
 
     def train_step(self, size: str) -> Work:
         """See `Peer`."""
@@ -67,8 +68,8 @@ class PeerProcess:
         return self._work("mask_step", size)
 
     def _work(self, method: str, *arguments: str) -> Work:
-        place, self._works = self._works, self._works + 1
         self._ask({"method": method, "arguments": arguments})
+        place, self._works = self._works, self._works + 1
         return lambda steps: self._ask({"work": place, "steps": steps})
 
     def _ask(self, question: dict[str, Any]) -> None:

@@ -71,7 +71,7 @@ def test_its_own_process_says_so_too_and_ends(tmp_path):
         PeerProcess(str(tmp_path))
 
 
-def test_works_are_done_in_the_process_in_which_they_were_made(tmp_path, monkeypatch):
+def test_what_its_process_cannot_make_and_that_it_ended_is_told(tmp_path, monkeypatch):
     """A stand-in for PyTorch and its reimplementation, which has no work that can be made."""
     (tmp_path / "src").mkdir()
     for name in ("model", "sparsity"):

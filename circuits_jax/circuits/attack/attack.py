@@ -8,7 +8,7 @@ a prediction of its own; the same long lists with the circuit's averages put bac
 short list ("undone": where dilution is the cause, this cures it), or as many other channels ("placebo"); the
 same with all of its first head, or of the best other head; and the prompts B, whose right answer is the
 shallow one.  What follows if every head is diluted is predicted too: where only this agrees with the model,
-more than the circuit is at work.
+more than the circuit seems to be diluted.
 """
 
 import dataclasses

@@ -67,6 +67,8 @@ def ablated_difference(
     held = reference(network, params, tuple(means), means, pairs)
     joined: set[str] = set()
     if cut:
+        if held is not means:
+            raise ValueError("donors' values cannot stand in for nodes that were cut away")
         params = fold(network.config, updated(params, cut.layers), means_left(cut, means), edges, kept[EDGES])
     elif held is means:
         params = fold(network.config, params, means, edges, kept[EDGES])
@@ -102,19 +104,21 @@ class Ablator:
     Attributes:
       network: The network, with biases.
       folded: What its variants share, uncalibrated.
-      whole: Masks that keep everything that is not banned.
+      whole: Masks that keep everything that is not banned, nor cut away.
     """
 
     def __init__(self, subject: Subject, edges: EdgeSet, prune: PruneConfig, envelope: Masks | None = None):
         model = with_biases(subject.model)
         self.network = model.network
         folded = FoldedNetwork(dict(model.params), dict(subject.means), edges, 1.0, 0.0)
+        everything = subject.everything
         if envelope is not None and can_cut(prune.ablation, subject.means):
             judged = ROUNDS * int(np.sum(edges.matrix >= 0)) + prune.edge_steps
             if room := even_room(model.config, envelope, judged):
                 folded = _without_nodes(model.config, folded, envelope, room)
+                everything = dict(envelope)
         self.folded: FoldedNetwork = jax.tree.map(jnp.asarray, folded)
-        self.whole: Masks = {**subject.everything, EDGES: np.ones(len(edges.matrix), np.float32)}
+        self.whole: Masks = {**everything, EDGES: np.ones(len(edges.matrix), np.float32)}
         devices = tuple(jax.devices())
         self._prober = shared_prober(self.network, prune.batching, devices, ablated_difference)
         self._everywhere = replicate(self.folded, devices)

@@ -237,7 +237,7 @@ def even_room(config: ModelConfig, envelope: Mapping[str, np.ndarray], judged: i
     Args:
       config: The network's.
       envelope: {node site: [width]}, 1 on nodes that stay.
-      judged: How many candidates will be, about.
+      judged: About how many candidates will be judged.
     """
     widths = sites.node_sites(config, sites.FINAL in envelope)
     most = max(int(np.sum(mask)) for mask in envelope.values())

@@ -57,16 +57,22 @@ def test_the_shallow_lists_and_the_undone_long_ones_do_not(rows):
     assert chosen(rows, PLACEBO)[-1]["accuracy"] == 0
 
 
-def test_the_planted_head_undone_cures_them_and_no_other_head_does(rows, attack):
+def test_the_planted_head_undone_cures_them_and_no_other_head_does(rows):
     arms = {row["arm"] for row in rows}
     (own,) = (arm for arm in arms if arm.startswith("all of head"))
     (other,) = (arm for arm in arms if arm.startswith("instead, the best other head"))
-    assert own == f"all of head {attack.heads().split()[0]} undone"
+    planted = next(node.index for node in plant("brackets", 0, 1, 1).nodes if node.site == "0.attn.v") // 16
+    assert own == f"all of head 0.{planted} undone" and f"0.{planted}," not in other
     assert [row["accuracy"] for row in chosen(rows, own)] == [1, 1, 1]
     assert chosen(rows, other)[-1]["accuracy"] == 0
 
 
-def test_where_one_head_averages_diluting_every_head_says_no_more(rows):
+def test_where_one_head_averages_diluting_every_head_says_no_more(rows, attack):
+    longer = attack.lists["words in the list"][-1]
+    alone, every = (attack.predicted(longer, everywhere).y for everywhere in (False, True))
+    site, mask = next(iter(attack._dilution.channels.items()))
+    np.testing.assert_allclose(alone[site][:, mask], every[site][:, mask], rtol=1e-5)
+    assert set(every) > set(alone) or not mask.all()
     for row in chosen(rows, "words in the list"):
         assert row[EVERY_HEAD] == pytest.approx(row["accuracy"], abs=0.1)
     assert "every head diluted: " in summarize(rows)["tokens that bring it below 0.5"]

@@ -22,7 +22,7 @@ from circuits_jax.circuits.masks import full_masks
 from circuits_jax.circuits.planted import plant
 from circuits_jax.circuits.pruning import compaction
 from circuits_jax.circuits.pruning.ablator import EDGES, Ablator
-from circuits_jax.config import PruneConfig
+from circuits_jax.config import ModelConfig, PruneConfig
 from circuits_jax.model.taps import mix
 from circuits_jax.storage.errors import ConfigError
 from tests.circuits.pruning.test_compaction import batch, random_masks, random_model
@@ -81,13 +81,16 @@ def test_nodes_that_no_variant_keeps_are_cut_away_and_nothing_else_changes(chang
 
 
 def test_they_are_not_where_a_program_for_it_would_cost_more_or_no_bias_stands_for_them():
-    ablator, nodes, edges = case(())
-    model, places = random_model({}), edge_set(ablator.network.config, nodes, edges)
-    means = {site: np.zeros(w, np.float32) for site, w in reference_sites(model.config, FINAL).items()}
-    few = random_masks(model.config, 0.1, final=FINAL)
-    assert Ablator(Subject(model, means), places, PruneConfig(), few).folded.cut == ()
+    config = ModelConfig(n_layer=2, d_model=256, n_ctx=8, vocab_size=20)
+    few = {site: np.arange(len(mask)) < 4 for site, mask in full_masks(config).items()}
+    assert set(compaction.even_room(config, few, judged=10**6).values()) == {16}
+    assert compaction.even_room(config, few, judged=1) is None
+    some = few | {"0.mlp.post_act": np.arange(1024) < 60}
+    assert set(compaction.even_room(config, some, judged=10**6).values()) == {64}
+    assert compaction.even_room(config, few | {"0.mlp.post_act": np.ones(1024)}, judged=10**6) is None
+    means = {site: np.zeros(w, np.float32) for site, w in reference_sites(config, FINAL).items()}
     assert not compaction.can_cut("counterfactual", means)
-    assert not compaction.can_cut("mean", means | {"0.attn.q": np.zeros((8, 32), np.float32)})
+    assert not compaction.can_cut("mean", means | {"0.attn.q": np.zeros((8, 256), np.float32)})
     assert compaction.can_cut("mean", means) and compaction.can_cut("zero", means)
 
 
