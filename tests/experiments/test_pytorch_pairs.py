@@ -71,16 +71,43 @@ def test_its_own_process_says_so_too_and_ends(tmp_path):
         PeerProcess(str(tmp_path))
 
 
-def test_what_its_process_cannot_make_and_that_it_ended_is_told(tmp_path, monkeypatch):
-    """A stand-in for PyTorch and its reimplementation, which has no work that can be made."""
+STAND_IN = {
+    "torch": """import contextlib
+set_num_threads, manual_seed, no_grad = print, print, contextlib.nullcontext
+from_numpy = lambda array: array
+""",
+    "src/sparsity": "",
+    "src/config": """import types
+ModelConfig = types.SimpleNamespace
+class SparsityConfig(types.SimpleNamespace):
+    activation_sparsity_locations = ""
+""",
+    "src/model": """import os
+class SparseGPT:
+    def __init__(self, *_):
+        print("no answer")
+    def __call__(self, tokens):
+        with open(os.environ["CALLED"], "a") as file:
+            file.write(f"{os.getpid()} {tokens.shape}\\n")
+""",
+}
+
+
+def test_works_are_done_in_a_process_of_their_own_and_what_fails_there_is_told(tmp_path, monkeypatch):
+    """A stand-in for PyTorch and its reimplementation, which has forward passes alone."""
     (tmp_path / "src").mkdir()
-    for name in ("model", "sparsity"):
-        (tmp_path / "src" / f"{name}.py").write_text("print('no answer')\n")
-    (tmp_path / "torch.py").write_text("set_num_threads = manual_seed = print\n")
+    for name, text in STAND_IN.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    called = tmp_path / "called"
+    monkeypatch.setenv("CALLED", str(called))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     with PeerProcess(str(tmp_path)) as peer:
-        with pytest.raises(ConfigError, match="No module named 'peer.config'"):
-            peer.train_step("quickstart")
+        with pytest.raises(ConfigError, match="No module named 'peer.pruning.config'"):
+            peer.mask_step("quickstart")
+        forward = peer.forward_pass("quickstart")
+        assert not called.exists()
+        forward(3)
+        assert called.read_text() == f"{peer._process.pid} (8, 128)\n" * 3
         peer._process.kill()
         with pytest.raises(ConfigError, match="its process ended"):
             peer.forward_pass("quickstart")

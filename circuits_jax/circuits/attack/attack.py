@@ -112,7 +112,6 @@ class Attack:
         prompts = [case.short, *(pairs for each in self.lists.values() for pairs in each)]
         longest = max(pairs.tokens.shape[-1] for pairs in prompts)
         self._dilution = Dilution(case.model, case.masks, case.means, longest)
-        self._everywhere = Dilution(case.model, full_masks(case.model.config), case.means, longest)
         self._slopes = self._dilution.slopes(case.short)
         self.base = self._dilution.run(case.short)
         self._base_score = score(self.base.y, self._slopes)
@@ -142,19 +141,22 @@ class Attack:
           longer: Longer lists, of which only the tokens that were added are looked at.
           everywhere: Whether the averages of every head are diluted, the circuit's or not.
         """
-        short, dilution = self.case.short, self._everywhere if everywhere else self._dilution
-        readings, base = self._readings[everywhere]
+        short = self.case.short
+        dilution, readings, base = self._of_every_head if everywhere else self._of_circuit
         added = inserted(short, longer, self.case.model.config.vocab_size)
         diluted = predict(readings, base, added)
         return dataclasses.replace(dilution.run(short, diluted), y=diluted)
 
     @functools.cached_property
-    def _readings(self) -> list[tuple[dict[str, Reading], ModelRun]]:
-        """(readings, run) of the short lists: with the circuit's channels, and with those of every head."""
-        return [
-            (each.read(self.case.short), each.run(self.case.short))
-            for each in (self._dilution, self._everywhere)
-        ]
+    def _of_circuit(self) -> tuple[Dilution, dict[str, Reading], ModelRun]:
+        """What `predicted` begins with: whose channels, what they read and pass on the short lists."""
+        return self._dilution, self._dilution.read(self.case.short), self.base
+
+    @functools.cached_property
+    def _of_every_head(self) -> tuple[Dilution, dict[str, Reading], ModelRun]:
+        case = self.case
+        every = Dilution(case.model, full_masks(case.model.config), case.means, self._dilution.length)
+        return every, every.read(case.short), every.run(case.short)
 
     def worst(self) -> str:
         """The filler that is predicted to harm the deep lists most at the greatest length."""
@@ -229,8 +231,8 @@ class Attack:
             ):
                 figure = interval(of(run)[:, role])
                 row |= {what: figure.value, f"{what} low": figure.low, f"{what} high": figure.high}
-                for predicted in told[:1]:
-                    row[f"{what} predicted"] = float(of(predicted)[:, role].mean())
+                if told:
+                    row[f"{what} predicted"] = float(of(told[0])[:, role].mean())
             row["score"] = score(run.y, self._slopes) / self._base_score
             if told:
                 row["score predicted"] = score(told[0].y, self._slopes) / self._base_score

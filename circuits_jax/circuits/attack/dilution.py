@@ -97,7 +97,7 @@ class Dilution:
         Raises:
           CircuitError: if the circuit has no value channel.
         """
-        self._network, self._params, self._length = model.network, model.device_params, length
+        self._network, self._params, self.length = model.network, model.device_params, length
         self._circuit = mix(*({s: jnp.asarray(x) for s, x in tree.items()} for tree in (masks, means)))
         heads = [layer.attention.output for layer in layers_of(model.config.n_layer)]
         values = {wire.carried: np.asarray(masks[wire.source]) > 0 for wire in heads}
@@ -130,7 +130,7 @@ class Dilution:
         tokens, ends = self._rows(pairs)
         found = jax.device_get(self._attend(self._params, tokens, ends, alone=alone))
         counts = (ends + 1)[:, None]
-        seen = np.arange(self._length) < counts
+        seen = np.arange(self.length) < counts
         vocab, size = self._network.config.vocab_size, self._network.config.d_head
         readings = {}
         for site, (attention, values) in found.items():  # [2P, H, T], [2P, T, A]
@@ -201,7 +201,7 @@ class Dilution:
     def _rows(self, pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
         """Prompts A, B, A, B, ... [2P, length] and the position of their last token [2P]."""
         tokens = pairs.tokens.reshape(-1, pairs.tokens.shape[-1])
-        padding = ((0, 0), (0, self._length - tokens.shape[1]))
+        padding = ((0, 0), (0, self.length - tokens.shape[1]))
         return np.pad(tokens, padding), np.repeat(pairs.last, 2)
 
 
