@@ -3,13 +3,13 @@
 `circuits.attack` says what is predicted and measured.
 """
 
-import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from circuits_jax.circuits.attack.attack import SEED, Attack, DilutionCase, summarize
 from circuits_jax.runs.by_hand import read_circuit_of
+from circuits_jax.runs.pruning import cut_command
 from circuits_jax.runs.run import Run
 from circuits_jax.storage.errors import CircuitError, TaskError
 from circuits_jax.storage.filenames import ATTACK, ATTACK_PICTURE
@@ -34,10 +34,10 @@ def attack_circuit(run: Run, folder: Path, lists: int) -> DilutionCase:
       CircuitError: if there is none, or it is of another task or model.
     """
     if not is_folder(folder):
-        raise CircuitError(
-            f"there is no circuit {folder}; cut one: python -m circuits_jax prune "
-            f"--workdir={shlex.quote(run.model.name)} --tasks={TASK}"
-        )
+        way = "name one: --circuit=FOLDER"
+        if run.workdir is not None:
+            way = f"cut one: {cut_command(run)} --tasks={TASK}"
+        raise CircuitError(f"there is no circuit {folder}; {way}")
     circuit, tokenizer, n_ctx = (
         read_circuit_of(run.model, folder),
         run.model.tokenizer,
